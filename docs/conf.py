@@ -1,0 +1,34 @@
+"""Configuration of Sphinx."""
+
+import os
+import sys
+from pathlib import Path
+
+import django
+
+import orgrealtime
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "example_project"))
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+django.setup()
+
+project = "orgrealtime"
+author = "orgrealtime contributors"
+copyright = f"2026, {author}"  # noqa: A001 - Sphinx's name
+version = release = orgrealtime.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+nitpicky = True
+# Names of others would need their inventories, and so the network, at every build.
+nitpick_ignore_regex = [("py:.*", r"(?!orgrealtime\b).*")]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "description"
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"
+
+html_theme = "furo"
+html_title = f"orgrealtime {release}"

@@ -1,0 +1,117 @@
+"""Runs as it is with SQLite and one process; environment variables switch to PostgreSQL and Redis.
+
+DATABASE_URL, REDIS_URL, ALLOWED_HOSTS, DEBUG, SECRET_KEY, LIMITS, LOG_LEVEL.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from config import environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Fixed, because all worker processes have to agree on it, and accepted with DEBUG off, because the demo
+# must start anywhere without preparation; tracker.apps warns then. Whoever knows this key can forge sessions.
+DEMO_SECRET_KEY = "django-insecure-demo-key-known-to-everybody-do-not-use-outside-your-own-computer"
+SECRET_KEY = os.environ.get("SECRET_KEY") or DEMO_SECRET_KEY
+
+DEBUG = environment.flag("DEBUG", default=True)
+ALLOWED_HOSTS = environment.names("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "orgrealtime",
+    "tracker",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASE_URL = os.environ.get("DATABASE_URL")
+DATABASES = {
+    "default": environment.database(DATABASE_URL)
+    if DATABASE_URL
+    else environment.sqlite_file(BASE_DIR / "db.sqlite3"),
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = os.environ.get("REDIS_URL")
+CHANNEL_LAYERS: dict[str, dict[str, Any]]
+CACHES: dict[str, dict[str, Any]]
+if REDIS_URL:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            # redis-py 8 gives up after 5 idle seconds and allows 100 connections unless told otherwise.
+            "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 15, "max_connections": 1000}]},
+        },
+    }
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+else:
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+ORGREALTIME_ORGANIZATION_MODEL = "tracker.Organization"
+ORGREALTIME: dict[str, Any] = {"MEMBERSHIP_MODEL": "tracker.Membership"}
+if not environment.flag("LIMITS", default=True):
+    # A load test is one user on a thousand sockets.
+    ORGREALTIME |= {"SOCKET_RATE": None, "SOCKET_BYTE_RATE": None, "USER_RATE": None}
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "index"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "extra": {
+            "()": "config.logs.ExtraFormatter",
+            "format": "{asctime} {levelname} {name}: {message}",
+            "style": "{",
+        },
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "extra"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "orgrealtime": {"level": os.environ.get("LOG_LEVEL", "INFO")},
+        "tracker": {"level": "INFO"},
+        # Django's own handler is silent with DEBUG off; this way its errors come out once, in either case.
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+    },
+}

@@ -1,0 +1,29 @@
+from typing import Any
+
+import uvicorn
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import connections
+
+
+class Command(BaseCommand):
+    help = "Prepare the database, create the demo's data and serve it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+        parser.add_argument("--port", default=8000, type=int, help="port to listen on (default: %(default)s)")
+
+    def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+        call_command("migrate", verbosity=0)
+        call_command("seed_demo")
+        connections.close_all()
+        self.stdout.write(f"Open http://{host}:{port}/ in two browsers, as alice and as bob. Ctrl-C stops.")
+        uvicorn.run(
+            "config.asgi:application",
+            host=host,
+            port=port,
+            ws="websockets-sansio",
+            # Compression costs some 40 KiB of memory per socket and gains little on messages this short.
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=5,
+        )

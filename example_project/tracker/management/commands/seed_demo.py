@@ -1,0 +1,68 @@
+from typing import Any
+
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand
+from django.db import transaction
+
+from tracker.models import Membership, Organization, Task
+
+PASSWORD = "demo"
+USERS = ["alice", "bob", "carol", "dave"]
+ORGANIZATIONS = {
+    "acme": {
+        "name": "Acme",
+        "members": ["alice", "bob", "dave"],
+        "tasks": [
+            ("Agree on the March release date", Task.Status.TODO),
+            ("Write the customer survey report", Task.Status.TODO),
+            ("Order new badges for the front desk", Task.Status.TODO),
+            ("Move invoices to the new bank account", Task.Status.DOING),
+            ("Fix the address form on the checkout page", Task.Status.DOING),
+            ("Renew the office insurance", Task.Status.DONE),
+        ],
+    },
+    "globex": {
+        "name": "Globex",
+        "members": ["carol", "dave"],
+        "tasks": [
+            ("Plan the warehouse stocktake", Task.Status.TODO),
+            ("Translate the safety manual", Task.Status.TODO),
+            ("Interview candidates for the night shift", Task.Status.DOING),
+            ("Negotiate the freight contract", Task.Status.DOING),
+            ("Replace the forklift battery", Task.Status.DONE),
+        ],
+    },
+}
+
+
+class Command(BaseCommand):
+    help = "Create the demo's organisations, users and tasks; what exists already stays as it is."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        # Hashing is slow by design, so not while rows are locked.
+        password = make_password(PASSWORD)
+        with transaction.atomic():
+            users = {
+                name: User.objects.get_or_create(
+                    username=name, defaults={"first_name": name.title(), "password": password}
+                )[0]
+                for name in USERS
+            }
+            for slug, wanted in ORGANIZATIONS.items():
+                seed_organization(slug, wanted, users)
+        self.stdout.write(
+            f"Users {', '.join(USERS)} with password {PASSWORD}, in {', '.join(ORGANIZATIONS)}."
+        )
+
+
+def seed_organization(slug: str, wanted: dict[str, Any], users: dict[str, User]) -> None:
+    organization, _ = Organization.objects.get_or_create(slug=slug, defaults={"name": wanted["name"]})
+    # A title isn't unique, so a second run at the same time has to wait here to see what this one adds.
+    Organization.objects.select_for_update().get(pk=organization.pk)
+    for name in wanted["members"]:
+        Membership.objects.get_or_create(organization=organization, user=users[name])
+    present = set(organization.tasks.values_list("title", flat=True))
+    for title, status in reversed(wanted["tasks"]):
+        if title not in present:
+            organization.tasks.create(title=title, status=status)

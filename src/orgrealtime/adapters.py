@@ -1,0 +1,142 @@
+"""How this app learns about organisations and members: one adapter, named by `ORGREALTIME["ADAPTER"]`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models
+from django.utils.module_loading import import_string
+
+from orgrealtime.access import Access
+from orgrealtime.conf import get_settings, organization_model
+
+
+class OrganizationAdapter:
+    """What this app must know of the host's organisations; every method may use the database and runs in a thread."""
+
+    def find(self, slug: str, user: Any) -> tuple[models.Model, Access] | None:
+        """Return the organisation with this slug and the user's access, or None.
+
+        Whether the organisation doesn't exist or the user isn't a member must not show, neither in the result
+        nor in the time it takes.
+        """
+        raise NotImplementedError
+
+    def accesses(self, pairs: Collection[tuple[Any, Any]]) -> dict[tuple[Any, Any], tuple[Access, Any]]:
+        """Return today's access and user for those (organisation id, user id) pairs that still have one.
+
+        Called regularly with all pairs of a process: use one query.
+        """
+        raise NotImplementedError
+
+    def resolve(self, slug: str) -> models.Model | None:
+        """Return the organisation with this slug whoever asks, or None; for commands, not for requests."""
+        raise NotImplementedError
+
+    def member_ids(self, organization: models.Model) -> Collection[Any]:
+        """Return the primary keys of the users who are members."""
+        raise NotImplementedError
+
+    def membership_models(self) -> Collection[type[models.Model]]:
+        """Return the models whose changes may end somebody's access, each with a user at `user_of(instance)`."""
+        return ()
+
+    def user_of(self, membership: models.Model) -> Any:
+        """Return the primary key of the user whose access an instance of `membership_models` gives."""
+        raise NotImplementedError
+
+
+class MembershipAdapter(OrganizationAdapter):
+    """For hosts with a membership model that has a foreign key to the organisation and one to the user.
+
+    Set `ORGREALTIME["MEMBERSHIP_MODEL"]`; override `queryset` to leave out memberships that don't count
+    (invited, suspended), and `access` to give roles or hide event types.
+    """
+
+    def __init__(self) -> None:
+        settings = get_settings()
+        self.membership_model = settings.MEMBERSHIP_MODEL
+        self.organization_field = settings.MEMBERSHIP_ORGANIZATION_FIELD
+        self.user_field = settings.MEMBERSHIP_USER_FIELD
+        self.slug_field = settings.ORGANIZATION_SLUG_FIELD
+
+    def queryset(self) -> models.QuerySet[Any]:
+        """Return the memberships that count."""
+        return self._model()._default_manager.all()
+
+    def access(self, membership: Any) -> Access:
+        """Return what a membership lets its user see; default: everything that is for all members or for them."""
+        return Access(
+            organization_id=getattr(membership, f"{self.organization_field}_id"),
+            user_id=getattr(membership, f"{self.user_field}_id"),
+            role=str(getattr(membership, "role", "")),
+        )
+
+    def find(self, slug: str, user: Any) -> tuple[models.Model, Access] | None:
+        """Return organisation and access in one query that is the same for all slugs."""
+        members = self.queryset().select_related(self.organization_field)
+        slugs = {f"{self.organization_field}__{self.slug_field}": slug, self.user_field: user.pk}
+        membership = members.filter(**slugs).first()
+        if membership is None:
+            return None
+        return getattr(membership, self.organization_field), self.access(membership)
+
+    def accesses(self, pairs: Collection[tuple[Any, Any]]) -> dict[tuple[Any, Any], tuple[Access, Any]]:
+        """Return today's accesses in one query."""
+        organization_ids, user_ids = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+        members = self.queryset().select_related(self.user_field)
+        found = members.filter(
+            **{f"{self.organization_field}__in": organization_ids, f"{self.user_field}__in": user_ids}
+        )
+        accesses = ((self.access(membership), getattr(membership, self.user_field)) for membership in found)
+        return {(access.organization_id, access.user_id): (access, user) for access, user in accesses}
+
+    def resolve(self, slug: str) -> models.Model | None:
+        """Return the organisation by its slug."""
+        model = apps.get_model(organization_model())
+        return model._default_manager.filter(**{self.slug_field: slug}).first()
+
+    def member_ids(self, organization: models.Model) -> Collection[Any]:
+        """Return the ids of the members, in one query."""
+        members = self.queryset().filter(**{self.organization_field: organization.pk})
+        return set(members.values_list(f"{self.user_field}_id", flat=True))
+
+    def membership_models(self) -> Collection[type[models.Model]]:
+        """Return the membership model."""
+        return (self._model(),)
+
+    def user_of(self, membership: models.Model) -> Any:
+        """Return the id of the membership's user."""
+        return getattr(membership, f"{self.user_field}_id")
+
+    def _model(self) -> type[models.Model]:
+        if not self.membership_model:
+            raise ImproperlyConfigured(
+                "Set ORGREALTIME['MEMBERSHIP_MODEL'] to the model that links users to organisations, "
+                "or ORGREALTIME['ADAPTER'] to an OrganizationAdapter of your own"
+            )
+        return apps.get_model(self.membership_model)
+
+
+class DjangoOrganizationsAdapter(MembershipAdapter):
+    """For django-organizations: `ORGREALTIME_ORGANIZATION_MODEL = "organizations.Organization"` and this adapter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.membership_model = "organizations.OrganizationUser"
+        self.organization_field = "organization"
+        self.user_field = "user"
+        self.slug_field = "slug"
+
+    def queryset(self) -> models.QuerySet[Any]:
+        """Return the memberships in organisations that are active."""
+        return super().queryset().filter(organization__is_active=True)
+
+
+def get_adapter() -> OrganizationAdapter:
+    """Return an instance of the adapter in force."""
+    adapter: OrganizationAdapter = import_string(get_settings().ADAPTER)()
+    return adapter

@@ -1,0 +1,52 @@
+"""The short way to wire WebSockets and HTTP into one ASGI application."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from channels.routing import URLRouter
+from django.urls import URLPattern
+
+from orgrealtime.errors import CloseCode
+from orgrealtime.hub import close_hub
+
+logger = logging.getLogger("orgrealtime.asgi")
+
+ASGIApplication = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
+
+
+def realtime(urlpatterns: Sequence[URLPattern], *, http: ASGIApplication) -> ASGIApplication:
+    """Return an ASGI application: WebSockets go to the consumers of `urlpatterns`, all else to `http`.
+
+    Origin, session and access are checked by the consumers themselves, so nothing needs to be wrapped around
+    them. A path that no pattern matches is refused like an organisation that doesn't exist.
+    """
+    router = URLRouter(list(urlpatterns))
+
+    async def application(
+        scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        if scope["type"] == "websocket":
+            if any(pattern.pattern.match(scope["path"].lstrip("/")) for pattern in urlpatterns):
+                await router(scope, receive, send)
+            else:
+                await receive()
+                await send({"type": "websocket.close", "code": int(CloseCode.FORBIDDEN)})
+        elif scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        else:
+            await http(scope, receive, send)
+
+    return application
+
+
+async def _lifespan(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await close_hub()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "lifespan.startup.complete"})

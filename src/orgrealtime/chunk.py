@@ -1,0 +1,65 @@
+"""A run of events that goes out as one frame, encoded once for all connections that see the same of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from orgrealtime import wire
+from orgrealtime.access import Access
+from orgrealtime.tail import StreamEvent
+
+MAX_EVENTS = 500
+MAX_CHARS = 262_144
+
+Message = dict[str, Any]
+
+
+class Chunk:
+    """Events up to number `seq`, where a reader stands at `cursor` after them."""
+
+    __slots__ = ("_addressed", "_messages", "cursor", "events", "seq")
+
+    def __init__(self, events: list[StreamEvent], seq: int, cursor: str) -> None:
+        self.events = events
+        self.seq = seq
+        self.cursor = cursor
+        self._addressed: frozenset[Any] = frozenset().union(*(event.audience or () for event in events))
+        self._messages: dict[Any, Message | None] = {}
+
+    def message_for(self, access: Access) -> Message | None:
+        """Return the ASGI message for a reader with this access; None if it may see none of the events."""
+        view = (access.event_types, access.user_id if access.user_id in self._addressed else None)
+        if view not in self._messages:
+            self._messages[view] = self._message([event.text for event in self.events if access.sees(event)])
+        return self._messages[view]
+
+    def rendered_for(self, access: Access, render: Callable[[str], str | None]) -> Message | None:
+        """Return the ASGI message for a reader whose events are rendered for it alone."""
+        rendered = (render(event.text) for event in self.events if access.sees(event))
+        return self._message([text for text in rendered if text is not None])
+
+    def _message(self, texts: list[str]) -> Message | None:
+        if not texts:
+            return None
+        # An event's own frame says where the reader stands only if nothing that it may not see comes after it.
+        is_alone = len(self.events) == 1 and self.events[0].seq == self.seq
+        return send(texts[0] if is_alone else wire.batch(texts, self.cursor))
+
+
+def send(text: str) -> Message:
+    """Return the ASGI message that sends a text frame."""
+    return {"type": "websocket.send", "text": text}
+
+
+def cut(events: list[StreamEvent], seq: int, cursor_at: Callable[[int], str]) -> Iterator[Chunk]:
+    """Cut a run of events that ends at number `seq` into chunks within the bounds of a frame."""
+    part: list[StreamEvent] = []
+    chars = 0
+    for event in events:
+        if part and (len(part) == MAX_EVENTS or chars + len(event.text) > MAX_CHARS):
+            yield Chunk(part, part[-1].seq, cursor_at(part[-1].seq))
+            part, chars = [], 0
+        part.append(event)
+        chars += len(event.text)
+    yield Chunk(part, seq, cursor_at(seq))

@@ -1,0 +1,73 @@
+"""The settings: one dict `ORGREALTIME`, read live, each key with its default and meaning here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+
+from orgrealtime.buckets import Rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The keys of `ORGREALTIME` (reference page "Settings")."""
+
+    ADAPTER: str = "orgrealtime.adapters.MembershipAdapter"
+    MEMBERSHIP_MODEL: str = ""
+    MEMBERSHIP_ORGANIZATION_FIELD: str = "organization"
+    MEMBERSHIP_USER_FIELD: str = "user"
+    ORGANIZATION_SLUG_FIELD: str = "slug"
+    PUBLISHER: str = "orgrealtime.publishers.StreamPublisher"
+    STRICT_TYPES: bool = False
+    MAX_PAYLOAD_BYTES: int = 65_536
+    URL_HOSTS: tuple[str, ...] = ()
+    CHANNEL_LAYER: str = "default"
+    ALLOWED_ORIGINS: tuple[str, ...] = ()
+    SOCKET_RATE: Rate | None = Rate(30, 1, burst=60)
+    SOCKET_BYTE_RATE: Rate | None = Rate(65_536, 1, burst=262_144)
+    USER_RATE: Rate | None = Rate(600, 60)
+    MAX_MESSAGE_BYTES: int = 16_384
+    HEARTBEAT_SECONDS: float = 25.0
+    POLL_SECONDS: float = 2.0
+    IDLE_POLL_SECONDS: float = 10.0
+    ACCESS_CHECK_SECONDS: float = 30.0
+    SEND_TIMEOUT_SECONDS: float = 20.0
+
+
+NAMES = frozenset(field.name for field in fields(Settings))
+FLAT_NAMES = ("ORGREALTIME_ORGANIZATION_MODEL", "ORGREALTIME_ORGANIZATION_MIGRATION")
+
+_cache: tuple[object, Settings] | None = None
+
+
+def get_settings() -> Settings:
+    """Return the settings in force; raise ImproperlyConfigured for a key that doesn't exist."""
+    global _cache
+    given: dict[str, Any] = getattr(django_settings, "ORGREALTIME", {})
+    if _cache is None or _cache[0] is not given:
+        unknown = sorted(set(given) - NAMES)
+        if unknown:
+            raise ImproperlyConfigured(
+                f"ORGREALTIME has no setting {', '.join(unknown)}; allowed are {', '.join(sorted(NAMES))}"
+            )
+        _cache = (given, Settings(**given))
+    return _cache[1]
+
+
+def organization_model() -> str:
+    """Return `app_label.ModelName` of the host's organisation."""
+    name: str = getattr(django_settings, "ORGREALTIME_ORGANIZATION_MODEL", "")
+    if name.count(".") != 1:
+        raise ImproperlyConfigured(
+            "Set ORGREALTIME_ORGANIZATION_MODEL to your organisation's model, as 'app_label.ModelName'"
+        )
+    return name
+
+
+def organization_migration() -> tuple[str, str]:
+    """Return app label and name of the migration that creates the host's organisation."""
+    name: str = getattr(django_settings, "ORGREALTIME_ORGANIZATION_MIGRATION", "__first__")
+    return organization_model().split(".")[0], name

@@ -1,0 +1,277 @@
+"""One reader of a stream: an integer cursor, at most one frame under way, and what was asked for meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from orgrealtime import database, stream, wire
+from orgrealtime.access import Access
+from orgrealtime.chunk import Chunk, Message, cut, send
+from orgrealtime.conf import get_settings
+from orgrealtime.cursors import Cursor, Position
+from orgrealtime.errors import CloseCode, StreamReset
+from orgrealtime.identity import Identity
+from orgrealtime.stepping import step
+from orgrealtime.stream import Page
+
+if TYPE_CHECKING:
+    from orgrealtime.hub import Feed
+
+logger = logging.getLogger("orgrealtime.connection")
+
+MAX_REPLIES = 64
+MAX_UNACKNOWLEDGED = 2000
+BACKLOG_PAGE = 200
+CLOSE_SECONDS = 2.0
+RETRY_SECONDS = 1.0
+
+
+class Connection:
+    """Sends what lies after its cursor whenever the socket takes it: backlog, live events and recovery are one.
+
+    `asgi_send` is the server's send; `abandon` ends the consumer of a socket that can't be closed any more;
+    `is_allowed` is the host's own condition, asked in a database thread; `render`, if given, makes the text of
+    each event for this connection alone.
+    """
+
+    __slots__ = (
+        "_abandon", "_ack_timer", "_acknowledged", "_backlog", "_render", "_replies", "_send", "_synced", "_task",
+        "_target", "_unacknowledged", "access", "close_code", "feed", "id", "identity", "is_allowed", "owes_cursor",
+        "sent_events", "seq",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id: str,
+        identity: Identity,
+        access: Access,
+        seq: int,
+        asgi_send: Callable[[Message], Awaitable[None]],
+        abandon: Callable[[], None],
+        is_allowed: Callable[[Any, Access], bool],
+        render: Callable[[str], str | None] | None = None,
+    ) -> None:
+        self.id = id
+        self.identity = identity
+        self.access = access
+        self.seq = seq
+        self.feed: Feed | None = None
+        self.close_code: int | None = None
+        self.owes_cursor = False
+        self.sent_events = 0
+        self._send = asgi_send
+        self._abandon = abandon
+        self.is_allowed = is_allowed
+        self._render = render
+        self._task: asyncio.Task[None] | None = None  # what must end before the next frame
+        self._replies: deque[Message] | None = None
+        self._backlog: deque[Chunk] | None = None
+        self._synced = False
+        self._target = 0
+        self._acknowledged: int | None = None
+        self._unacknowledged = 0
+        self._ack_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def cursor(self) -> str:
+        """Where this reader stands."""
+        assert self.feed is not None
+        return self.feed.cursor_at(self.seq)
+
+    # ------------------------------------------------------------------------------------------------ sending
+
+    def start(self, frames: list[str], target: int, page: Page | None) -> None:
+        """Send the first frames, then the backlog: a page read for this reader alone, if any, then what the feed has.
+
+        The reader is in sync when it stands at number `target`, the head at the time it was let in.
+        """
+        self._target = target
+        for frame in frames:
+            self.reply(frame)
+        if page is not None:
+            self._add_backlog(page)
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what lies after the cursor, until there is nothing more or the socket must be waited for."""
+        while self.feed is not None and self._task is None and not self._waits_for_ack():
+            chunk = self._next_chunk(self.feed)
+            if chunk is None:
+                return
+            self._send_chunk(chunk)
+
+    def reply(self, text: str) -> None:
+        """Send a frame that is no event, in turn; a client that asks but doesn't read is closed."""
+        if self.close_code is not None:
+            return
+        if self._task is None:
+            self._write(send(text))
+        elif self._replies is not None and len(self._replies) >= MAX_REPLIES:
+            self.close(CloseCode.SLOW_CONSUMER, "replies not read")
+        else:
+            self._replies = self._replies or deque()
+            self._replies.append(send(text))
+
+    def reset(self, position: Position, reason: str) -> None:
+        """Tell the client that continuity is lost, and go on from `position`."""
+        self.seq = self._target = position.head
+        self._backlog = None
+        self._acknowledged, self._unacknowledged, self.owes_cursor = None, 0, False
+        self.reply(wire.reset(position.cursor, reason))
+
+    def send_cursor(self) -> None:
+        """Tell the client how far it has come past events that it may not see."""
+        if self.owes_cursor and self._task is None and self.feed is not None:
+            self.owes_cursor = False
+            self.reply(wire.cursor(self.cursor))
+
+    def _next_chunk(self, feed: Feed) -> Chunk | None:
+        if self._backlog:
+            return self._backlog.popleft()
+        if self.seq >= feed.tail.head:
+            self._caught_up(feed)
+            return None
+        chunk = feed.chunk_after(self.seq)
+        if chunk is None:
+            self._start(self._read_backlog(feed))
+        return chunk
+
+    def _send_chunk(self, chunk: Chunk) -> None:
+        render = self._render
+        message = chunk.message_for(self.access) if render is None else chunk.rendered_for(self.access, render)
+        self.seq = chunk.seq
+        self.owes_cursor = message is None
+        if message is not None:
+            self.sent_events += len(chunk.events)
+            self._unacknowledged += len(chunk.events)
+            self._write(message)
+
+    def _add_backlog(self, page: Page) -> None:
+        self._backlog = deque(cut(page.events, page.seq, page.position.cursor_at))
+
+    def _caught_up(self, feed: Feed) -> None:
+        if not self._synced:
+            if self.seq < self._target:
+                return  # the feed hasn't read that far yet
+            self._synced = True
+            self.owes_cursor = False
+            self.reply(wire.synced(self.cursor))
+        elif self.owes_cursor:
+            feed.owe_cursors()
+
+    async def _read_backlog(self, feed: Feed) -> None:
+        # In this reader's own time: the feed's tail doesn't reach back far enough.
+        after = Cursor(feed.epoch, self.seq)
+        try:
+            page = await database.run(
+                stream.read, feed.organization_id, after, access=self.access, limit=BACKLOG_PAGE
+            )
+        except StreamReset as reset:
+            if reset.reason == "retention":
+                self.reset(reset.position, reset.reason)
+            else:
+                feed.wake()  # the whole stream has changed: the feed will tell all its readers
+                await asyncio.sleep(RETRY_SECONDS)
+        except Exception:
+            logger.exception("the backlog can't be read", extra={"connection_id": self.id})
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            if after == (feed.epoch, self.seq):
+                self._add_backlog(page)
+
+    def _write(self, message: Message) -> None:
+        try:
+            rest = step(self._send(message))
+        except Exception as error:
+            self._lost(error)
+            return
+        if rest is not None:
+            self._start(self._finish(rest))
+
+    async def _finish(self, rest: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(get_settings().SEND_TIMEOUT_SECONDS):
+                await rest
+        except TimeoutError:
+            self.close(CloseCode.SLOW_CONSUMER, "a frame wasn't taken in time")
+        except Exception as error:
+            self._lost(error)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if self._task is not task:
+            return
+        self._task = None
+        while self._replies and self._task is None and self.close_code is None:
+            self._write(self._replies.popleft())
+        self.pump()
+
+    # --------------------------------------------------------------------------------------------- receiving
+
+    def acknowledge(self, cursor: Cursor) -> bool:
+        """Note that the client has handled everything up to `cursor`; return False if it can't have."""
+        feed = self.feed
+        if feed is None or cursor.epoch != feed.epoch or cursor.seq > self.seq:
+            return False
+        if self._acknowledged is None or cursor.seq > self._acknowledged:
+            self._acknowledged = cursor.seq
+            self._unacknowledged = min(self._unacknowledged, self.seq - cursor.seq)
+            if self._task is None:
+                self.pump()
+        return True
+
+    def _waits_for_ack(self) -> bool:
+        # Only clients that acknowledge are held to it: on some servers it is the only sign of a client that doesn't read.
+        if self._acknowledged is None or self._unacknowledged < MAX_UNACKNOWLEDGED:
+            if self._ack_timer is not None:
+                self._ack_timer.cancel()
+                self._ack_timer = None
+            return False
+        if self._ack_timer is None:
+            self._ack_timer = asyncio.get_running_loop().call_later(
+                get_settings().SEND_TIMEOUT_SECONDS, self.close, CloseCode.SLOW_CONSUMER, "events not acknowledged"
+            )
+        return True
+
+    # ----------------------------------------------------------------------------------------------- closing
+
+    def close(self, code: int, reason: str) -> None:
+        """Deliver nothing more from now on, and close the socket."""
+        if self.close_code is not None:
+            return
+        logger.info("connection is being closed", extra={"connection_id": self.id, "code": int(code), "reason": reason})
+        self.cancel(code)
+        self._start(self._close(code))
+
+    def cancel(self, code: int) -> None:
+        """Leave the feed and stop all work, for a socket that is gone or has to go."""
+        self.close_code = code
+        if self.feed is not None:
+            self.feed.remove(self)
+            self.feed = None
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+            self._ack_timer = None
+        task, self._task = self._task, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    async def _close(self, code: int) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._send({"type": "websocket.close", "code": int(code)})
+        except Exception:
+            self._abandon()
+
+    def _lost(self, error: Exception) -> None:
+        # The client has gone; the server's disconnect message follows and ends the consumer.
+        logger.debug("send failed", extra={"connection_id": self.id, "error": type(error).__name__})
+        if self.close_code is None:
+            self.cancel(1006)

@@ -1,0 +1,419 @@
+"""The WebSocket door: consumers that host projects subclass and put into their routing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+from channels.consumer import AsyncConsumer
+from django.db import models
+
+from orgrealtime import database, stream, wire
+from orgrealtime.access import Access
+from orgrealtime.adapters import get_adapter
+from orgrealtime.buckets import Rate, TokenBucket
+from orgrealtime.chunk import Message
+from orgrealtime.conf import get_settings
+from orgrealtime.connection import MAX_UNACKNOWLEDGED, Connection
+from orgrealtime.cursors import Cursor, Position
+from orgrealtime.errors import UNSUPPORTED_DATA, CloseCode, CursorError, MessageError, Refused, StreamReset
+from orgrealtime.hub import Hub, get_hub
+from orgrealtime.identity import Identity, authenticate
+from orgrealtime.limits import SocketRateLimitMixin, UserRateLimitMixin
+from orgrealtime.origins import check_origin
+from orgrealtime.queries import parse_count
+from orgrealtime.stream import Page
+
+__all__ = ["NotificationsConsumer", "OrgConsumer", "command"]
+
+logger = logging.getLogger("orgrealtime.connection")
+
+MAX_LAST = 500
+MAX_QUEUED_COMMANDS = 16
+MALFORMED_RATE = Rate(10, 60)
+LIMITED_RATE = Rate(60, 60)
+
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Handler = Callable[..., Awaitable[None]]
+H = TypeVar("H", bound=Handler)
+
+
+def command(name: str) -> Callable[[H], H]:
+    """Let clients call an async method by messages of type `name`; it gets the message as a dict.
+
+    What isn't marked so can't be called from the wire. Raise MessageError to answer with an `error` frame.
+    """
+    if name in wire.RESERVED_TYPES:
+        raise ValueError(f"{name!r} is a frame of the protocol; name the command otherwise")
+
+    def mark(method: H) -> H:
+        method.command_name = name  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+class _Start(NamedTuple):
+    """Where a connection begins: after number `seq`, with what was read for it alone, or with a reset."""
+
+    position: Position
+    seq: int
+    page: Page | None = None
+    reset: str | None = None
+
+
+class _Wish(NamedTuple):
+    since: Cursor | None = None
+    last: int | None = None
+
+
+class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
+    """A connection of one member to one organisation's stream, refused before it is accepted unless all is well.
+
+    Put it into your routing under a path with `<slug:org_slug>`. Override `allow`, `connected`, `disconnected`,
+    `render` and add methods marked with `command`. Unlike Channels' consumers it has no channel of its own, and
+    nothing from the channel layer calls its methods. See the protocol page for what travels.
+    """
+
+    commands: ClassVar[Mapping[str, str]] = {}
+
+    scope: dict[str, Any]
+    connection: Connection
+    organization: models.Model
+    identity: Identity
+    _admitted: Access
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        marked = {
+            method.command_name: name for name, method in vars(cls).items() if hasattr(method, "command_name")
+        }
+        cls.commands = {**cls.commands, **marked}
+
+    # ---------------------------------------------------------------------------- what host projects override
+
+    def allow(self, user: Any, access: Access) -> bool:
+        """Tell whether this member may connect, and stay; default: every member may.
+
+        Runs in a database thread before the connection is accepted, and again whenever access is checked.
+        """
+        return True
+
+    async def connected(self) -> None:
+        """Do what your application needs once the connection stands; `welcome` has been sent."""
+
+    async def disconnected(self, code: int) -> None:
+        """Clean up after a connection that had been accepted, however it ended; `code` is the close code."""
+
+    def render(self, event: dict[str, Any]) -> dict[str, Any] | None:
+        """Return an event as this connection shall see it, or None to hide it; keep `type` and `cursor`.
+
+        Overriding it costs: events are then encoded for each connection instead of once for all. Do the same in
+        `CatchUpView.render`, or clients that catch up will see another event.
+        """
+        return event
+
+    # -------------------------------------------------------------------------------- what host projects call
+
+    @property
+    def user(self) -> Any:
+        """The user at the other end."""
+        return self.identity.user
+
+    @property
+    def access(self) -> Access:
+        """What the user may see, as it was checked last."""
+        return self.connection.access
+
+    @property
+    def user_id(self) -> Any:  # type: ignore[override]
+        """The primary key of the user at the other end."""
+        return self.access.user_id
+
+    async def send_json(self, frame: dict[str, Any]) -> None:
+        """Send a frame to this client; it has a `type`, and is in order with the stream's frames."""
+        self.connection.reply(wire.encode(frame))
+
+    def close(self, code: int, reason: str = "closed by the application") -> None:
+        """Close the connection; `reason` is for the log."""
+        self.connection.close(code, reason)
+
+    # ------------------------------------------------------------------------------------------ the connection
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Run one connection (ASGI WebSocket specification)."""
+        self.scope = scope
+        await receive()  # websocket.connect
+        try:
+            start = await self._admit()
+        except Refused as refused:
+            await self._refuse(refused, send)
+            return
+        await send({"type": "websocket.accept", "subprotocol": self._subprotocol()})
+        await self._run(start, receive, send)
+
+    async def _admit(self) -> _Start:
+        try:
+            wish = self._read_query()
+            check_origin(self.scope)
+            return await database.run(self._let_in, wish, get_hub())
+        except CursorError as error:
+            raise Refused(CloseCode.BAD_REQUEST, "malformed query", f"since: {error}") from None
+        except Refused:
+            raise
+        except Exception:
+            logger.exception("a connection can't be checked")
+            raise Refused(CloseCode.OVERLOADED, "the checks failed") from None
+
+    def _let_in(self, wish: _Wish, hub: Hub) -> _Start:
+        # One visit to a database thread, at most five queries: session, user, membership, position, backlog.
+        self.identity = authenticate(self.scope)
+        slug = self._slug()
+        found = get_adapter().find(slug, self.identity.user) if "\x00" not in slug else None
+        if found is None or not self.allow(self.identity.user, found[1]):
+            raise Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
+        self.organization, self._admitted = found
+        return self._find_start(wish, hub)
+
+    def _find_start(self, wish: _Wish, hub: Hub) -> _Start:
+        organization_id = self.organization.pk
+        if wish.last is not None:
+            page = stream.read_last(organization_id, access=self._admitted, limit=wish.last)
+            seq = page.events[0].seq - 1 if page.events else page.position.head
+            return _Start(page.position, seq, page)
+        position = stream.advance(organization_id)
+        if wish.since is None:
+            return _Start(position, position.head)
+        feed = hub.feed(organization_id)
+        try:
+            seq = position.resume(wish.since)
+            if seq == position.head or (feed is not None and feed.covers(wish.since)):
+                return _Start(position, seq)
+            page = stream.read(organization_id, wish.since, access=self._admitted, position=position)
+        except StreamReset as reset:
+            return _Start(reset.position, reset.position.head, reset=reset.reason)
+        return _Start(page.position, seq, page)
+
+    async def _run(self, start: _Start, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        is_abandoned = False
+
+        def abandon() -> None:
+            nonlocal is_abandoned
+            is_abandoned = True
+            task.cancel()
+
+        connection = self.connection = Connection(
+            secrets.token_hex(8), self.identity, self._admitted, start.seq, send, abandon, self.allow, self._renderer()
+        )
+        self._commands: deque[tuple[str, Message]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._malformed = self._limited = None
+        opened = time.monotonic()
+        code = 1006
+        try:
+            get_hub().attach(connection, self.organization.pk, start.position)
+            self._log_opened()
+            connection.start(self._first_frames(start), start.position.head, start.page)
+            await self.connected()
+            code = await self._listen(receive)
+        except asyncio.CancelledError:
+            if not is_abandoned:
+                raise
+            task.uncancel()
+        finally:
+            code = connection.close_code or code
+            connection.cancel(code)
+            if self._worker is not None:
+                self._worker.cancel()
+            self._log_closed(code, time.monotonic() - opened)
+            await self.disconnected(code)
+
+    def _first_frames(self, start: _Start) -> list[str]:
+        settings = get_settings()
+        welcome = wire.encode(
+            {
+                "type": "welcome",
+                "protocol": wire.PROTOCOL,
+                "connection_id": self.connection.id,
+                "org": {"id": _plain(self.organization.pk), "slug": self._slug()},
+                "cursor": start.position.cursor_at(start.seq),
+                "heartbeat": settings.HEARTBEAT_SECONDS,
+                "limits": {"message_bytes": settings.MAX_MESSAGE_BYTES, "unacknowledged_events": MAX_UNACKNOWLEDGED},
+            }
+        )
+        if start.reset is None:
+            return [welcome]
+        return [welcome, wire.reset(start.position.cursor, start.reset)]
+
+    async def _refuse(self, refused: Refused, send: Send) -> None:
+        code = refused.code
+        logger.info(
+            "connection refused",
+            extra={"code": int(code), "reason": refused.reason, "org": self._slug(), "client": self._client()},
+        )
+        status = code.outcome.http_status
+        if status is None or "websocket.http.response" not in (self.scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": int(code)})
+            return
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+        await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": wire.refusal(code, refused.message)})
+
+    # ---------------------------------------------------------------------------------------- what clients send
+
+    async def _listen(self, receive: Receive) -> int:
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return int(message.get("code") or 1005)
+            text = message.get("text")
+            if self.connection.close_code is not None:
+                continue
+            if text is None:
+                self.close(UNSUPPORTED_DATA, "binary frame")
+            else:
+                await self._take(text)
+
+    async def _take(self, text: str) -> None:
+        size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+        if size > get_settings().MAX_MESSAGE_BYTES:
+            self.close(CloseCode.PAYLOAD_TOO_LARGE, "message too large")
+            return
+        try:
+            await self.admit_message(size)
+            kind, message = wire.read_message(text)
+            self._carry_out(kind, message)
+        except MessageError as error:
+            self._complain(error)
+
+    def _carry_out(self, kind: str, message: Message) -> None:
+        if kind == "ping":
+            self.connection.reply(wire.pong(self.connection.cursor))
+        elif kind == "ack":
+            self._acknowledge(message)
+        elif kind in self.commands:
+            self._queue_command(kind, message)
+        else:
+            known = ", ".join(sorted({*wire.CLIENT_FRAMES, *self.commands}))
+            raise MessageError(f"there is no message of this type; known are {known}", code="unknown_type")
+
+    def _acknowledge(self, message: Message) -> None:
+        try:
+            cursor = Cursor.parse(message.get("cursor"))
+        except CursorError as error:
+            raise MessageError(str(error)) from None
+        if not self.connection.acknowledge(cursor):
+            raise MessageError("this cursor hasn't been sent on this connection")
+
+    def _queue_command(self, kind: str, message: Message) -> None:
+        if len(self._commands) >= MAX_QUEUED_COMMANDS:
+            raise MessageError(
+                f"{MAX_QUEUED_COMMANDS} messages are waiting already; wait for their effect", code="rate_limited"
+            )
+        self._commands.append((kind, message))
+        if self._worker is None:
+            # Apart from receiving: a handler that takes long would keep pongs from being seen.
+            self._worker = asyncio.get_running_loop().create_task(self._run_commands())
+
+    async def _run_commands(self) -> None:
+        try:
+            while self._commands:
+                kind, message = self._commands.popleft()
+                try:
+                    await getattr(self, self.commands[kind])(message)
+                except MessageError as error:
+                    self._complain(error)
+                except Exception:
+                    logger.exception("a command failed", extra={"connection_id": self.connection.id, "command": kind})
+                    self.connection.reply(wire.error("internal_error", "the server couldn't carry this out"))
+        finally:
+            self._worker = None
+
+    def _complain(self, error: MessageError) -> None:
+        now = time.monotonic()
+        if error.code == "rate_limited":
+            self._limited = self._limited or TokenBucket(LIMITED_RATE, now)
+            bucket, code = self._limited, CloseCode.RATE_LIMITED
+        else:
+            self._malformed = self._malformed or TokenBucket(MALFORMED_RATE, now)
+            bucket, code = self._malformed, CloseCode.BAD_REQUEST
+        if bucket.take(1, now):
+            self.connection.reply(wire.error(error.code, str(error)))
+        else:
+            self.close(code, f"too many refused messages ({error.code})")
+
+    # ------------------------------------------------------------------------------------------------- details
+
+    def _slug(self) -> str:
+        return str(self.scope["url_route"]["kwargs"]["org_slug"])
+
+    def _read_query(self) -> _Wish:
+        try:
+            query = parse_qs(
+                self.scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True, max_num_fields=20
+            )
+        except ValueError:
+            raise Refused(CloseCode.BAD_REQUEST, "malformed query", "the query can't be read") from None
+        since, last = query.get("since"), query.get("last")
+        if since and last:
+            raise Refused(CloseCode.BAD_REQUEST, "malformed query", "give 'since' or 'last', not both")
+        if last:
+            return _Wish(last=parse_count(last[-1], "last", MAX_LAST))
+        return _Wish(since=Cursor.parse(since[-1]) if since else None)
+
+    def _renderer(self) -> Callable[[str], str | None] | None:
+        if type(self).render is OrgConsumer.render:
+            return None
+
+        def render(text: str) -> str | None:
+            rendered = self.render(msgspec.json.decode(text))
+            return None if rendered is None else wire.encode(rendered)
+
+        return render
+
+    def _subprotocol(self) -> str | None:
+        return wire.SUBPROTOCOL if wire.SUBPROTOCOL in (self.scope.get("subprotocols") or ()) else None
+
+    def _client(self) -> str | None:
+        return (self.scope.get("client") or (None,))[0]
+
+    def _log_opened(self) -> None:
+        logger.info(
+            "connection opened",
+            extra={
+                "connection_id": self.connection.id,
+                "org_id": str(self.organization.pk),
+                "org": self._slug(),
+                "user_id": str(self.access.user_id),
+                "client": self._client(),
+            },
+        )
+
+    def _log_closed(self, code: int, seconds: float) -> None:
+        logger.info(
+            "connection closed",
+            extra={
+                "connection_id": self.connection.id,
+                "code": int(code),
+                "seconds": round(seconds, 3),
+                "events": self.connection.sent_events,
+            },
+        )
+
+
+class NotificationsConsumer(OrgConsumer):
+    """The stream of one organisation, as the protocol has it, and nothing besides."""
+
+
+def _plain(key: Any) -> int | str:
+    return key if isinstance(key, int) else str(key)

@@ -1,0 +1,142 @@
+"""The live end of one organisation's stream in this process: read once, sent to every connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+from orgrealtime import database, stream
+from orgrealtime.chunk import Chunk, cut
+from orgrealtime.connection import Connection
+from orgrealtime.cursors import Cursor, Position
+from orgrealtime.errors import StreamReset
+from orgrealtime.tail import Tail
+
+logger = logging.getLogger("orgrealtime.feed")
+
+PAGE_SIZE = 500
+YIELD_EVERY = 200  # connections served before the loop may do something else
+CURSOR_SECONDS = 1.0
+RETRY_SECONDS = (0.2, 5.0)
+
+
+class Feed:
+    """Follows one organisation's stream and offers what it finds to its connections.
+
+    `on_empty` is called when the last connection has left.
+    """
+
+    def __init__(self, organization_id: Any, position: Position, on_empty: Callable[[Feed], None]) -> None:
+        self.organization_id = organization_id
+        self.epoch = position.epoch
+        self.tail = Tail(position.head)
+        self.connections: set[Connection] = set()
+        self._on_empty = on_empty
+        self._chunks: dict[int, Chunk] = {}
+        self._is_behind = False
+        self._task: asyncio.Task[None] | None = None
+        self._cursor_timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: Connection) -> None:
+        """Serve a connection from its cursor on."""
+        connection.feed = self
+        self.connections.add(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """Serve a connection no longer."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._on_empty(self)
+
+    def cursor_at(self, seq: int) -> str:
+        """The cursor of a reader that has seen everything up to `seq`."""
+        return str(Cursor(self.epoch, seq))
+
+    def covers(self, cursor: Cursor) -> bool:
+        """Tell whether everything after the cursor is in the tail, so that the database needn't be asked."""
+        return cursor.epoch == self.epoch and self.tail.start <= cursor.seq <= self.tail.head and bool(self.connections)
+
+    def chunk_after(self, seq: int) -> Chunk | None:
+        """Return the next frame's worth of events after `seq`, or None if the tail doesn't reach back that far."""
+        chunk = self._chunks.get(seq)
+        if chunk is None:
+            events = self.tail.after(seq)
+            if events is None:
+                return None
+            chunk = self._chunks[seq] = next(cut(events, self.tail.head, self.cursor_at))
+        return chunk
+
+    def wake(self) -> None:
+        """Look for new events, now or right after the look that is under way."""
+        self._is_behind = True
+        if self._task is None and self.connections:
+            self._task = asyncio.get_running_loop().create_task(self._advance())
+
+    def owe_cursors(self) -> None:
+        """Tell connections soon how far they are past what they may not see."""
+        if self._cursor_timer is None:
+            self._cursor_timer = asyncio.get_running_loop().call_later(CURSOR_SECONDS, self._send_cursors)
+
+    def stop(self) -> None:
+        """End all work."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._cursor_timer is not None:
+            self._cursor_timer.cancel()
+
+    def _send_cursors(self) -> None:
+        self._cursor_timer = None
+        for connection in tuple(self.connections):
+            connection.send_cursor()
+
+    async def _advance(self) -> None:
+        delay, longest = RETRY_SECONDS
+        try:
+            while self._is_behind and self.connections:
+                self._is_behind = False
+                try:
+                    await self._read()
+                    delay = RETRY_SECONDS[0]
+                except Exception as error:
+                    logger.warning(
+                        "the stream can't be read, trying again",
+                        extra={"organization_id": str(self.organization_id), "error": type(error).__name__},
+                    )
+                    self._is_behind = True
+                    await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, no secret
+                    delay = min(delay * 2, longest)
+        finally:
+            self._task = None
+
+    async def _read(self) -> None:
+        after = Cursor(self.epoch, self.tail.head)
+        try:
+            page = await database.run(stream.read, self.organization_id, after, limit=PAGE_SIZE)
+        except StreamReset as reset:
+            await self._reset(reset.position, reset.reason)
+            return
+        self._is_behind = self._is_behind or page.has_more
+        if page.seq > self.tail.head:
+            self.tail.extend(page.events, page.seq)
+            self._chunks.clear()
+            await self._serve(Connection.pump)
+
+    async def _reset(self, position: Position, reason: str) -> None:
+        logger.error(
+            "the stream isn't the one that was followed; clients are told to reset",
+            extra={"organization_id": str(self.organization_id), "reason": reason},
+        )
+        self.epoch = position.epoch
+        self.tail = Tail(position.head)
+        self._chunks.clear()
+        await self._serve(lambda connection: connection.reset(position, reason))
+
+    async def _serve(self, action: Callable[[Connection], None]) -> None:
+        for number, connection in enumerate(tuple(self.connections), 1):
+            if connection.feed is self:
+                action(connection)
+            if number % YIELD_EVERY == 0:
+                await asyncio.sleep(0)

@@ -1,0 +1,127 @@
+"""Limits on what a client may send: mixins for consumers, used by `OrgConsumer`.
+
+Each refuses a message by raising MessageError with the code `rate_limited`, before the message is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.cache import cache
+
+from orgrealtime import database
+from orgrealtime.buckets import Rate, TokenBucket
+from orgrealtime.conf import get_settings
+from orgrealtime.errors import MessageError
+
+__all__ = ["MessageGate", "Rate", "SocketRateLimitMixin", "UserRateLimitMixin"]
+
+logger = logging.getLogger("orgrealtime.limits")
+
+LEASES_PER_WINDOW = 10
+
+
+class MessageGate:
+    """Lets every message in; the mixins are put before it."""
+
+    async def admit_message(self, size: int) -> None:
+        """Raise MessageError if a message of `size` bytes may not come now."""
+
+
+class SocketRateLimitMixin(MessageGate):
+    """Limits messages and bytes per socket; override the two properties for other rates, None for no limit."""
+
+    _message_bucket: TokenBucket | None = None
+    _byte_bucket: TokenBucket | None = None
+
+    @property
+    def message_rate(self) -> Rate | None:
+        """How many messages one socket may send."""
+        return get_settings().SOCKET_RATE
+
+    @property
+    def byte_rate(self) -> Rate | None:
+        """How many bytes one socket may send."""
+        return get_settings().SOCKET_BYTE_RATE
+
+    async def admit_message(self, size: int) -> None:
+        """Refuse what exceeds the rates of this socket."""
+        now = time.monotonic()
+        if (rate := self.message_rate) is not None:
+            self._message_bucket = self._message_bucket or TokenBucket(rate, now)
+            if not self._message_bucket.take(1, now):
+                raise _limited(f"{rate.amount:g} messages per {rate.seconds:g} s on one connection")
+        if (rate := self.byte_rate) is not None:
+            self._byte_bucket = self._byte_bucket or TokenBucket(rate, now)
+            if not self._byte_bucket.take(size, now):
+                raise _limited(f"{rate.amount:g} bytes per {rate.seconds:g} s on one connection")
+        await super().admit_message(size)
+
+
+class UserRateLimitMixin(MessageGate):
+    """Limits messages per user over all sockets and processes; needs `self.user_id`.
+
+    Counted in windows of the rate's seconds in Django's default cache, which all processes must share. A process
+    takes a tenth of the window's amount at a time, so that it seldom asks; if the cache fails it counts alone.
+    """
+
+    user_id: Any
+
+    @property
+    def user_rate(self) -> Rate | None:
+        """How many messages one user may send."""
+        return get_settings().USER_RATE
+
+    async def admit_message(self, size: int) -> None:
+        """Refuse what exceeds the rate of this user."""
+        rate = self.user_rate
+        if rate is not None and not await _take_shared(str(self.user_id), rate):
+            raise _limited(f"{rate.amount:g} messages per {rate.seconds:g} s for one user")
+        await super().admit_message(size)
+
+
+def _limited(what: str) -> MessageError:
+    return MessageError(f"too fast: at most {what}", code="rate_limited")
+
+
+@dataclass(slots=True)
+class _Allowance:
+    left: int = 0
+    is_spent: bool = False
+
+
+_window = 0.0
+_allowances: dict[tuple[str, Rate], _Allowance] = {}
+
+
+async def _take_shared(user: str, rate: Rate) -> bool:
+    global _window
+    window = time.time() // rate.seconds
+    if window != _window:
+        _window = window
+        _allowances.clear()
+    allowance = _allowances.setdefault((user, rate), _Allowance())
+    if allowance.left == 0 and not allowance.is_spent:
+        block = max(1, int(rate.amount) // LEASES_PER_WINDOW)
+        try:
+            granted = await database.run(_lease, f"orgrealtime.rate.{user}.{rate.seconds:g}.{window:.0f}", block, rate)
+        except Exception as error:
+            logger.warning("the cache can't count, counting alone", extra={"error": type(error).__name__})
+            granted = int(rate.amount)
+            allowance.is_spent = True
+        else:
+            allowance.is_spent = granted < block
+        allowance.left += granted
+    if allowance.left == 0:
+        return False
+    allowance.left -= 1
+    return True
+
+
+def _lease(key: str, block: int, rate: Rate) -> int:
+    cache.add(key, 0, timeout=rate.seconds * 2)
+    taken = cache.incr(key, block)
+    return int(max(0, min(block, rate.amount - (taken - block))))

@@ -1,0 +1,57 @@
+"""Publish one event from the command line."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+
+from orgrealtime import bell, publish
+from orgrealtime.adapters import get_adapter
+from orgrealtime.errors import EventTypeError, PayloadError
+
+
+class Command(BaseCommand):
+    """`orgrealtime_publish <org_slug> <type> '<json>'`: publishes and prints the event's id."""
+
+    help = "Publish an event to an organisation and print its id."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("org_slug")
+        parser.add_argument("type")
+        parser.add_argument("payload", help="a JSON object")
+        parser.add_argument("--to", nargs="+", metavar="USERNAME", help="only for these users (default: all members)")
+        parser.add_argument("--dedupe-key", help="publish only if this key is new to the organisation")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Publish, and see that the ring is out before the process ends."""
+        organization = get_adapter().resolve(options["org_slug"])
+        if organization is None:
+            raise CommandError(f"there is no organisation with the slug {options['org_slug']!r}")
+        try:
+            payload = json.loads(options["payload"])
+            event = publish(
+                organization,
+                options["type"],
+                payload,
+                to=None if options["to"] is None else self._users(options["to"]),
+                dedupe_key=options["dedupe_key"],
+            )
+        except json.JSONDecodeError as error:
+            raise CommandError(f"the payload isn't JSON: {error}") from None
+        except (PayloadError, EventTypeError, ValueError) as error:
+            raise CommandError(str(error)) from None
+        bell.flush()
+        self.stdout.write(str(event.pk))
+
+    def _users(self, names: list[str]) -> list[Any]:
+        model = get_user_model()
+        users = list(model._default_manager.filter(**{f"{model.USERNAME_FIELD}__in": names}))
+        missing = sorted(set(names) - {user.get_username() for user in users})
+        if missing:
+            raise CommandError(f"there is no user {', '.join(missing)}")
+        return users

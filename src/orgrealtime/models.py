@@ -1,0 +1,95 @@
+"""What the database remembers: events, their numbers, and where each stream stands."""
+
+from __future__ import annotations
+
+import secrets
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from orgrealtime.conf import organization_model
+
+
+def new_epoch() -> str:
+    """Return a fresh random epoch: cursors of one epoch mean nothing in another."""
+    return secrets.token_hex(4)
+
+
+class Stream(models.Model):
+    """Where one organisation's stream stands; written only by `orgrealtime.stream`."""
+
+    organization = models.OneToOneField(
+        organization_model(), on_delete=models.CASCADE, primary_key=True, related_name="+"
+    )
+    epoch = models.CharField(max_length=16, default=new_epoch, editable=False)
+    head = models.BigIntegerField(default=0, editable=False)
+    floor = models.BigIntegerField(default=0, editable=False)
+
+    def __str__(self) -> str:
+        return f"stream of {self.organization_id} at {self.epoch}.{self.head}"
+
+
+class NotificationEvent(models.Model):
+    """One event of an organisation; `seq` is its number in the stream, given after its transaction has committed."""
+
+    id = models.BigAutoField(primary_key=True)
+    organization = models.ForeignKey(
+        organization_model(), on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    seq = models.BigIntegerField(null=True, blank=True, editable=False)
+    type = models.CharField(max_length=100)
+    payload = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    # None: all members; else the primary keys of the users it is for.
+    audience = models.JSONField(null=True, blank=True)
+    dedupe_key = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 - NULL: no key, and not unique
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "seq"], name="orgrealtime_event_seq"),
+            models.UniqueConstraint(
+                fields=["organization", "dedupe_key"],
+                condition=models.Q(dedupe_key__isnull=False),
+                name="orgrealtime_event_dedupe",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["organization", "id"],
+                condition=models.Q(seq__isnull=True),
+                name="orgrealtime_event_pending",
+            ),
+            models.Index(
+                fields=["organization", "-seq"],
+                condition=models.Q(audience__isnull=True),
+                name="orgrealtime_event_newest",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.pk}"
+
+
+class Recipient(models.Model):
+    """The numbers of the events that are for one user alone or among others, so that catching up is an index read."""
+
+    # The order of the key is the order of the read: this user's events of this organisation, by number.
+    pk = models.CompositePrimaryKey("organization_id", "user_id", "seq")
+    organization = models.ForeignKey(
+        organization_model(), on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    # Without a constraint: an event for a user who has been deleted since must not stop the numbering.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_constraint=False
+    )
+    seq = models.BigIntegerField()
+
+    class Meta:
+        indexes = [models.Index(fields=["organization", "seq"], name="orgrealtime_recipient_seq")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} gets {self.organization_id}/{self.seq}"

@@ -1,0 +1,76 @@
+"""Which pages may open a connection: those of exactly this scheme, host and port, and those listed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
+
+from orgrealtime.conf import get_settings
+from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.identity import has_session_cookie
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def check_origin(scope: Mapping[str, Any]) -> None:
+    """Raise Refused (4403) unless the page that opens this connection may (RFC 6455 section 10.2).
+
+    Without an Origin only a client that isn't a browser may connect: one without a session cookie.
+    """
+    origins = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"origin"]
+    if not origins:
+        if has_session_cookie(scope):
+            raise Refused(CloseCode.FORBIDDEN, "cookie without origin")
+        return
+    origin = _parse(origins[0])
+    if len(origins) > 1 or origin is None:
+        raise Refused(CloseCode.FORBIDDEN, "malformed origin")
+    if origin not in _allowed_origins(scope):
+        raise Refused(CloseCode.FORBIDDEN, "foreign origin")
+
+
+def _allowed_origins(scope: Mapping[str, Any]) -> set[tuple[str, str, int]]:
+    listed = {_parse(origin) for origin in get_settings().ALLOWED_ORIGINS}
+    own = _own_origin(scope)
+    return {origin for origin in (*listed, own) if origin is not None}
+
+
+def _own_origin(scope: Mapping[str, Any]) -> tuple[str, str, int] | None:
+    if "*" in django_settings.ALLOWED_HOSTS and not django_settings.DEBUG:
+        return None  # any host name would do, so that of a foreign page too (DNS rebinding)
+    request = _Request(scope)
+    try:
+        return _parse(f"{request.scheme}://{request.get_host()}")
+    except DisallowedHost:
+        return None
+
+
+def _parse(origin: str) -> tuple[str, str, int] | None:
+    try:
+        parts = urlsplit(origin)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        return None
+    if scheme not in DEFAULT_PORTS or not host or origin.count("/") != 2 or "@" in parts.netloc:
+        return None
+    return scheme, host, DEFAULT_PORTS[scheme] if port is None else port
+
+
+class _Request(HttpRequest):
+    """The handshake as Django's settings about hosts and proxies see a request."""
+
+    def __init__(self, scope: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._secure = scope.get("scheme") in {"wss", "https"}
+        host, port = scope.get("server") or ("", None)
+        self.META = {"SERVER_NAME": host or "", "SERVER_PORT": str(port or (443 if self._secure else 80))}
+        for name, value in scope.get("headers", ()):
+            self.META[f"HTTP_{name.decode('latin-1').upper().replace('-', '_')}"] = value.decode("latin-1")
+
+    def _get_scheme(self) -> str:
+        return "https" if self._secure else "http"

@@ -1,0 +1,148 @@
+"""`publish`: the way of an event from a service function into the stream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db import models, router, transaction
+from django.utils.module_loading import import_string
+
+from orgrealtime import bell, events, stream
+from orgrealtime.conf import get_settings, organization_model
+from orgrealtime.models import NotificationEvent
+from orgrealtime.payloads import encode_payload
+from orgrealtime.signals import event_published
+
+logger = logging.getLogger("orgrealtime.publish")
+
+MAX_DEDUPE_KEY = 200
+
+
+def publish(
+    organization: models.Model,
+    type: str,
+    payload: Any,
+    *,
+    actor: models.Model | None = None,
+    to: models.Model | Any | Iterable[Any] | None = None,
+    dedupe_key: str | None = None,
+    using: str | None = None,
+) -> NotificationEvent:
+    """Publish an event to an organisation, as one INSERT in the transaction that is open; it is seen if that commits.
+
+    `payload` is a dict of JSON values. `to` are the users it is for (instances or primary keys; default: all
+    members). A `dedupe_key` that the organisation has had before returns the first event. `using` is a database
+    alias. Raises PayloadError, EventTypeError, TypeError or ValueError before any SQL.
+    """
+    settings = get_settings()
+    event = NotificationEvent(
+        organization_id=_organization_id(organization),
+        type=events.check_name(type),
+        payload=events.fit(type, payload, strict=settings.STRICT_TYPES),
+        actor_id=None if actor is None else _user_id(actor, "actor"),
+        audience=None if to is None else _audience(to),
+        dedupe_key=_checked_dedupe_key(dedupe_key),
+    )
+    encode_payload(event.payload, max_bytes=settings.MAX_PAYLOAD_BYTES, url_hosts=settings.URL_HOSTS)
+    using = using or router.db_for_write(NotificationEvent, instance=organization)
+    publisher: Publisher = import_string(settings.PUBLISHER)()
+    return publisher.publish(event, using)
+
+
+async def apublish(
+    organization: models.Model,
+    type: str,
+    payload: Any,
+    *,
+    actor: models.Model | None = None,
+    to: models.Model | Any | Iterable[Any] | None = None,
+    dedupe_key: str | None = None,
+    using: str | None = None,
+) -> NotificationEvent:
+    """Publish from async code; arguments, result and exceptions are those of `publish`."""
+    return await sync_to_async(publish)(
+        organization, type, payload, actor=actor, to=to, dedupe_key=dedupe_key, using=using
+    )
+
+
+class Publisher:
+    """What `ORGREALTIME["PUBLISHER"]` names: takes an event that has been checked, and keeps it."""
+
+    def publish(self, event: NotificationEvent, using: str) -> NotificationEvent:
+        """Keep an unsaved event; return it, or the first event with its `dedupe_key`."""
+        raise NotImplementedError
+
+
+class StreamPublisher(Publisher):
+    """Inserts the event into the organisation's stream, and rings the bell after the commit."""
+
+    def publish(self, event: NotificationEvent, using: str) -> NotificationEvent:
+        """Insert the event in the transaction that is open on `using`."""
+        is_new = stream.append(event, using)
+
+        def committed() -> None:
+            bell.ring(event.organization_id)
+            if is_new:
+                self._announce(event, using)
+
+        # Robust: what goes wrong from here on must not turn a request that has committed into an error.
+        transaction.on_commit(committed, using=using, robust=True)
+        return event
+
+    def _announce(self, event: NotificationEvent, using: str) -> None:
+        for receiver, error in event_published.send_robust(sender=type(self), event=event, using=using):
+            if isinstance(error, Exception):
+                logger.error(
+                    "a receiver of event_published failed", extra={"receiver": repr(receiver)}, exc_info=error
+                )
+
+
+def _organization_id(organization: models.Model) -> Any:
+    model = apps.get_model(organization_model())
+    if not isinstance(organization, model):
+        raise TypeError(f"publish() needs an instance of {model._meta.label}, not {organization!r:.80}")
+    if organization.pk is None:
+        raise ValueError("the organisation has not been saved yet, so nothing can be published to it")
+    return organization.pk
+
+
+def _user_id(user: Any, argument: str) -> Any:
+    model = get_user_model()
+    if isinstance(user, model):
+        if user.pk is None:
+            raise ValueError(f"{argument}= names a user who has not been saved yet")
+        return user.pk
+    try:
+        if user is None or isinstance(user, bool | float | models.Model):
+            raise TypeError
+        return model._meta.pk.to_python(user)
+    except (TypeError, ValidationError):
+        raise TypeError(f"{argument}= needs {model._meta.label} or its primary key, not {user!r:.60}") from None
+
+
+def _audience(to: Any) -> list[int | str]:
+    members = to if isinstance(to, Iterable) and not isinstance(to, str | bytes) else [to]
+    ids = dict.fromkeys(_user_id(user, "to") for user in members)
+    return [user_id if isinstance(user_id, int) else str(user_id) for user_id in ids]
+
+
+def _checked_dedupe_key(key: str | None) -> str | None:
+    if key is None:
+        return None
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_DEDUPE_KEY or "\x00" in key or not _is_unicode(key):
+        raise ValueError(f"dedupe_key= is a text of 1 to {MAX_DEDUPE_KEY} characters without NUL")
+    return key
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

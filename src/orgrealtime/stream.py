@@ -1,0 +1,403 @@
+"""The stream of an organisation: append, number, read, prune. The only writer of its three tables.
+
+An event is inserted without a number, in the transaction of its publisher. After the commit somebody numbers it:
+whoever wants to read does so first. Numbers are therefore in the order in which events became visible, and dense.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db import connections, models, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from orgrealtime import wire
+from orgrealtime.access import Access
+from orgrealtime.cursors import Cursor, Position
+from orgrealtime.models import NotificationEvent, Recipient, Stream
+from orgrealtime.tail import StreamEvent
+
+logger = logging.getLogger("orgrealtime.stream")
+
+NUMBERING_BATCH = 1000
+PAGE_SIZE = 500
+
+
+class Page(NamedTuple):
+    """Consecutive events after a cursor: the reader stands at number `seq` after them, `has_more` says if more wait."""
+
+    position: Position
+    events: list[StreamEvent]
+    seq: int
+    has_more: bool
+
+    @property
+    def cursor(self) -> str:
+        """The cursor of a reader that has got this page."""
+        return self.position.cursor_at(self.seq)
+
+
+class Head(NamedTuple):
+    """How far an organisation's stream is, and whether committed events wait for a number."""
+
+    epoch: str
+    head: int
+    pending: bool
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def append(event: NotificationEvent, using: str) -> bool:
+    """Insert an event without a number, in the transaction that is open; return whether it is a new one.
+
+    With a `dedupe_key` that its organisation has had before, `event` becomes the first one. One statement either way.
+    """
+    if event.dedupe_key is None:
+        event.save(using=using, force_insert=True)
+        return True
+    return _insert_or_fetch(event, using)
+
+
+def _insert_or_fetch(event: NotificationEvent, using: str) -> bool:
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    given = [field for field in event._meta.concrete_fields if field.attname not in {"id", "seq"}]
+    values = [field.get_db_prep_save(getattr(event, field.attname), connection) for field in given]
+    columns = ", ".join(quote(field.column) for field in given)
+    returned = ", ".join(quote(field.column) for field in event._meta.concrete_fields)
+    # A no-op update makes the existing row come back, and waits for a publisher that hasn't committed it yet.
+    sql = (
+        f"INSERT INTO {quote(event._meta.db_table)} ({columns}) VALUES ({', '.join(['%s'] * len(given))}) "
+        f"ON CONFLICT ({quote('organization_id')}, {quote('dedupe_key')}) WHERE {quote('dedupe_key')} IS NOT NULL "
+        f"DO UPDATE SET {quote('dedupe_key')} = EXCLUDED.{quote('dedupe_key')} RETURNING {returned}"
+    )
+    mine = event.created_at
+    (stored,) = NotificationEvent.objects.using(using).raw(sql, values)
+    for field in event._meta.concrete_fields:
+        setattr(event, field.attname, getattr(stored, field.attname))
+    event._state.adding = False
+    event._state.db = using
+    return bool(stored.created_at == mine and stored.seq is None)
+
+
+# -------------------------------------------------------------------------------------------------- numbering
+
+
+def position(organization: models.Model, using: str | None = None) -> Position:
+    """Return where the organisation's stream stands, committed events without a number included."""
+    return advance(organization.pk, using)
+
+
+def advance(organization_id: Any, using: str | None = None) -> Position:
+    """Number what has committed and return where the stream stands then.
+
+    Inside an open transaction nothing is numbered, for that would hold the stream's lock until its end; the
+    position is then the last one numbered, which is never too far.
+    """
+    using = using or router.db_for_write(NotificationEvent)
+    connection = connections[using]
+    number = _number_postgresql if connection.vendor == "postgresql" else _number_portably
+    if any(not block._from_testcase for block in connection.atomic_blocks):
+        number = _no_numbering
+    while True:
+        outcome = number(organization_id, connection)
+        if outcome is None:
+            _create(organization_id, using)
+        elif outcome.waiting == outcome.numbered < NUMBERING_BATCH:
+            return outcome.position
+
+
+class _Numbering(NamedTuple):
+    position: Position
+    waiting: int
+    numbered: int
+
+
+def _create(organization_id: Any, using: str) -> None:
+    Stream.objects.using(using).bulk_create([Stream(organization_id=organization_id)], ignore_conflicts=True)
+
+
+def _no_numbering(organization_id: Any, connection: BaseDatabaseWrapper) -> _Numbering | None:
+    streams = Stream.objects.using(connection.alias).filter(pk=organization_id)
+    row = streams.values_list("epoch", "head", "floor").first()
+    return None if row is None else _Numbering(Position(*row), 0, 0)
+
+
+@functools.cache
+def _numbering_sql(user_key: str) -> str:
+    # One statement, so that no client ever holds the stream's lock while it sleeps, hangs or dies. All parts of a
+    # statement see the snapshot of its start, except the row that FOR UPDATE locks, which is the newest. If the two
+    # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again.
+    event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
+    return f"""
+    WITH seen AS (
+        SELECT epoch, head, floor FROM {stream} WHERE organization_id = %(org)s
+    ), pending AS (
+        SELECT id, row_number() OVER (ORDER BY id) AS place FROM (
+            SELECT id FROM {event} WHERE organization_id = %(org)s AND seq IS NULL ORDER BY id LIMIT {NUMBERING_BATCH}
+        ) AS oldest
+    ), locked AS (
+        SELECT head FROM {stream} WHERE organization_id = %(org)s AND EXISTS (SELECT 1 FROM pending) FOR UPDATE
+    ), numbered AS (
+        UPDATE {event} AS event SET seq = locked.head + pending.place FROM pending, locked, seen
+        WHERE event.id = pending.id AND locked.head = seen.head
+        RETURNING event.organization_id, event.seq, event.audience
+    ), addressed AS (
+        INSERT INTO {recipient} (organization_id, user_id, seq)
+        SELECT DISTINCT organization_id, who::{user_key}, seq FROM numbered, jsonb_array_elements_text(
+            CASE WHEN jsonb_typeof(audience) = 'array' THEN audience ELSE '[]' END
+        ) AS who
+    ), raised AS (
+        UPDATE {stream} SET head = {stream}.head + (SELECT count(*) FROM numbered)
+        WHERE organization_id = %(org)s AND EXISTS (SELECT 1 FROM numbered)
+    )
+    SELECT epoch, head, floor, (SELECT count(*) FROM pending), (SELECT count(*) FROM numbered) FROM seen
+    """
+
+
+def _number_postgresql(organization_id: Any, connection: BaseDatabaseWrapper) -> _Numbering | None:
+    user_key = Recipient._meta.get_field("user").db_type(connection)
+    organization = Stream._meta.pk.get_db_prep_value(organization_id, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(_numbering_sql(str(user_key)), {"org": organization})
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    epoch, head, floor, waiting, numbered = row
+    return _Numbering(Position(epoch, head + numbered, floor), waiting, numbered)
+
+
+def _number_portably(organization_id: Any, connection: BaseDatabaseWrapper) -> _Numbering | None:
+    using = connection.alias
+    streams = Stream.objects.using(using).filter(pk=organization_id)
+    pending = NotificationEvent.objects.using(using).filter(organization_id=organization_id, seq=None)
+    row = streams.annotate(pending=Exists(pending)).values_list("epoch", "head", "floor", "pending").first()
+    if row is None:
+        return None
+    if not row[3]:
+        return _Numbering(Position(*row[:3]), 0, 0)
+    with transaction.atomic(using):
+        streams.update(head=models.F("head"))  # takes SQLite's write lock before anything is read under it
+        stream = streams.get()
+        waiting = list(pending.order_by("id").only("id", "audience")[:NUMBERING_BATCH])
+        for seq, event in enumerate(waiting, stream.head + 1):
+            event.seq = seq
+        NotificationEvent.objects.using(using).bulk_update(waiting, ["seq"])
+        Recipient.objects.using(using).bulk_create(_recipients(organization_id, waiting))
+        streams.update(head=stream.head + len(waiting))
+    return _Numbering(Position(stream.epoch, stream.head + len(waiting), stream.floor), len(waiting), len(waiting))
+
+
+def _recipients(organization_id: Any, events: Iterable[NotificationEvent]) -> list[Recipient]:
+    return [
+        Recipient(organization_id=organization_id, user_id=user_id, seq=event.seq)
+        for event in events
+        for user_id in _audience(event.audience) or ()
+    ]
+
+
+def _audience(stored: Any) -> frozenset[Any] | None:
+    if stored is None:
+        return None
+    to_python = get_user_model()._meta.pk.to_python
+    return frozenset(to_python(user_id) for user_id in stored)
+
+
+def heads(organization_ids: Collection[Any], using: str | None = None) -> dict[Any, Head]:
+    """Return how far the streams of several organisations are, in one query; those that don't exist are left out."""
+    using = using or router.db_for_write(NotificationEvent)
+    pending = NotificationEvent.objects.using(using).filter(organization_id=OuterRef("pk"), seq=None)
+    rows = (
+        Stream.objects.using(using)
+        .filter(pk__in=organization_ids)
+        .annotate(pending=Exists(pending))
+        .values_list("pk", "epoch", "head", "pending")
+    )
+    return {pk: Head(epoch, head, waits) for pk, epoch, head, waits in rows}
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def read(
+    organization_id: Any,
+    after: Cursor,
+    *,
+    access: Access | None = None,
+    limit: int = PAGE_SIZE,
+    position: Position | None = None,
+    using: str | None = None,
+) -> Page:
+    """Return the next events after a cursor, oldest first: all of them, or those that `access` may see.
+
+    `position` is what `advance` has just returned, if the caller has asked it.
+    Raises StreamReset if the cursor is of another epoch, beyond the head, or older than what is kept.
+    """
+    position = position or advance(organization_id, using)
+    if position.resume(after) == position.head:
+        return Page(position, [], position.head, has_more=False)
+    # The floor comes with the rows, in one snapshot: pruning between two statements would leave a silent gap.
+    position, rows = _select(organization_id, access, "seq > %s", after.seq, "ASC", limit + 1, using)
+    position.resume(after)
+    has_more = len(rows) > limit
+    rows = rows[:limit]
+    return Page(position, _decode(rows, position, using), rows[-1].seq if has_more else position.head, has_more)
+
+
+def read_last(
+    organization_id: Any, *, access: Access | None = None, limit: int = PAGE_SIZE, using: str | None = None
+) -> Page:
+    """Return the newest `limit` events, oldest first; the reader stands at the head after them."""
+    advance(organization_id, using)
+    position, rows = _select(organization_id, access, "seq > %s", 0, "DESC", limit, using)
+    return Page(position, _decode(rows[::-1], position, using), position.head, has_more=False)
+
+
+class _Row(NamedTuple):
+    seq: int
+    type: str
+    payload: str
+    created_at: datetime.datetime | str
+    actor: Any
+    audience: str | None
+
+
+_COLUMNS = (
+    "event.seq AS seq, event.type, CAST(event.payload AS text) AS payload, event.created_at, event.actor_id, "
+    "CAST(event.audience AS text) AS audience"
+)
+
+
+def _select(
+    organization_id: Any,
+    access: Access | None,
+    condition: str,
+    bound: int,
+    order: str,
+    limit: int,
+    using: str | None,
+) -> tuple[Position, list[_Row]]:
+    connection = connections[using or router.db_for_write(NotificationEvent)]
+    organization = Stream._meta.pk.get_db_prep_value(organization_id, connection)
+    event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
+    if access is None:
+        inner = f"""
+        SELECT {_COLUMNS} FROM {event} AS event
+        WHERE event.organization_id = %s AND event.{condition} ORDER BY event.seq {order} LIMIT {limit}
+        """
+        params = [organization, bound]
+    else:
+        # Two index reads that are merged. One condition with OR would read past all that others got.
+        types, type_params = access.type_condition("event.type")
+        user = Recipient._meta.get_field("user").get_db_prep_value(access.user_id, connection)
+        inner = f"""
+        SELECT * FROM (
+            SELECT {_COLUMNS} FROM {event} AS event
+            WHERE event.organization_id = %s AND event.audience IS NULL AND event.{condition} AND {types}
+            ORDER BY event.seq {order} LIMIT {limit}
+        ) AS shared UNION ALL SELECT * FROM (
+            SELECT {_COLUMNS} FROM {recipient} AS recipient
+            JOIN {event} AS event ON event.organization_id = recipient.organization_id AND event.seq = recipient.seq
+            WHERE recipient.organization_id = %s AND recipient.user_id = %s AND recipient.{condition} AND {types}
+            ORDER BY recipient.seq {order} LIMIT {limit}
+        ) AS addressed ORDER BY seq {order} LIMIT {limit}
+        """
+        params = [organization, bound, *type_params, organization, user, bound, *type_params]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT stream.epoch, stream.head, stream.floor, page.* FROM {stream} AS stream "
+            f"LEFT JOIN ({inner}) AS page ON 1 = 1 WHERE stream.organization_id = %s ORDER BY page.seq {order}",
+            [*params, organization],
+        )
+        rows = cursor.fetchall()
+    if not rows:
+        return advance(organization_id, using), []
+    return Position(*rows[0][:3]), [_Row(*row[3:]) for row in rows if row[3] is not None]
+
+
+def _decode(rows: Sequence[_Row], position: Position, using: str | None) -> list[StreamEvent]:
+    zone = connections[using or router.db_for_write(NotificationEvent)].timezone or timezone.get_default_timezone()
+    return [event for row in rows if (event := _decode_row(row, position, zone)) is not None]
+
+
+def _decode_row(row: _Row, position: Position, zone: datetime.tzinfo) -> StreamEvent | None:
+    try:
+        actor = None if row.actor is None else get_user_model()._meta.pk.to_python(row.actor)
+        text = wire.encode_event(
+            row.type,
+            position.cursor_at(row.seq),
+            _utc(row.created_at, zone),
+            actor if isinstance(actor, int | None) else str(actor),
+            row.payload,
+        )
+        audience = None if row.audience is None else _audience(json.loads(row.audience))
+        return StreamEvent(row.seq, row.type, text, audience)
+    except (ValueError, TypeError, ValidationError) as error:
+        # Somebody has edited the row: better to lose one event loudly than to stop the stream for ever.
+        logger.error(
+            "event skipped, its row can't be encoded", extra={"seq": row.seq, "error": error.__class__.__name__}
+        )
+        return None
+
+
+def _utc(moment: datetime.datetime | str, zone: datetime.tzinfo) -> datetime.datetime:
+    if isinstance(moment, str):  # SQLite, where the column's type is lost in a subquery
+        moment = datetime.datetime.fromisoformat(moment)
+    return (moment if timezone.is_aware(moment) else moment.replace(tzinfo=zone)).astimezone(datetime.UTC)
+
+
+# ---------------------------------------------------------------------------------------------------- pruning
+
+
+def retention_floor(
+    organization_id: Any, *, before: datetime.datetime | None, keep: int | None, using: str | None = None
+) -> int:
+    """Return the number up to which events may go: all older than `before`, and all but the newest `keep`."""
+    using = using or router.db_for_write(NotificationEvent)
+    position = advance(organization_id, using)
+    floor = position.floor
+    if keep is not None:
+        floor = max(floor, position.head - keep)
+    if before is not None:
+        numbered = NotificationEvent.objects.using(using).filter(
+            organization_id=organization_id, seq__gt=floor, created_at__gte=before
+        )
+        first_kept = numbered.order_by("seq").values_list("seq", flat=True).first()
+        floor = max(floor, position.head if first_kept is None else first_kept - 1)
+    return floor
+
+
+def prune(organization_id: Any, floor: int, *, batch: int = 1000, using: str | None = None) -> Iterator[int]:
+    """Delete all events up to number `floor`, in batches; yield how many events each batch has deleted.
+
+    The floor is raised first: from then on a reader that is behind it is told `reset`.
+    """
+    using = using or router.db_for_write(NotificationEvent)
+    streams = Stream.objects.using(using).filter(pk=organization_id)
+    streams.filter(floor__lt=floor).update(floor=floor)
+    events = NotificationEvent.objects.using(using).filter(organization_id=organization_id, seq__lte=floor)
+    recipients = Recipient.objects.using(using).filter(organization_id=organization_id)
+    while True:
+        seqs = list(events.order_by("seq").values_list("seq", flat=True)[:batch])
+        if not seqs:
+            return
+        with transaction.atomic(using):
+            recipients.filter(seq__lte=seqs[-1])._raw_delete(using)
+            events.filter(seq__lte=seqs[-1])._raw_delete(using)
+        yield len(seqs)
+
+
+def count_up_to(organization_id: Any, floor: int, *, using: str | None = None) -> int:
+    """Return how many events have a number up to `floor`."""
+    using = using or router.db_for_write(NotificationEvent)
+    return NotificationEvent.objects.using(using).filter(organization_id=organization_id, seq__lte=floor).count()

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import cache
+
+from orgrealtime import database
+from tests.host.models import Membership, Organization
+
+MakeUser = Callable[..., User]
+MakeOrg = Callable[[str], Organization]
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """The test databases, which cannot be dropped while the library's threads have connections to them."""
+    yield
+    database.close()
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> None:
+    cache.clear()
+
+
+# People and organisations, in the kind of database access that the test asks for by its mark or by
+# `transactional_db`.
+
+
+@pytest.fixture
+def make_user(db: None) -> MakeUser:
+    """`make_user("erin", acme, globex)`: a user who is a member of these organisations."""
+
+    def make(username: str, *organizations: Organization) -> User:
+        user = User.objects.create_user(username, password="demo")
+        for organization in organizations:
+            Membership.objects.create(organization=organization, user=user)
+        return user
+
+    return make
+
+
+@pytest.fixture
+def make_org(db: None) -> MakeOrg:
+    """`make_org("initech")`: an organisation without members."""
+    return lambda slug: Organization.objects.create(slug=slug, name=slug.title())
+
+
+@pytest.fixture
+def acme(make_org: MakeOrg) -> Organization:
+    return make_org("acme")
+
+
+@pytest.fixture
+def globex(make_org: MakeOrg) -> Organization:
+    return make_org("globex")
+
+
+@pytest.fixture
+def alice(make_user: MakeUser, acme: Organization) -> User:
+    return make_user("alice", acme)
+
+
+@pytest.fixture
+def bob(make_user: MakeUser, acme: Organization) -> User:
+    return make_user("bob", acme)
+
+
+@pytest.fixture
+def carol(make_user: MakeUser, globex: Organization) -> User:
+    return make_user("carol", globex)
+
+
+@pytest.fixture
+def dave(make_user: MakeUser, acme: Organization, globex: Organization) -> User:
+    return make_user("dave", acme, globex)

