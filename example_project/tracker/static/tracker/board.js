@@ -51,6 +51,7 @@ class Board {
     for (const task of tasks) {
       const card = this.card(task.id) ?? this.#create(task);
       card.querySelector("h3").textContent = task.title;
+      card.querySelector(".moves").ariaLabel = `Move ${task.title} to`;
       this.#place(card, task.status);
       this.#columns.get(task.status)?.querySelector(".cards").append(card);
     }

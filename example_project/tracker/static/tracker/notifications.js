@@ -55,6 +55,7 @@ export class Notifications {
 
   start() {
     addEventListener("online", () => this.#hurry());
+    addEventListener("offline", () => this.#socket && this.#lost(this.#socket));
     // A page that comes back from the back-forward cache finds its socket gone.
     addEventListener("pageshow", (event) => event.persisted && this.#hurry());
     document.addEventListener("visibilitychange", () => !document.hidden && this.#hurry());
