@@ -31,11 +31,16 @@ class Browser:
         return "; ".join(f"{name}={value}" for name, value in self.http.cookies.items())
 
     @asynccontextmanager
-    async def socket(self, org: str = "acme", query: str = "", origin: str | None = None) -> AsyncIterator[Socket]:
+    async def socket(
+        self, org: str = "acme", query: str = "", origin: str | None = None
+    ) -> AsyncIterator[Socket]:
         """A connection to an organisation's notifications."""
         url = f"{self.url.replace('http', 'ws', 1)}/ws/orgs/{org}/notifications/{query and '?'}{query}"
         connecting = websockets.connect(
-            url, additional_headers={"Cookie": self.cookie}, origin=origin or self.url, compression=None  # type: ignore[arg-type]
+            url,
+            additional_headers={"Cookie": self.cookie},
+            origin=origin or self.url,
+            compression=None,  # type: ignore[arg-type]
         )
         async with connecting as connection:
             socket = Socket(connection)

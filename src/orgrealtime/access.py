@@ -21,7 +21,7 @@ class Access:
     event_types: frozenset[str] | None = None
 
     def sees(self, event: StreamEvent) -> bool:
-        """Tell whether this user may have the event; `type_condition` and the recipients say the same to the database."""
+        """Tell whether this user may have the event; `type_condition` and the recipients say so to the database."""
         if self.event_types is not None and event.type not in self.event_types:
             return False
         return event.audience is None or self.user_id in event.audience

@@ -96,7 +96,7 @@ class MembershipAdapter(OrganizationAdapter):
 
     def resolve(self, slug: str) -> models.Model | None:
         """Return the organisation by its slug."""
-        model = apps.get_model(organization_model())
+        model: type[models.Model] = apps.get_model(organization_model())
         return model._default_manager.filter(**{self.slug_field: slug}).first()
 
     def member_ids(self, organization: models.Model) -> Collection[Any]:

@@ -14,7 +14,9 @@ from orgrealtime.hub import close_hub
 
 logger = logging.getLogger("orgrealtime.asgi")
 
-ASGIApplication = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
+ASGIApplication = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any
+]
 
 
 def realtime(urlpatterns: Sequence[URLPattern], *, http: ASGIApplication) -> ASGIApplication:

@@ -61,10 +61,17 @@ def get_layer() -> Any:
 
 def read_message(message: object) -> Hint | None:
     """Return the hint of a message from the layer; None for anything else, and for what this process sent itself."""
-    if not isinstance(message, dict) or message.get("type") != MESSAGE_TYPE or message.get("sender") == _ringer.token:
+    if (
+        not isinstance(message, dict)
+        or message.get("type") != MESSAGE_TYPE
+        or message.get("sender") == _ringer.token
+    ):
         return None
     organization, user = message.get("organization"), message.get("user")
-    if any(value is not None and not (isinstance(value, str) and len(value) <= 64) for value in (organization, user)):
+    if any(
+        value is not None and not (isinstance(value, str) and len(value) <= 64)
+        for value in (organization, user)
+    ):
         return None
     return Hint(organization, user)
 
@@ -126,7 +133,9 @@ class _Ringer:
             self._idle.clear()
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._run, args=(self._loop,), name="orgrealtime-bell", daemon=True).start()
+                threading.Thread(
+                    target=self._run, args=(self._loop,), name="orgrealtime-bell", daemon=True
+                ).start()
             elif self._wake is not None:
                 self._loop.call_soon_threadsafe(self._wake)
 
@@ -159,7 +168,9 @@ class _Ringer:
             async with asyncio.timeout(SEND_TIMEOUT):
                 await get_layer().group_send(target, message)
         except Exception as error:
-            logger.warning("the layer didn't take a ring", extra={"target": target, "error": type(error).__name__})
+            logger.warning(
+                "the layer didn't take a ring", extra={"target": target, "error": type(error).__name__}
+            )
             await asyncio.sleep(RETRY_SECONDS)  # what comes meanwhile is sent as one
 
 
@@ -203,7 +214,9 @@ class Ear:
                 await self._canary_heard.wait()
         except Exception as error:
             if self.is_proved:
-                logger.warning("the layer doesn't ring, polling instead", extra={"error": type(error).__name__})
+                logger.warning(
+                    "the layer doesn't ring, polling instead", extra={"error": type(error).__name__}
+                )
             self.is_proved = False
         else:
             if not self.is_proved:

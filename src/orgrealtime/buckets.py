@@ -24,7 +24,7 @@ class Rate:
 
 
 class TokenBucket:
-    """A bucket that holds `rate.capacity` tokens and is refilled at the rate; `now` is in seconds of any steady clock."""
+    """A bucket that holds `rate.capacity` tokens and is refilled at the rate; `now` is a steady clock's seconds."""
 
     __slots__ = ("_at", "_rate", "_tokens")
 
@@ -37,7 +37,9 @@ class TokenBucket:
         """Take `amount` tokens and return True, or take none and return False."""
         elapsed = max(0.0, now - self._at)
         self._at = now
-        self._tokens = min(self._rate.capacity, self._tokens + elapsed * self._rate.amount / self._rate.seconds)
+        self._tokens = min(
+            self._rate.capacity, self._tokens + elapsed * self._rate.amount / self._rate.seconds
+        )
         if amount > self._tokens:
             return False
         self._tokens -= amount

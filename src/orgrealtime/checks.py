@@ -8,7 +8,7 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.utils.module_loading import import_string
@@ -21,16 +21,16 @@ BLOCKING_SECONDS = 5  # for so long channels_redis' core layer blocks in one rea
 
 def register_all() -> None:
     """Register the checks of this app."""
-    register(check_settings, "orgrealtime")
-    register(check_deployment, "orgrealtime")
+    checks.register(check_settings, "orgrealtime")
+    checks.register(check_deployment, "orgrealtime")
 
 
-def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check that the settings can work at all."""
     return [*_check_organization(), *_check_names()]
 
 
-def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def check_deployment(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check what works on a developer's machine and not in production."""
     if _settings_are_broken():
         return []
@@ -46,36 +46,36 @@ def _settings_are_broken() -> bool:
     return False
 
 
-def _check_organization() -> Iterator[CheckMessage]:
+def _check_organization() -> Iterator[checks.CheckMessage]:
     try:
         apps.get_model(conf.organization_model())
     except (ImproperlyConfigured, LookupError, ValueError) as error:
-        yield Error(
+        yield checks.Error(
             f"The organisation model can't be found: {error}",
             hint="Set ORGREALTIME_ORGANIZATION_MODEL = 'app_label.ModelName'.",
             id="orgrealtime.E001",
         )
 
 
-def _check_names() -> Iterator[CheckMessage]:
+def _check_names() -> Iterator[checks.CheckMessage]:
     try:
         given = conf.get_settings()
     except ImproperlyConfigured as error:
-        yield Error(str(error), id="orgrealtime.E002")
+        yield checks.Error(str(error), id="orgrealtime.E002")
         return
     for key in ("ADAPTER", "PUBLISHER"):
         try:
             import_string(getattr(given, key))
         except ImportError as error:
-            yield Error(f"ORGREALTIME['{key}'] can't be imported: {error}", id="orgrealtime.E003")
+            yield checks.Error(f"ORGREALTIME['{key}'] can't be imported: {error}", id="orgrealtime.E003")
             return
     try:
         import_string(given.ADAPTER)().membership_models()
     except (ImproperlyConfigured, LookupError, ValueError) as error:
-        yield Error(f"The adapter doesn't know who is a member: {error}", id="orgrealtime.E004")
+        yield checks.Error(f"The adapter doesn't know who is a member: {error}", id="orgrealtime.E004")
 
 
-def _check_layer_timeouts() -> Iterator[CheckMessage]:
+def _check_layer_timeouts() -> Iterator[checks.CheckMessage]:
     config = getattr(settings, "CHANNEL_LAYERS", {}).get(conf.get_settings().CHANNEL_LAYER, {})
     if config.get("BACKEND") != CORE_LAYER or not importlib.util.find_spec("redis"):
         return
@@ -86,7 +86,7 @@ def _check_layer_timeouts() -> Iterator[CheckMessage]:
     for host in config.get("CONFIG", {}).get("hosts") or [{}]:
         timeout = host.get("socket_timeout", BLOCKING_SECONDS) if isinstance(host, dict) else BLOCKING_SECONDS
         if timeout is not None and timeout <= BLOCKING_SECONDS:
-            yield Error(
+            yield checks.Error(
                 f"redis-py {redis.__version__} ends reads after {timeout} s, but the channel layer blocks in reads "
                 f"of {BLOCKING_SECONDS} s: idle consumers will die.",
                 hint='Use "hosts": [{"address": URL, "socket_timeout": 15, "max_connections": 1000}].',
@@ -95,37 +95,37 @@ def _check_layer_timeouts() -> Iterator[CheckMessage]:
             return
 
 
-def _check_production() -> Iterator[CheckMessage]:
+def _check_production() -> Iterator[checks.CheckMessage]:
     given = conf.get_settings()
     if "*" in settings.ALLOWED_HOSTS and not given.ALLOWED_ORIGINS:
-        yield Error(
+        yield checks.Error(
             "ALLOWED_HOSTS = ['*'] lets any page name itself as this site's own, so no browser will be let in.",
             hint="List your hosts in ALLOWED_HOSTS, or your pages' origins in ORGREALTIME['ALLOWED_ORIGINS'].",
             id="orgrealtime.E005",
         )
     backend = getattr(settings, "CHANNEL_LAYERS", {}).get(given.CHANNEL_LAYER, {}).get("BACKEND", "")
     if not backend or backend.endswith("InMemoryChannelLayer"):
-        yield Warning(
+        yield checks.Warning(
             f"The channel layer {given.CHANNEL_LAYER!r} doesn't reach other processes: "
             f"events from there arrive by polling, up to {given.POLL_SECONDS:g} s later.",
             hint="Configure a layer of channels_redis.",
             id="orgrealtime.W001",
         )
     if connections[_alias()].vendor == "sqlite":
-        yield Warning(
+        yield checks.Warning(
             "Events are stored in SQLite, which lets one transaction write at a time.",
             hint="Use PostgreSQL.",
             id="orgrealtime.W002",
         )
     if apps.is_installed("daphne"):
-        yield Warning(
+        yield checks.Warning(
             "Daphne takes whatever it is given to send: a client that doesn't read fills its memory.",
             hint="Serve production with uvicorn.",
             id="orgrealtime.W003",
         )
     cache = settings.CACHES.get("default", {}).get("BACKEND", "")
     if given.USER_RATE is not None and cache.endswith(("LocMemCache", "DummyCache")):
-        yield Warning(
+        yield checks.Warning(
             "The default cache isn't shared, so ORGREALTIME['USER_RATE'] is counted per process.",
             hint="Configure a cache that all processes share, such as Redis.",
             id="orgrealtime.W004",

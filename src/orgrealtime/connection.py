@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from orgrealtime import database, stream, wire
 from orgrealtime.access import Access
@@ -17,9 +17,7 @@ from orgrealtime.errors import CloseCode, StreamReset
 from orgrealtime.identity import Identity
 from orgrealtime.stepping import step
 from orgrealtime.stream import Page
-
-if TYPE_CHECKING:
-    from orgrealtime.hub import Feed
+from orgrealtime.tail import Tail
 
 logger = logging.getLogger("orgrealtime.connection")
 
@@ -28,6 +26,29 @@ MAX_UNACKNOWLEDGED = 2000
 BACKLOG_PAGE = 200
 CLOSE_SECONDS = 2.0
 RETRY_SECONDS = 1.0
+
+
+class Source(Protocol):
+    """What a connection reads from: the feed of its organisation."""
+
+    organization_id: Any
+    epoch: str
+    tail: Tail
+
+    def remove(self, connection: Connection) -> None:
+        """Serve a connection no longer."""
+
+    def cursor_at(self, seq: int) -> str:
+        """The cursor of a reader that has seen everything up to `seq`."""
+
+    def chunk_after(self, seq: int) -> Chunk | None:
+        """Return the next frame's worth of events after `seq`, or None if the tail doesn't reach back that far."""
+
+    def wake(self) -> None:
+        """Look for new events."""
+
+    def owe_cursors(self) -> None:
+        """Tell connections soon how far they are past what they may not see."""
 
 
 class Connection:
@@ -59,7 +80,7 @@ class Connection:
         self.identity = identity
         self.access = access
         self.seq = seq
-        self.feed: Feed | None = None
+        self.feed: Source | None = None
         self.close_code: int | None = None
         self.owes_cursor = False
         self.sent_events = 0
@@ -98,7 +119,7 @@ class Connection:
 
     def pump(self) -> None:
         """Send what lies after the cursor, until there is nothing more or the socket must be waited for."""
-        while self.feed is not None and self._task is None and not self._waits_for_ack():
+        while self.feed is not None and self._is_free() and not self._waits_for_ack():
             chunk = self._next_chunk(self.feed)
             if chunk is None:
                 return
@@ -129,7 +150,7 @@ class Connection:
             self.owes_cursor = False
             self.reply(wire.cursor(self.cursor))
 
-    def _next_chunk(self, feed: Feed) -> Chunk | None:
+    def _next_chunk(self, feed: Source) -> Chunk | None:
         if self._backlog:
             return self._backlog.popleft()
         if self.seq >= feed.tail.head:
@@ -142,7 +163,9 @@ class Connection:
 
     def _send_chunk(self, chunk: Chunk) -> None:
         render = self._render
-        message = chunk.message_for(self.access) if render is None else chunk.rendered_for(self.access, render)
+        message = (
+            chunk.message_for(self.access) if render is None else chunk.rendered_for(self.access, render)
+        )
         self.seq = chunk.seq
         self.owes_cursor = message is None
         if message is not None:
@@ -153,7 +176,7 @@ class Connection:
     def _add_backlog(self, page: Page) -> None:
         self._backlog = deque(cut(page.events, page.seq, page.position.cursor_at))
 
-    def _caught_up(self, feed: Feed) -> None:
+    def _caught_up(self, feed: Source) -> None:
         if not self._synced:
             if self.seq < self._target:
                 return  # the feed hasn't read that far yet
@@ -163,7 +186,7 @@ class Connection:
         elif self.owes_cursor:
             feed.owe_cursors()
 
-    async def _read_backlog(self, feed: Feed) -> None:
+    async def _read_backlog(self, feed: Source) -> None:
         # In this reader's own time: the feed's tail doesn't reach back far enough.
         after = Cursor(feed.epoch, self.seq)
         try:
@@ -209,9 +232,12 @@ class Connection:
         if self._task is not task:
             return
         self._task = None
-        while self._replies and self._task is None and self.close_code is None:
+        while self._is_free() and self._replies:
             self._write(self._replies.popleft())
         self.pump()
+
+    def _is_free(self) -> bool:
+        return self._task is None and self.close_code is None
 
     # --------------------------------------------------------------------------------------------- receiving
 
@@ -228,7 +254,7 @@ class Connection:
         return True
 
     def _waits_for_ack(self) -> bool:
-        # Only clients that acknowledge are held to it: on some servers it is the only sign of a client that doesn't read.
+        # Only clients that acknowledge are held to it: on some servers it is the only sign of one that doesn't read.
         if self._acknowledged is None or self._unacknowledged < MAX_UNACKNOWLEDGED:
             if self._ack_timer is not None:
                 self._ack_timer.cancel()
@@ -236,7 +262,10 @@ class Connection:
             return False
         if self._ack_timer is None:
             self._ack_timer = asyncio.get_running_loop().call_later(
-                get_settings().SEND_TIMEOUT_SECONDS, self.close, CloseCode.SLOW_CONSUMER, "events not acknowledged"
+                get_settings().SEND_TIMEOUT_SECONDS,
+                self.close,
+                CloseCode.SLOW_CONSUMER,
+                "events not acknowledged",
             )
         return True
 
@@ -246,7 +275,10 @@ class Connection:
         """Deliver nothing more from now on, and close the socket."""
         if self.close_code is not None:
             return
-        logger.info("connection is being closed", extra={"connection_id": self.id, "code": int(code), "reason": reason})
+        logger.info(
+            "connection is being closed",
+            extra={"connection_id": self.id, "code": int(code), "reason": reason},
+        )
         self.cancel(code)
         self._start(self._close(code))
 
@@ -260,7 +292,7 @@ class Connection:
             self._ack_timer.cancel()
             self._ack_timer = None
         task, self._task = self._task, None
-        if task is not None and task is not asyncio.current_task():
+        if task and task is not asyncio.current_task():
             task.cancel()
 
     async def _close(self, code: int) -> None:

@@ -37,8 +37,8 @@ logger = logging.getLogger("orgrealtime.connection")
 
 MAX_LAST = 500
 MAX_QUEUED_COMMANDS = 16
-MALFORMED_RATE = Rate(10, 60)
-LIMITED_RATE = Rate(60, 60)
+# How many refused messages one connection may send before it is closed.
+PATIENCE = {CloseCode.BAD_REQUEST: Rate(10, 60), CloseCode.RATE_LIMITED: Rate(60, 60)}
 
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -75,7 +75,7 @@ class _Wish(NamedTuple):
     last: int | None = None
 
 
-class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
+class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):  # type: ignore[misc]
     """A connection of one member to one organisation's stream, refused before it is accepted unless all is well.
 
     Put it into your routing under a path with `<slug:org_slug>`. Override `allow`, `connected`, `disconnected`,
@@ -134,7 +134,7 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
         return self.connection.access
 
     @property
-    def user_id(self) -> Any:  # type: ignore[override]
+    def user_id(self) -> Any:
         """The primary key of the user at the other end."""
         return self.access.user_id
 
@@ -213,11 +213,18 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
             task.cancel()
 
         connection = self.connection = Connection(
-            secrets.token_hex(8), self.identity, self._admitted, start.seq, send, abandon, self.allow, self._renderer()
+            secrets.token_hex(8),
+            self.identity,
+            self._admitted,
+            start.seq,
+            send,
+            abandon,
+            self.allow,
+            self._renderer(),
         )
         self._commands: deque[tuple[str, Message]] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._malformed = self._limited = None
+        self._complaints: dict[CloseCode, TokenBucket] = {}
         opened = time.monotonic()
         code = 1006
         try:
@@ -248,7 +255,10 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
                 "org": {"id": _plain(self.organization.pk), "slug": self._slug()},
                 "cursor": start.position.cursor_at(start.seq),
                 "heartbeat": settings.HEARTBEAT_SECONDS,
-                "limits": {"message_bytes": settings.MAX_MESSAGE_BYTES, "unacknowledged_events": MAX_UNACKNOWLEDGED},
+                "limits": {
+                    "message_bytes": settings.MAX_MESSAGE_BYTES,
+                    "unacknowledged_events": MAX_UNACKNOWLEDGED,
+                },
             }
         )
         if start.reset is None:
@@ -259,7 +269,12 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
         code = refused.code
         logger.info(
             "connection refused",
-            extra={"code": int(code), "reason": refused.reason, "org": self._slug(), "client": self._client()},
+            extra={
+                "code": int(code),
+                "reason": refused.reason,
+                "org": self._slug(),
+                "client": self._client(),
+            },
         )
         status = code.outcome.http_status
         if status is None or "websocket.http.response" not in (self.scope.get("extensions") or {}):
@@ -318,7 +333,8 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
     def _queue_command(self, kind: str, message: Message) -> None:
         if len(self._commands) >= MAX_QUEUED_COMMANDS:
             raise MessageError(
-                f"{MAX_QUEUED_COMMANDS} messages are waiting already; wait for their effect", code="rate_limited"
+                f"{MAX_QUEUED_COMMANDS} messages are waiting already; wait for their effect",
+                code="rate_limited",
             )
         self._commands.append((kind, message))
         if self._worker is None:
@@ -334,19 +350,17 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
                 except MessageError as error:
                     self._complain(error)
                 except Exception:
-                    logger.exception("a command failed", extra={"connection_id": self.connection.id, "command": kind})
+                    logger.exception(
+                        "a command failed", extra={"connection_id": self.connection.id, "command": kind}
+                    )
                     self.connection.reply(wire.error("internal_error", "the server couldn't carry this out"))
         finally:
             self._worker = None
 
     def _complain(self, error: MessageError) -> None:
+        code = CloseCode.RATE_LIMITED if error.code == "rate_limited" else CloseCode.BAD_REQUEST
         now = time.monotonic()
-        if error.code == "rate_limited":
-            self._limited = self._limited or TokenBucket(LIMITED_RATE, now)
-            bucket, code = self._limited, CloseCode.RATE_LIMITED
-        else:
-            self._malformed = self._malformed or TokenBucket(MALFORMED_RATE, now)
-            bucket, code = self._malformed, CloseCode.BAD_REQUEST
+        bucket = self._complaints.setdefault(code, TokenBucket(PATIENCE[code], now))
         if bucket.take(1, now):
             self.connection.reply(wire.error(error.code, str(error)))
         else:
@@ -360,7 +374,9 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
     def _read_query(self) -> _Wish:
         try:
             query = parse_qs(
-                self.scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True, max_num_fields=20
+                self.scope.get("query_string", b"").decode("latin-1"),
+                keep_blank_values=True,
+                max_num_fields=20,
             )
         except ValueError:
             raise Refused(CloseCode.BAD_REQUEST, "malformed query", "the query can't be read") from None

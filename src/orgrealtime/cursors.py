@@ -24,7 +24,9 @@ class Cursor(NamedTuple):
         """Read a cursor from the wire; raise CursorError for anything but `<epoch>.<seq>`."""
         match = _CURSOR.fullmatch(text) if isinstance(text, str) and len(text) <= 35 else None
         if match is None:
-            raise CursorError("a cursor is the text that a frame or a page gave you as 'cursor'; this isn't one")
+            raise CursorError(
+                "a cursor is the text that a frame or a page gave you as 'cursor'; this isn't one"
+            )
         return cls(match[1], int(match[2]))
 
 

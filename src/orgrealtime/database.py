@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from django.db import close_old_connections, connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from orgrealtime.models import NotificationEvent
 
@@ -17,8 +21,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 THREADS = 4
+LOOK_AFTER_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
 
 _executor: ThreadPoolExecutor | None = None
+_thread = threading.local()
 
 
 def alias() -> str:
@@ -36,11 +43,20 @@ async def run(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 def _with_connections(call: Callable[[], R]) -> R:
-    close_old_connections()
+    now = time.monotonic()
+    if now - getattr(_thread, "looked_after", 0.0) > LOOK_AFTER_SECONDS:
+        _thread.looked_after = now
+        close_old_connections()  # with CONN_HEALTH_CHECKS this costs a query, so not for every job
     try:
         return call()
     finally:
-        close_old_connections()
+        for connection in connections.all(initialized_only=True):
+            if connection.errors_occurred or _has_come_of_age(connection):
+                connection.close_if_unusable_or_obsolete()
+
+
+def _has_come_of_age(connection: BaseDatabaseWrapper) -> bool:
+    return connection.close_at is not None and time.monotonic() >= connection.close_at
 
 
 def close() -> None:
@@ -49,11 +65,17 @@ def close() -> None:
     executor, _executor = _executor, None
     if executor is None:
         return
-    # Each thread has connections of its own that only it may close; the barrier of sleepers isn't needed
-    # because a job per thread that finds nothing to close does no harm.
-    for _ in range(THREADS * 4):
-        executor.submit(connections.close_all)
+    # Only a thread itself may close its connections, so each must get one of these jobs: none ends before all run.
+    everyone = threading.Barrier(THREADS)
+    for _ in range(THREADS):
+        executor.submit(_close_mine, everyone)
     executor.shutdown(wait=True)
+
+
+def _close_mine(everyone: threading.Barrier) -> None:
+    with contextlib.suppress(threading.BrokenBarrierError):
+        everyone.wait(CLOSE_SECONDS)
+    connections.close_all()
 
 
 def _forget_threads() -> None:

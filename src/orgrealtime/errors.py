@@ -56,10 +56,20 @@ class CloseCode(enum.IntEnum):
 OUTCOMES: dict[CloseCode, Outcome] = {
     CloseCode(row.code): row
     for row in (
-        Outcome(4400, "bad_request", 400, retry=False, meaning="too many malformed messages, or a malformed request"),
-        Outcome(4401, "unauthenticated", 401, retry=False, meaning="no session, or it expired or was logged out"),
+        Outcome(
+            4400,
+            "bad_request",
+            400,
+            retry=False,
+            meaning="too many malformed messages, or a malformed request",
+        ),
+        Outcome(
+            4401, "unauthenticated", 401, retry=False, meaning="no session, or it expired or was logged out"
+        ),
         Outcome(4403, "forbidden", 403, retry=False, meaning="no such organisation, or not a member of it"),
-        Outcome(4408, "slow_consumer", None, retry=True, meaning="the client reads too slowly; resume by cursor"),
+        Outcome(
+            4408, "slow_consumer", None, retry=True, meaning="the client reads too slowly; resume by cursor"
+        ),
         Outcome(4413, "payload_too_large", 413, retry=False, meaning="a message exceeds the size limit"),
         Outcome(4429, "rate_limited", 429, retry=True, meaning="too many messages or connections"),
         Outcome(4503, "overloaded", 503, retry=True, meaning="the server can't take this connection now"),
@@ -114,7 +124,9 @@ class StreamReset(OrgRealtimeError):
     def __init__(self, reason: str, position: Position) -> None:
         self.reason = reason
         self.position = position
-        super().__init__(f"events after this cursor can't be proved complete ({reason}); go on from {position.cursor}")
+        super().__init__(
+            f"events after this cursor can't be proved complete ({reason}); go on from {position.cursor}"
+        )
 
 
 class Refused(OrgRealtimeError):

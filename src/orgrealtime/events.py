@@ -28,7 +28,9 @@ def register(event_type: str, schema: type | None = None) -> Any:
         return decorator
     check_name(event_type)
     if _schemas.get(event_type, schema) is not schema:
-        raise EventTypeError(f"the event type {event_type!r} is already registered with {_schemas[event_type]}")
+        raise EventTypeError(
+            f"the event type {event_type!r} is already registered with {_schemas[event_type]}"
+        )
     _schemas[event_type] = schema
     return schema
 

@@ -57,7 +57,11 @@ class Feed:
 
     def covers(self, cursor: Cursor) -> bool:
         """Tell whether everything after the cursor is in the tail, so that the database needn't be asked."""
-        return cursor.epoch == self.epoch and self.tail.start <= cursor.seq <= self.tail.head and bool(self.connections)
+        return (
+            cursor.epoch == self.epoch
+            and self.tail.start <= cursor.seq <= self.tail.head
+            and bool(self.connections)
+        )
 
     def chunk_after(self, seq: int) -> Chunk | None:
         """Return the next frame's worth of events after `seq`, or None if the tail doesn't reach back that far."""

@@ -104,7 +104,9 @@ class Hub:
     async def _check_twice(self, connections: list[Connection]) -> None:
         await self._try(self.check_access(connections))
         await asyncio.sleep(SECOND_LOOK_SECONDS)
-        await self._try(self.check_access([connection for connection in connections if connection.feed is not None]))
+        await self._try(
+            self.check_access([connection for connection in connections if connection.feed is not None])
+        )
 
     # ------------------------------------------------------------------------------------------------- feeds
 
@@ -163,7 +165,9 @@ class Hub:
         while True:
             await self._sleep(get_settings().ACCESS_CHECK_SECONDS)
             feeds = list(self._feeds.values())
-            await self._try(self.check_access([connection for feed in feeds for connection in feed.connections]))
+            await self._try(
+                self.check_access([connection for feed in feeds for connection in feed.connections])
+            )
 
     async def _sleep(self, seconds: float) -> None:
         due = self._loop.time() + seconds * random.uniform(0.9, 1.0)  # noqa: S311 - spreads load, no secret

@@ -69,7 +69,7 @@ def has_session_cookie(scope: Mapping[str, Any]) -> bool:
 
 
 def living_sessions(keys: Collection[str]) -> set[str]:
-    """Return those of the session keys that still stand for a session, in one query where sessions are in the database."""
+    """Return those of the session keys that still stand for a session, in one query if the database has them."""
     store = _session_store()
     if store.__module__ == "django.contrib.sessions.backends.signed_cookies":
         return set(keys)  # the server knows nothing of these sessions; the password check still holds
@@ -101,7 +101,9 @@ def _session(scope: Mapping[str, Any]) -> SessionBase:
 
 
 def _cookies(scope: Mapping[str, Any]) -> dict[str, str]:
-    headers = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"cookie"]
+    headers = [
+        value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"cookie"
+    ]
     return parse_cookie("; ".join(headers))
 
 

@@ -107,7 +107,9 @@ async def _take_shared(user: str, rate: Rate) -> bool:
     if allowance.left == 0 and not allowance.is_spent:
         block = max(1, int(rate.amount) // LEASES_PER_WINDOW)
         try:
-            granted = await database.run(_lease, f"orgrealtime.rate.{user}.{rate.seconds:g}.{window:.0f}", block, rate)
+            granted = await database.run(
+                _lease, f"orgrealtime.rate.{user}.{rate.seconds:g}.{window:.0f}", block, rate
+            )
         except Exception as error:
             logger.warning("the cache can't count, counting alone", extra={"error": type(error).__name__})
             granted = int(rate.amount)

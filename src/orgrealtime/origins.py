@@ -22,7 +22,9 @@ def check_origin(scope: Mapping[str, Any]) -> None:
 
     Without an Origin only a client that isn't a browser may connect: one without a session cookie.
     """
-    origins = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"origin"]
+    origins = [
+        value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"origin"
+    ]
     if not origins:
         if has_session_cookie(scope):
             raise Refused(CloseCode.FORBIDDEN, "cookie without origin")

@@ -76,7 +76,9 @@ def _check_depth(depth: int, path: str) -> None:
 
 def _check_integer(value: int, path: str) -> None:
     if abs(value) > MAX_SAFE_INTEGER:
-        raise PayloadError(f"{path} is an integer beyond ±(2**53 - 1), which browsers can't hold; send it as text")
+        raise PayloadError(
+            f"{path} is an integer beyond ±(2**53 - 1), which browsers can't hold; send it as text"
+        )
 
 
 def _check_text(value: str, path: str) -> None:
@@ -89,7 +91,9 @@ def _check_text(value: str, path: str) -> None:
 def _check_url(value: Any, path: str, url_hosts: Collection[str]) -> None:
     if value is None or value == "":
         return
-    if not isinstance(value, str) or not (_RELATIVE_URL.fullmatch(value) or _is_allowed_https(value, url_hosts)):
+    if not isinstance(value, str) or not (
+        _RELATIVE_URL.fullmatch(value) or _is_allowed_https(value, url_hosts)
+    ):
         raise PayloadError(
             f"{path} must be a path on this site ('/…') or an https URL on a host listed in ORGREALTIME['URL_HOSTS']"
         )

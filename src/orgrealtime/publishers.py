@@ -123,7 +123,9 @@ def _user_id(user: Any, argument: str) -> Any:
             raise TypeError
         return model._meta.pk.to_python(user)
     except (TypeError, ValidationError):
-        raise TypeError(f"{argument}= needs {model._meta.label} or its primary key, not {user!r:.60}") from None
+        raise TypeError(
+            f"{argument}= needs {model._meta.label} or its primary key, not {user!r:.60}"
+        ) from None
 
 
 def _audience(to: Any) -> list[int | str]:
@@ -132,10 +134,15 @@ def _audience(to: Any) -> list[int | str]:
     return [user_id if isinstance(user_id, int) else str(user_id) for user_id in ids]
 
 
-def _checked_dedupe_key(key: str | None) -> str | None:
+def _checked_dedupe_key(key: Any) -> str | None:
     if key is None:
         return None
-    if not isinstance(key, str) or not 0 < len(key) <= MAX_DEDUPE_KEY or "\x00" in key or not _is_unicode(key):
+    if (
+        not isinstance(key, str)
+        or not 0 < len(key) <= MAX_DEDUPE_KEY
+        or "\x00" in key
+        or not _is_unicode(key)
+    ):
         raise ValueError(f"dedupe_key= is a text of 1 to {MAX_DEDUPE_KEY} characters without NUL")
     return key
 

@@ -30,15 +30,19 @@ def revoke(user: models.Model, organization: models.Model) -> None:
 def connect_receivers() -> None:
     """Listen to what ends access: memberships, users, logouts."""
     user_logged_out.connect(_logged_out, dispatch_uid="orgrealtime.logout")
-    post_save.connect(_user_saved, sender=get_user_model(), dispatch_uid="orgrealtime.user_saved")
-    post_delete.connect(_user_deleted, sender=get_user_model(), dispatch_uid="orgrealtime.user_deleted")
+    post_save.connect(_user_changed, sender=get_user_model(), dispatch_uid="orgrealtime.user_saved")
+    post_delete.connect(_user_changed, sender=get_user_model(), dispatch_uid="orgrealtime.user_deleted")
     try:
         membership_models = get_adapter().membership_models()
     except (ImproperlyConfigured, ImportError, LookupError):
         return  # a system check says so
     for model in membership_models:
-        post_save.connect(_membership_changed, sender=model, dispatch_uid=f"orgrealtime.{model._meta.label}.saved")
-        post_delete.connect(_membership_changed, sender=model, dispatch_uid=f"orgrealtime.{model._meta.label}.deleted")
+        post_save.connect(
+            _membership_changed, sender=model, dispatch_uid=f"orgrealtime.{model._meta.label}.saved"
+        )
+        post_delete.connect(
+            _membership_changed, sender=model, dispatch_uid=f"orgrealtime.{model._meta.label}.deleted"
+        )
 
 
 def _logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
@@ -46,19 +50,15 @@ def _logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         _check_after_commit(user.pk, None)
 
 
-def _user_saved(
-    sender: Any, instance: Any, using: str, created: bool, update_fields: frozenset[str] | None, **kwargs: Any
-) -> None:
-    if not created and (update_fields is None or not LOGIN_FIELDS.issuperset(update_fields)):
+def _user_changed(sender: Any, instance: Any, using: str, **change: Any) -> None:
+    # Not at every login, which saves this one field.
+    fields = change.get("update_fields")
+    if not change.get("created") and (fields is None or not LOGIN_FIELDS.issuperset(fields)):
         _check_after_commit(instance.pk, using)
 
 
-def _user_deleted(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
-    _check_after_commit(instance.pk, using)
-
-
-def _membership_changed(sender: Any, instance: models.Model, using: str, created: bool = False, **kwargs: Any) -> None:
-    if not created:
+def _membership_changed(sender: Any, instance: models.Model, using: str, **change: Any) -> None:
+    if not change.get("created"):
         _check_after_commit(get_adapter().user_of(instance), using)
 
 

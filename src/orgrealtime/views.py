@@ -31,7 +31,7 @@ class CatchUpView(View):
     Without `since`: the newest `limit` events. Answers 400, 401, 403 and 410 with `{"error": {"code", "message"}}`.
     """
 
-    http_method_names = ["get", "head", "options"]  # noqa: RUF012 - as in Django
+    http_method_names = ["get", "head", "options"]
     default_limit = 100
 
     def allow(self, user: Any, access: Access) -> bool:
@@ -67,7 +67,11 @@ class CatchUpView(View):
         return found
 
     def _read(self, request: HttpRequest, organization: models.Model, access: Access) -> Page:
-        limit = parse_count(request.GET["limit"], "limit", MAX_LIMIT) if "limit" in request.GET else self.default_limit
+        limit = (
+            parse_count(request.GET["limit"], "limit", MAX_LIMIT)
+            if "limit" in request.GET
+            else self.default_limit
+        )
         if "since" not in request.GET:
             return stream.read_last(organization.pk, access=access, limit=limit)
         return stream.read(organization.pk, Cursor.parse(request.GET["since"]), access=access, limit=limit)
@@ -89,4 +93,6 @@ def _error(code: CloseCode, message: str) -> HttpResponse:
 
 
 def _answer(status: int, body: bytes) -> HttpResponse:
-    return HttpResponse(body, status=status, content_type="application/json", headers={"Cache-Control": "no-store"})
+    return HttpResponse(
+        body, status=status, content_type="application/json", headers={"Cache-Control": "no-store"}
+    )

@@ -85,7 +85,9 @@ async def test_redis_killed_and_restarted_in_the_middle_loses_nothing(site: Site
                 own_redis.kill()
             if number == 20:
                 await asyncio.to_thread(own_redis.start)
-            await asyncio.to_thread(site.manage, "orgrealtime_publish", "acme", "count", f'{{"number": {number}}}')
+            await asyncio.to_thread(
+                site.manage, "orgrealtime_publish", "acme", "count", f'{{"number": {number}}}'
+            )
         for socket in sockets:
             await socket.until(lambda one: len(one.events) == 30)
             assert [event["number"] for event in socket.events] == list(range(30))

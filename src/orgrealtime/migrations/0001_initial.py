@@ -30,7 +30,10 @@ class Migration(migrations.Migration):
                         to=organization_model(),
                     ),
                 ),
-                ("epoch", models.CharField(default=orgrealtime.models.new_epoch, editable=False, max_length=16)),
+                (
+                    "epoch",
+                    models.CharField(default=orgrealtime.models.new_epoch, editable=False, max_length=16),
+                ),
                 ("head", models.BigIntegerField(default=0, editable=False)),
                 ("floor", models.BigIntegerField(default=0, editable=False)),
             ],
@@ -94,7 +97,13 @@ class Migration(migrations.Migration):
                 (
                     "pk",
                     models.CompositePrimaryKey(
-                        "organization_id", "user_id", "seq", blank=True, editable=False, primary_key=True, serialize=False
+                        "organization_id",
+                        "user_id",
+                        "seq",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
                     ),
                 ),
                 ("seq", models.BigIntegerField()),

@@ -24,9 +24,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the arguments."""
         parser.add_argument("--days", type=float, help="delete events older than this many days")
-        parser.add_argument("--keep", type=int, help="keep at most this many of the newest events per organisation")
+        parser.add_argument(
+            "--keep", type=int, help="keep at most this many of the newest events per organisation"
+        )
         parser.add_argument("--org", metavar="SLUG", help="only this organisation")
-        parser.add_argument("--batch", type=int, default=1000, help="events deleted per transaction (default: 1000)")
+        parser.add_argument(
+            "--batch", type=int, default=1000, help="events deleted per transaction (default: 1000)"
+        )
         parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -35,7 +39,9 @@ class Command(BaseCommand):
             raise CommandError("say what to delete: --days, --keep or both")
         if (options["days"] or 0) < 0 or (options["keep"] or 0) < 0 or options["batch"] < 1:
             raise CommandError("--days and --keep are at least 0, --batch at least 1")
-        before = None if options["days"] is None else timezone.now() - datetime.timedelta(days=options["days"])
+        before = (
+            None if options["days"] is None else timezone.now() - datetime.timedelta(days=options["days"])
+        )
         total = 0
         for organization_id in self._organizations(options["org"]):
             floor = stream.retention_floor(organization_id, before=before, keep=options["keep"])

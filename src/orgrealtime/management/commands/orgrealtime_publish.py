@@ -24,7 +24,9 @@ class Command(BaseCommand):
         parser.add_argument("org_slug")
         parser.add_argument("type")
         parser.add_argument("payload", help="a JSON object")
-        parser.add_argument("--to", nargs="+", metavar="USERNAME", help="only for these users (default: all members)")
+        parser.add_argument(
+            "--to", nargs="+", metavar="USERNAME", help="only for these users (default: all members)"
+        )
         parser.add_argument("--dedupe-key", help="publish only if this key is new to the organisation")
 
     def handle(self, *args: Any, **options: Any) -> None:
