@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from django.db import models, router, transaction
+
+from orgrealtime import bell
 from orgrealtime.tail import StreamEvent
 
 
@@ -33,3 +37,13 @@ class Access:
         if not self.event_types:
             return "1 = 0", []
         return f"{column} IN ({', '.join(['%s'] * len(self.event_types))})", sorted(self.event_types)
+
+
+def revoke(user: models.Model, organization: models.Model) -> None:
+    """Have this user's connections to this organisation checked again, after the commit of the open transaction.
+
+    Call it where access ends without a signal, as with `QuerySet.update`; deleting or saving a membership or a
+    user does it by itself.
+    """
+    using = router.db_for_write(type(organization), instance=organization)
+    transaction.on_commit(partial(bell.check_user, user.pk, organization.pk), using=using, robust=True)

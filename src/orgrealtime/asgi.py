@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from channels.routing import URLRouter
+from django.core.asgi import get_asgi_application
 from django.urls import URLPattern
 
 from orgrealtime.errors import CloseCode
@@ -19,13 +20,15 @@ ASGIApplication = Callable[
 ]
 
 
-def realtime(urlpatterns: Sequence[URLPattern], *, http: ASGIApplication) -> ASGIApplication:
+def realtime(urlpatterns: Sequence[URLPattern], *, http: ASGIApplication | None = None) -> ASGIApplication:
     """Return an ASGI application: WebSockets go to the consumers of `urlpatterns`, all else to `http`.
 
-    Origin, session and access are checked by the consumers themselves, so nothing needs to be wrapped around
-    them. A path that no pattern matches is refused like an organisation that doesn't exist.
+    `http` is by default Django's own application. Origin, session and access are checked by the consumers
+    themselves, so nothing needs to be wrapped around them. A path that no pattern matches is refused like an
+    organisation that doesn't exist.
     """
     router = URLRouter(list(urlpatterns))
+    http = http or get_asgi_application()
 
     async def application(
         scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,22 +77,26 @@ def _check_names() -> Iterator[checks.CheckMessage]:
 
 def _check_layer_timeouts() -> Iterator[checks.CheckMessage]:
     config = getattr(settings, "CHANNEL_LAYERS", {}).get(conf.get_settings().CHANNEL_LAYER, {})
-    if config.get("BACKEND") != CORE_LAYER or not importlib.util.find_spec("redis"):
-        return
-    import redis
-
-    if int(redis.__version__.split(".")[0]) < 8:
+    version = _redis_version()
+    if config.get("BACKEND") != CORE_LAYER or int(version.split(".")[0]) < 8:
         return
     for host in config.get("CONFIG", {}).get("hosts") or [{}]:
         timeout = host.get("socket_timeout", BLOCKING_SECONDS) if isinstance(host, dict) else BLOCKING_SECONDS
         if timeout is not None and timeout <= BLOCKING_SECONDS:
             yield checks.Error(
-                f"redis-py {redis.__version__} ends reads after {timeout} s, but the channel layer blocks in reads "
+                f"redis-py {version} ends reads after {timeout} s, but the channel layer blocks in reads "
                 f"of {BLOCKING_SECONDS} s: idle consumers will die.",
                 hint='Use "hosts": [{"address": URL, "socket_timeout": 15, "max_connections": 1000}].',
                 id="orgrealtime.E006",
             )
             return
+
+
+def _redis_version() -> str:
+    try:
+        return importlib.metadata.version("redis")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
 
 
 def _check_production() -> Iterator[checks.CheckMessage]:

@@ -8,23 +8,13 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
-from django.db import models, router, transaction
+from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save
 
 from orgrealtime import bell
 from orgrealtime.adapters import get_adapter
 
 LOGIN_FIELDS = frozenset({"last_login"})
-
-
-def revoke(user: models.Model, organization: models.Model) -> None:
-    """Have this user's connections to this organisation checked again, after the commit of the open transaction.
-
-    Call it where access ends without a signal, as with `QuerySet.update`; deleting or saving a membership or a
-    user does it by itself.
-    """
-    using = router.db_for_write(type(organization), instance=organization)
-    transaction.on_commit(partial(bell.check_user, user.pk, organization.pk), using=using, robust=True)
 
 
 def connect_receivers() -> None:
