@@ -76,3 +76,11 @@ def carol(make_user: MakeUser, globex: Organization) -> User:
 @pytest.fixture
 def dave(make_user: MakeUser, acme: Organization, globex: Organization) -> User:
     return make_user("dave", acme, globex)
+
+
+@pytest.fixture
+async def sockets(transactional_db: None) -> AsyncIterator[Sockets]:
+    """Sockets without a server: `socket = await sockets.open(alice)`."""
+    sockets = Sockets()
+    yield sockets
+    await sockets.close()

@@ -1,7 +1,6 @@
 """Read settings from environment variables; a bad value is refused at start, by name."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -79,7 +78,9 @@ def _postgresql(url: str) -> dict[str, Any]:
         "HOST": unquote(host.strip("[]")),
         "PORT": port,
         "CONN_HEALTH_CHECKS": True,
-        **_reuse(),
+        # Under ASGI each request has a thread of its own: with CONN_MAX_AGE its connection would stay open behind
+        # it, unused, until garbage collection finds it. A pool is shared by all threads.
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": 20}},
     }
     for key, value in _query(parts.query).items():
         if key in DJANGO_NAMES:
@@ -89,17 +90,6 @@ def _postgresql(url: str) -> dict[str, Any]:
     if not settings["NAME"]:
         raise ImproperlyConfigured("DATABASE_URL names no database: postgresql://user@host/NAME.")
     return settings
-
-
-def _reuse() -> dict[str, Any]:
-    """Keep connections open for the next query.
-
-    Under ASGI each request has a thread of its own. With CONN_MAX_AGE its connection stays open behind it, unused,
-    until garbage collection finds it; a pool is shared by all threads.
-    """
-    if find_spec("psycopg_pool") is None:
-        return {"CONN_MAX_AGE": 60, "OPTIONS": {}}
-    return {"CONN_MAX_AGE": 0, "OPTIONS": {"pool": {"min_size": 1, "max_size": 20}}}
 
 
 def _query(query: str) -> dict[str, str | int]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from orgrealtime.errors import CursorError, StreamReset
 
-_CURSOR = re.compile(r"([0-9a-z]{1,16})\.(0|[1-9][0-9]{0,17})", re.ASCII)
+_CURSOR = re.compile(r"([0-9a-f]{8})\.(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
 class Cursor(NamedTuple):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
-
-import msgspec
 
 from orgrealtime.errors import PayloadError, PayloadTooLarge
 
@@ -32,10 +31,12 @@ def encode_payload(payload: object, *, max_bytes: int, url_hosts: Collection[str
     if reserved:
         raise PayloadError(f"the key {min(reserved)!r} is reserved for the frame; choose another name")
     check_value(payload, url_hosts=url_hosts)
-    text = msgspec.json.encode(payload)
-    if len(text) > max_bytes:
-        raise PayloadTooLarge(len(text), max_bytes)
-    return text.decode()
+    # As the JSONField will: unlike msgspec it takes subclasses of str, int and float, such as SafeString.
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    size = len(text.encode())
+    if size > max_bytes:
+        raise PayloadTooLarge(size, max_bytes)
+    return text
 
 
 def check_value(value: object, path: str = "$", depth: int = 1, url_hosts: Collection[str] = ()) -> None:

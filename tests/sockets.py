@@ -1,0 +1,174 @@
+"""Sockets without a server: Channels' communicator, with the headers that a logged-in user's browser sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+from channels.routing import URLRouter
+from channels.testing import WebsocketCommunicator
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import path
+
+from orgrealtime import database, publish
+from orgrealtime.asgi import realtime
+from orgrealtime.consumers import OrgConsumer
+from orgrealtime.hub import close_hub
+from orgrealtime.models import NotificationEvent
+from orgrealtime.routing import websocket_urlpatterns
+from tests.host.models import Organization
+
+PATIENCE = 10.0
+ORIGIN = "http://testserver"
+
+Frame = dict[str, Any]
+Headers = list[tuple[bytes, bytes]]
+
+
+async def serve_nothing(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application for HTTP that nobody asks anything."""
+
+
+APPLICATION: Any = realtime(websocket_urlpatterns, http=serve_nothing)
+
+
+def routed(consumer: type[OrgConsumer]) -> Any:
+    """An application in which this consumer has the place of the library's own."""
+    return URLRouter([path("ws/orgs/<slug:org_slug>/notifications/", consumer.as_asgi())])
+
+
+def log_in(user: User) -> str:
+    """The cookie of a new session of this user."""
+    client = Client()
+    client.force_login(user)
+    return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+
+
+def browser_headers(cookie: str = "", origin: str = ORIGIN, host: str = "testserver") -> Headers:
+    """What a browser sends with the handshake; an empty text leaves a header out."""
+    headers = {"host": host, "origin": origin, "cookie": cookie}
+    return [(name.encode(), value.encode()) for name, value in headers.items() if value]
+
+
+async def publish_event(
+    organization: Organization, type: str = "note", /, to: Iterable[User] | None = None, **payload: Any
+) -> NotificationEvent:
+    """Publish in a thread and commit, as a request does."""
+    return await database.run(publish, organization, type, payload, to=to)
+
+
+class Socket(WebsocketCommunicator):  # type: ignore[misc]
+    """A communicator that reads frames and waits as long as a slow machine needs."""
+
+    async def connect(self, timeout: float = PATIENCE) -> tuple[bool, Any]:
+        answer: tuple[bool, Any] = await super().connect(timeout)
+        return answer
+
+    async def disconnect(self, code: int = 1000, timeout: float = PATIENCE) -> None:
+        await super().disconnect(code, timeout)
+
+    async def frame(self) -> Frame:
+        frame: Frame = await self.receive_json_from(PATIENCE)
+        return frame
+
+    async def until(self, type: str) -> list[Frame]:
+        """The frames up to the next one of this type, which is the last of them."""
+        frames = [await self.frame()]
+        while frames[-1]["type"] != type:
+            frames.append(await self.frame())
+        return frames
+
+    async def synced(self) -> Self:
+        await self.until("synced")
+        return self
+
+    async def events(self, count: int) -> list[Frame]:
+        """The next events, batches taken apart."""
+        events: list[Frame] = []
+        while len(events) < count:
+            events += events_of([await self.frame()])
+        assert len(events) == count, events
+        return events
+
+    async def ask(self, frame: Frame) -> Frame:
+        """Send a frame and return what comes next."""
+        await self.send_json_to(frame)
+        return await self.frame()
+
+    async def send_text(self, text: str) -> None:
+        """Send a text frame, be it empty."""
+        await self.send_input({"type": "websocket.receive", "text": text})
+
+    async def is_alive(self) -> bool:
+        """Whether the next frame answers a ping."""
+        return (await self.ask({"type": "ping"}))["type"] == "pong"
+
+    async def close_code(self, seconds: float = PATIENCE) -> int:
+        """The code that the server closes with, whatever it still sends before."""
+        while (message := await self.receive_output(seconds))["type"] != "websocket.close":
+            pass
+        code: int = message["code"]
+        return code
+
+
+def events_of(frames: Iterable[Frame]) -> list[Frame]:
+    """The stream's events among frames, batches taken apart."""
+    events: list[Frame] = []
+    for frame in frames:
+        if frame["type"] == "batch":
+            events += frame["events"]
+        elif "created_at" in frame:
+            events.append(frame)
+    return events
+
+
+class Sockets:
+    """Opens sockets, and ends them after the test: `socket = await sockets.open(alice)`."""
+
+    def __init__(self) -> None:
+        self._sockets: list[Socket] = []
+
+    async def knock(
+        self,
+        user: User | None = None,
+        org: str = "acme",
+        query: str = "",
+        *,
+        cookie: str = "",
+        application: Any = APPLICATION,
+        **scope: Any,
+    ) -> Socket:
+        """A socket that has not asked to be let in yet; `scope` goes over the handshake's."""
+        if user is not None:
+            cookie = await database.run(log_in, user)
+        url = f"/ws/orgs/{org}/notifications/{query and '?'}{query}"
+        socket = Socket(application, url, browser_headers(cookie))
+        socket.scope.update(scope)
+        self._sockets.append(socket)
+        return socket
+
+    async def open(self, user: User | None = None, org: str = "acme", query: str = "", **scope: Any) -> Socket:
+        """A socket that has been let in; nothing of what it was sent has been read."""
+        socket = await self.knock(user, org, query, **scope)
+        is_accepted, code = await socket.connect()
+        assert is_accepted, f"refused with {code}"
+        return socket
+
+    async def refused(
+        self, user: User | None = None, org: str = "acme", query: str = "", **scope: Any
+    ) -> int:
+        """The code with which a socket is refused."""
+        socket = await self.knock(user, org, query, **scope)
+        is_accepted, code = await socket.connect()
+        assert not is_accepted
+        return int(code)
+
+    async def close(self) -> None:
+        for socket in self._sockets:
+            await socket.disconnect()
+        await close_hub()
+
+
+Wait = Callable[[], Any]
