@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.clients import Browser, Socket, log_in
+from tests.publisher import Publisher
 from tests.servers import Redis, Site
 
 SOCKETS = 12  # spread over two workers by the kernel: all on one has odds of 1 : 2^11
+FOLDER = Path(__file__).parent
+
+LAYERS = {
+    "pubsub": {},
+    "core": {"DJANGO_SETTINGS_MODULE": "core_layer", "PYTHONPATH": str(FOLDER)},
+    "none": {"REDIS_URL": ""},
+}
 
 
 @pytest.fixture(scope="module")
@@ -21,74 +32,129 @@ def own_redis() -> Iterator[Redis]:
         yield redis
 
 
-@pytest.fixture(scope="module", params=["pubsub", "no redis"])
-def site(request: pytest.FixtureRequest, own_redis: Redis) -> Iterator[Site]:
-    url = own_redis.url if request.param == "pubsub" else ""
-    with Site(workers=2, environ={"REDIS_URL": url}) as site:
+@pytest.fixture(scope="module", params=[*LAYERS, "none, on SQLite"])
+def site(
+    request: pytest.FixtureRequest, own_redis: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    environ = {"REDIS_URL": own_redis.url} | LAYERS.get(request.param, {"REDIS_URL": ""})
+    if request.param == "none, on SQLite":
+        environ["DATABASE_URL"] = f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/db.sqlite3"
+    with Site(workers=2, environ=environ) as site:
         yield site
 
 
-async def open_sockets(stack: AsyncExitStack, browser: Browser, count: int = SOCKETS) -> list[Socket]:
-    sockets = [await stack.enter_async_context(browser.socket()) for _ in range(count)]
-    for socket in sockets:
-        await socket.synced()
-    return sockets
+@pytest.fixture
+def publisher(site: Site) -> Iterator[Publisher]:
+    with Publisher(site) as publisher:
+        yield publisher
 
 
-def is_dense(socket: Socket) -> bool:
-    numbers = [int(event["cursor"].split(".")[1]) for event in socket.events]
-    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+@asynccontextmanager
+async def open_sockets(browser: Browser, count: int = SOCKETS) -> AsyncIterator[list[Socket]]:
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(browser.socket()) for _ in range(count)]
+        for socket in sockets:
+            await socket.synced()
+        yield sockets
+
+
+def sequence(socket: Socket) -> list[int]:
+    return [int(event["cursor"].split(".")[1]) for event in socket.events]
+
+
+def assert_all_got_the_same_without_a_gap(sockets: list[Socket]) -> None:
+    first = sequence(sockets[0])
+    assert first == list(range(first[0], first[0] + len(first)))
+    assert all(socket.events == sockets[0].events for socket in sockets)
 
 
 async def test_events_from_http_a_command_and_threads_arrive_everywhere_once_and_in_order(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, log_in(site.url, "bob") as bob, AsyncExitStack() as stack:
-        sockets = await open_sockets(stack, alice)
+    async with (
+        log_in(site.url, "alice") as alice,
+        log_in(site.url, "bob") as bob,
+        open_sockets(alice) as sockets,
+    ):
         page = (await bob.http.get("/orgs/acme/")).text
         task_id = page.split("/tasks/")[1].split("/")[0]
         for status in ("doing", "done", "todo"):
             answer = await bob.post(f"/orgs/acme/tasks/{task_id}/status/", status=status)
-            assert answer.status_code in {200, 303}, answer.text
-
-        def publish(number: int) -> None:
-            site.manage("orgrealtime_publish", "acme", "note", f'{{"number": {number}}}')
-
-        await asyncio.to_thread(publish, 0)
-        threads = [threading.Thread(target=publish, args=[number]) for number in (1, 2)]
-        for thread in threads:
-            thread.start()
+            assert answer.status_code == 303, answer.text
+        commands = [
+            threading.Thread(
+                target=site.manage, args=["orgrealtime_publish", "acme", "note", f'{{"number": {number}}}']
+            )
+            for number in range(3)
+        ]
+        for command in commands:
+            command.start()
         for socket in sockets:
             await socket.until(lambda one: sum(event["type"] == "note" for event in one.events) == 3)
-        for thread in threads:
-            thread.join()
-        logs = {tuple(event["cursor"] for event in socket.events) for socket in sockets}
-        assert len(logs) == 1
-        assert is_dense(sockets[0])
-        assert {event.get("number") for event in sockets[0].events if event["type"] == "note"} == {0, 1, 2}
+        for command in commands:
+            await asyncio.to_thread(command.join)
+        assert_all_got_the_same_without_a_gap(sockets)
+        moved = [event["details"]["to"] for event in sockets[0].events if event["type"] == "task_event"]
+        assert moved == ["doing", "done", "todo"]
+        assert {event["number"] for event in sockets[0].events if event["type"] == "note"} == {0, 1, 2}
 
 
-async def test_an_event_arrives_within_three_seconds_at_both_workers(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, AsyncExitStack() as stack:
-        sockets = await open_sockets(stack, alice)
-        await asyncio.to_thread(site.manage, "orgrealtime_publish", "acme", "note", '{"late": true}')
-        async with asyncio.timeout(3):
-            for socket in sockets:
-                await socket.until(lambda one: len(one.events) == 1)
-
-
-async def test_redis_killed_and_restarted_in_the_middle_loses_nothing(site: Site, own_redis: Redis) -> None:
-    if not site.environ["REDIS_URL"]:
-        pytest.skip("there is no Redis to kill in this variant")
-    async with log_in(site.url, "alice") as alice, AsyncExitStack() as stack:
-        sockets = await open_sockets(stack, alice)
-        for number in range(30):
-            if number == 8:
-                own_redis.kill()
-            if number == 20:
-                await asyncio.to_thread(own_redis.start)
-            await asyncio.to_thread(
-                site.manage, "orgrealtime_publish", "acme", "count", f'{{"number": {number}}}'
-            )
+async def test_a_publishing_thread_and_a_process_reach_both_workers_within_three_seconds(
+    site: Site, publisher: Publisher
+) -> None:
+    async with log_in(site.url, "alice") as alice, open_sockets(alice) as sockets:
+        begin = time.monotonic()
+        publisher.publish({"late": True})
         for socket in sockets:
-            await socket.until(lambda one: len(one.events) == 30)
-            assert [event["number"] for event in socket.events] == list(range(30))
-            assert is_dense(socket)
+            await socket.until(lambda one: len(one.events) == 1)
+        assert time.monotonic() - begin < 3
+
+
+async def test_nothing_of_acme_reaches_a_member_of_another_organisation(
+    site: Site, publisher: Publisher
+) -> None:
+    async with log_in(site.url, "carol") as carol, carol.socket("globex") as socket:
+        await socket.synced()
+        publisher.publish({"secret": True}, org="acme")
+        publisher.publish({"ours": True}, org="globex")
+        await socket.until(lambda one: one.events)
+        assert [event.get("ours") for event in socket.events] == [True]
+
+
+async def test_redis_killed_and_restarted_in_the_middle_loses_nothing(
+    site: Site, publisher: Publisher, own_redis: Redis
+) -> None:
+    async with log_in(site.url, "alice") as alice, open_sockets(alice) as sockets:
+        for number in range(60):
+            if number == 15:
+                own_redis.kill()
+            if number == 45:
+                await asyncio.to_thread(own_redis.start)
+            await asyncio.to_thread(publisher.publish, {"number": number})
+            await asyncio.sleep(0.1)  # so that the outage lasts three seconds
+        for socket in sockets:
+            await socket.until(lambda one: len(one.events) == 60)
+            assert [event["number"] for event in socket.events] == list(range(60))
+        assert_all_got_the_same_without_a_gap(sockets)
+
+
+async def test_a_worker_killed_loses_nothing_for_clients_that_come_back(
+    site: Site, publisher: Publisher
+) -> None:
+    async with log_in(site.url, "alice") as alice:
+        async with alice.socket() as socket:
+            await socket.synced()
+            publisher.publish({"number": 0})
+            await socket.until(lambda one: len(one.events) == 1)
+            for pid in worker_pids(site):
+                os.kill(pid, 9)
+            await socket.until(lambda one: one.close_code is not None)
+        for number in range(1, 251):
+            publisher.publish({"number": number})
+        await asyncio.to_thread(site.restart)
+        async with alice.socket(query=f"since={socket.cursor}") as again:
+            await again.synced()
+            assert [event["number"] for event in again.events] == list(range(1, 251))
+
+
+def worker_pids(site: Site) -> list[int]:
+    children = Path(f"/proc/{site.pid}/task/{site.pid}/children").read_text().split()
+    return [pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
