@@ -34,9 +34,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
 
 
-@pytest.fixture(scope="session")
-def site() -> Iterator[servers.Site]:
-    with servers.Site(workers=2) as site:
+@pytest.fixture(scope="session", params=["PostgreSQL and Redis", "embedded"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Site]:
+    embedded = {"REDIS_URL": "", "DATABASE_URL": f"sqlite:///{tmp_path_factory.mktemp('site')}/db.sqlite3"}
+    is_embedded = request.param == "embedded"
+    with servers.Site(workers=1 if is_embedded else 2, environ=embedded if is_embedded else {}) as site:
         yield site
 
 
