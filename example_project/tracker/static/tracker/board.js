@@ -152,13 +152,18 @@ let live = false;
 /** @param {any} event @returns {(string | HTMLElement)[]} */
 function describe(event) {
   const who = element("strong", "", [nameOf(event.actor)]);
-  if (event.type === "task_event" && event.action === "status_changed") {
+  if (isMove(event)) {
     const title = board.title(event.task_id);
     const { from, to } = event.details;
     return [who, " moved ", title ? `“${title}”` : "a task", ` from ${board.label(from)} to ${board.label(to)}`];
   }
   const { type, cursor, created_at, actor, ...payload } = event;
   return [who, ` · ${type} `, element("code", "", [JSON.stringify(payload)])];
+}
+
+/** @param {any} event */
+function isMove(event) {
+  return event.type === "task_event" && event.action === "status_changed" && Boolean(event.details?.to);
 }
 
 /** @param {number | null} actor */
@@ -219,7 +224,7 @@ async function onEvent(event) {
       looked.add(pair);
       await refetch().catch(console.error);
     }
-    if (event.action === "status_changed") board.move(event.task_id, event.details.to);
+    if (isMove(event)) board.move(event.task_id, event.details.to);
   }
   feed.add(event);
 }
