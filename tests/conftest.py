@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from django.contrib.auth.models import User
@@ -8,6 +8,7 @@ from django.core.cache import cache
 
 from orgrealtime import database
 from tests.host.models import Membership, Organization
+from tests.sockets import Sockets
 
 MakeUser = Callable[..., User]
 MakeOrg = Callable[[str], Organization]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
@@ -65,6 +66,11 @@ class Socket(WebsocketCommunicator):  # type: ignore[misc]
     async def connect(self, timeout: float = PATIENCE) -> tuple[bool, Any]:
         answer: tuple[bool, Any] = await super().connect(timeout)
         return answer
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the application still serves this socket."""
+        return self._future is not None and not self._future.done()
 
     async def disconnect(self, code: int = 1000, timeout: float = PATIENCE) -> None:
         await super().disconnect(code, timeout)
@@ -149,7 +155,9 @@ class Sockets:
         self._sockets.append(socket)
         return socket
 
-    async def open(self, user: User | None = None, org: str = "acme", query: str = "", **scope: Any) -> Socket:
+    async def open(
+        self, user: User | None = None, org: str = "acme", query: str = "", **scope: Any
+    ) -> Socket:
         """A socket that has been let in; nothing of what it was sent has been read."""
         socket = await self.knock(user, org, query, **scope)
         is_accepted, code = await socket.connect()
@@ -167,8 +175,13 @@ class Sockets:
 
     async def close(self) -> None:
         for socket in self._sockets:
-            await socket.disconnect()
+            if socket.is_running:
+                await socket.disconnect()
         await close_hub()
 
 
-Wait = Callable[[], Any]
+async def eventually(condition: Callable[[], Any]) -> None:
+    """Wait until the condition holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)

@@ -40,21 +40,42 @@ class Settings:
 NAMES = frozenset(field.name for field in fields(Settings))
 FLAT_NAMES = ("ORGREALTIME_ORGANIZATION_MODEL", "ORGREALTIME_ORGANIZATION_MIGRATION")
 
-_cache: tuple[object, Settings] | None = None
+_cache: tuple[dict[str, Any], Settings] | None = None
 
 
 def get_settings() -> Settings:
-    """Return the settings in force; raise ImproperlyConfigured for a key that doesn't exist."""
+    """Return the settings in force; raise ImproperlyConfigured for a key that doesn't exist or a wrong value."""
     global _cache
     given: dict[str, Any] = getattr(django_settings, "ORGREALTIME", {})
-    if _cache is None or _cache[0] is not given:
+    if _cache is None or _cache[0] != given:
         unknown = sorted(set(given) - NAMES)
         if unknown:
             raise ImproperlyConfigured(
                 f"ORGREALTIME has no setting {', '.join(unknown)}; allowed are {', '.join(sorted(NAMES))}"
             )
-        _cache = (given, Settings(**given))
+        for name, value in given.items():
+            _check(name, value)
+        _cache = (dict(given), Settings(**given))  # a copy, so that a change of the dict itself is seen
     return _cache[1]
+
+
+def _check(name: str, value: Any) -> None:
+    match getattr(Settings(), name):
+        case Rate():
+            fits, wanted = value is None or isinstance(value, Rate), "an orgrealtime.limits.Rate or None"
+        case bool():
+            fits, wanted = isinstance(value, bool), "True or False"
+        case int():
+            fits, wanted = type(value) is int and value > 0, "a whole number above 0"
+        case float():
+            fits, wanted = type(value) in {int, float} and value > 0, "a number of seconds above 0"
+        case tuple():
+            is_list = isinstance(value, list | tuple | set | frozenset)
+            fits, wanted = is_list and all(isinstance(item, str) for item in value), "a list of texts"
+        case _:
+            fits, wanted = isinstance(value, str), "a text"
+    if not fits:
+        raise ImproperlyConfigured(f"ORGREALTIME[{name!r}] is {wanted}, not {value!r:.60}")
 
 
 def organization_model() -> str:

@@ -142,8 +142,8 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
         """Send a frame to this client; it has a `type`, and is in order with the stream's frames."""
         self.connection.reply(wire.encode(frame))
 
-    def close(self, code: int, reason: str = "closed by the application") -> None:
-        """Close the connection; `reason` is for the log."""
+    async def close(self, code: int = 1000, reason: str = "closed by the application") -> None:
+        """Close the connection; nothing more is delivered. `reason` is for the log."""
         self.connection.close(code, reason)
 
     # ------------------------------------------------------------------------------------------ the connection
@@ -295,14 +295,14 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
             if self.connection.close_code is not None:
                 continue
             if text is None:
-                self.close(UNSUPPORTED_DATA, "binary frame")
+                self.connection.close(UNSUPPORTED_DATA, "binary frame")
             else:
                 await self._take(text)
 
     async def _take(self, text: str) -> None:
         size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
         if size > get_settings().MAX_MESSAGE_BYTES:
-            self.close(CloseCode.PAYLOAD_TOO_LARGE, "message too large")
+            self.connection.close(CloseCode.PAYLOAD_TOO_LARGE, "message too large")
             return
         try:
             await self.admit_message(size)
@@ -364,7 +364,7 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
         if bucket.take(1, now):
             self.connection.reply(wire.error(error.code, str(error)))
         else:
-            self.close(code, f"too many refused messages ({error.code})")
+            self.connection.close(code, f"too many refused messages ({error.code})")
 
     # ------------------------------------------------------------------------------------------------- details
 

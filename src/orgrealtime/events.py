@@ -67,13 +67,22 @@ def fit(event_type: str, payload: Any, *, strict: bool) -> Any:
                 f"register it with orgrealtime.events.register"
             )
         return payload
-    if not isinstance(payload, dict):
-        payload = msgspec.to_builtins(payload) if _is_instance(payload, schema) else payload
+    if not isinstance(payload, dict) and _is_instance(payload, schema):
+        payload = _plain(event_type, payload)
     try:
         msgspec.convert(payload, schema)
     except msgspec.ValidationError as error:
         raise PayloadError(f"the payload doesn't fit {event_type!r}: {error}") from None
     return payload
+
+
+def _plain(event_type: str, instance: object) -> Any:
+    try:
+        return msgspec.to_builtins(instance)
+    except TypeError as error:
+        raise PayloadError(
+            f"the payload of {event_type!r} has a value that JSON can't hold: {error}"
+        ) from None
 
 
 def _is_instance(payload: object, schema: type) -> bool:

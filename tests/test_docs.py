@@ -1,0 +1,268 @@
+"""The documentation says what the code does: names are compared, and what a reader is told to type is typed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import load_command_class
+from django.core.management.base import BaseCommand
+
+from orgrealtime import conf, wire
+from orgrealtime.buckets import Rate
+from orgrealtime.errors import OUTCOMES, Outcome
+from tests.clients import log_in
+from tests.servers import Server
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+SOURCE = ROOT / "src/orgrealtime"
+
+
+def read(page: str) -> str:
+    return (DOCS / page).read_text()
+
+
+# Names
+
+
+def test_settings_page_has_every_setting_and_no_other() -> None:
+    assert set(re.findall(r"^### `([A-Z_]+)`$", read("reference/settings.md"), re.MULTILINE)) == {
+        *conf.NAMES,
+        *conf.FLAT_NAMES,
+    }
+
+
+@pytest.mark.parametrize("name", sorted(conf.NAMES))
+def test_settings_page_gives_the_default(name: str) -> None:
+    given = re.search(rf"^### `{name}`\n\nDefault: `(.+)`", read("reference/settings.md"), re.MULTILINE)
+    assert given
+    assert eval(given[1], {"Rate": Rate}) == getattr(conf.Settings(), name)  # noqa: S307 - our own page
+
+
+@pytest.mark.parametrize("page", ["reference/errors.md", "reference/protocol.md"])
+@pytest.mark.parametrize("row", list(OUTCOMES.values()), ids=lambda row: row.name)
+def test_page_has_the_row_of_a_close_code(page: str, row: Outcome) -> None:
+    client = "reconnect" if row.retry else "stop"
+    assert re.search(rf"^\| {row.code} \| `{row.name}` \| {row.http_status or '–'} \| {client}", read(page), re.M)
+
+
+@pytest.mark.parametrize("frame", sorted(wire.RESERVED_TYPES))
+def test_protocol_page_describes_a_frame_with_an_example(frame: str) -> None:
+    assert re.search(rf"^### `{frame}`$", read("reference/protocol.md"), re.MULTILINE)
+    assert frame in {example.get("type") for example in examples()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        wire.batch([], "e.1"),
+        wire.cursor("e.1"),
+        wire.synced("e.1"),
+        wire.reset("e.1", "epoch"),
+        wire.pong("e.1"),
+        wire.error("bad_request", ""),
+    ],
+    ids=lambda text: json.loads(text)["type"],
+)
+def test_example_of_a_frame_has_its_members(text: str) -> None:
+    frame = json.loads(text)
+    assert [list(frame)] == [list(example) for example in examples() if example.get("type") == frame["type"]]
+
+
+def examples() -> list[dict[str, Any]]:
+    blocks = re.findall(r"^```json\n(.+?)^```", read("reference/protocol.md"), re.MULTILINE | re.DOTALL)
+    return [json.loads(block) for block in blocks]
+
+
+def test_errors_page_has_every_check_and_no_other() -> None:
+    pattern = r"orgrealtime\.[EW]\d{3}"
+    in_code = set(re.findall(pattern, (SOURCE / "checks.py").read_text()))
+    assert set(re.findall(pattern, read("reference/errors.md"))) == in_code
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (SOURCE / "management/commands").glob("orgrealtime_*.py"))
+)
+def test_commands_page_has_a_command_and_its_options(name: str) -> None:
+    page = read("reference/commands.md")
+    assert f"## `{name}`" in page
+    parser = load_command_class("orgrealtime", name).create_parser("manage.py", name)
+    common = BaseCommand().create_parser("manage.py", name)
+    inherited = {option for action in common._actions for option in action.option_strings}
+    for action in parser._actions:
+        for option in set(action.option_strings) - inherited:
+            assert f"`{option}" in page
+
+
+def log_calls() -> Iterator[tuple[str, str, str, list[str]]]:
+    """Logger, level, message and fields of every log call in the package."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        named = re.search(r'getLogger\("([\w.]+)"\)', path.read_text())
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="logger"), attr=level), args=[ast.Constant(value=message)]
+                ):
+                    assert named
+                    extra = next((word.value for word in node.keywords if word.arg == "extra"), ast.Dict([], []))
+                    assert isinstance(extra, ast.Dict)
+                    fields = [str(key.value) for key in extra.keys if isinstance(key, ast.Constant)]
+                    yield named[1], level, str(message), fields
+
+
+@pytest.mark.parametrize(("logger", "level", "message", "fields"), list(log_calls()))
+def test_logging_page_has_a_message_and_its_fields(
+    logger: str, level: str, message: str, fields: list[str]
+) -> None:
+    level = {"exception": "error"}.get(level, level)
+    section = re.search(rf"^## `{logger}`\n(.+?)(?=^## |\Z)", read("reference/logging.md"), re.M | re.S)
+    assert section
+    row = re.search(rf"^\| {level.upper()} \| {re.escape(message)} \|(.*)\|$", section[1], re.MULTILINE)
+    assert row
+    for field in fields:
+        assert f"`{field}`" in row[1]
+
+
+def test_guarantees_page_names_tests_that_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", read("explanation/guarantees.md")))
+    written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert {name for name in named if not re.search(rf"def {name}\(", written)} == set()
+
+
+# What the reader types
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python3 -m venv .venv && .venv/bin/pip install -q . -r example_project/requirements.txt"
+        " && .venv/bin/python example_project/manage.py demo",
+        "python3 -m venv .venv && .venv/bin/pip install -q tox && .venv/bin/tox run -e tests",
+    ],
+)
+def test_readme_has_a_command_in_full(command: str) -> None:
+    assert f"\n$ {command}\n" in (ROOT / "README.md").read_text()
+
+
+PYTHON_BLOCKS = [
+    pytest.param(block, id=f"{path.relative_to(ROOT)}:{number}")
+    for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+    for number, block in enumerate(
+        re.findall(r"^```(?:python|\{code-block\} python)\n(.+?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    )
+]
+
+
+@pytest.mark.parametrize("block", PYTHON_BLOCKS)
+def test_python_in_the_documentation_compiles(block: str) -> None:
+    code = re.sub(r"\A:caption:.*\n", "", block)
+    compile(code, "documentation", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+class Project(Server):
+    """A project made by `startproject` and the files that a page shows, under uvicorn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        environ = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"}
+        self.popen_options = {"cwd": self.folder, "env": environ}
+        self.run(sys.executable, "-m", "django", "startproject", "config", ".")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def write(self, caption: str, text: str) -> None:
+        """Write a file, or add to it if the caption ends in "at the end"."""
+        name, _, place = caption.partition(", ")
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text() if place else ""
+        path.write_text(f"{before}\n{text}")
+
+    def run(self, *command: str) -> str:
+        done: subprocess.CompletedProcess[str]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **self.popen_options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def manage(self, *arguments: str) -> str:
+        return self.run(sys.executable, "manage.py", *arguments)
+
+    def _command(self) -> list[str]:
+        options = ["--port", str(self.port), "--ws", "websockets-sansio"]
+        return [sys.executable, "-m", "uvicorn", "config.asgi:application", *options]
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+
+@pytest.fixture
+def project() -> Iterator[Project]:
+    project = Project()
+    yield project
+    project.close()
+
+
+async def test_tutorial_leads_to_two_live_pages(project: Project) -> None:
+    text = read("tutorial/first-page.md")
+    files = re.findall(r"^```\{code-block\} \S+\n:caption: ([^\n]+)\n\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line) for line in re.findall(r"^\$ python manage\.py (.+)$", text, re.MULTILINE)]
+    preparing = [command for command in commands if command[0] != "orgrealtime_publish"]
+    first, second = [command for command in commands if command[0] == "orgrealtime_publish"]
+    project.manage(*preparing.pop(0))  # startapp
+    for caption, content in files:
+        project.write(caption, content)
+    for command in preparing:
+        project.manage(*command)
+    project.start()
+
+    async with log_in(project.url, "alice") as alice, log_in(project.url, "bob") as bob:
+        assert "websocket" in (await alice.http.get("/orgs/acme/")).text.lower()
+        async with alice.socket() as socket:
+            await socket.synced()
+            await bob.post("/orgs/acme/", text="Hello, Alice")
+            await socket.until(lambda one: len(one.events) == 1)
+            project.manage(*first)
+            await socket.until(lambda one: len(one.events) == 2)
+        cursor = socket.cursor
+        project.stop()
+        project.manage(*second)
+        project.start()
+        async with alice.socket(query=f"since={cursor}") as again:
+            await again.synced()
+    assert [event["text"] for event in socket.events] == ["Hello, Alice", "Good morning"]
+    assert [event["text"] for event in again.events] == ["You were away"]
+
+
+def test_readme_wires_orgrealtime_into_a_project(project: Project) -> None:
+    text = (ROOT / "README.md").read_text()
+    project.manage("startapp", "teams")
+    for caption, content in re.findall(r"^```python\n# (\S+\.py)\n(.+?)^```", text, re.MULTILINE | re.DOTALL):
+        keeps = caption in {"config/settings.py", "config/urls.py"}
+        project.write(f"{caption}, at the end" if keeps else caption, content)
+    project.manage("makemigrations", "teams")
+    project.manage("migrate")
+    project.manage("check", "--fail-level", "WARNING")
+    script = (
+        "import config.asgi; from teams.models import Organization; from teams.services import rename; "
+        "rename(Organization.objects.create(slug='acme', name='Acme'), 'Acme Ltd', actor=None)"
+    )
+    project.manage("shell", "-c", script)
+    project.manage("shell", "-c", "from orgrealtime.models import NotificationEvent as E; E.objects.get()")

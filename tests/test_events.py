@@ -1,0 +1,181 @@
+"""Event types: their names, and the shapes that hosts register for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import uuid
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypedDict
+
+import msgspec
+import pytest
+
+from orgrealtime import events, wire
+from orgrealtime.errors import EventTypeError, PayloadError
+
+
+class TaskDict(TypedDict):
+    task_id: int
+    action: Literal["created", "done"]
+
+
+@dataclasses.dataclass
+class TaskData:
+    task_id: int
+    action: str
+    tags: list[str] = dataclasses.field(default_factory=list)
+    due: datetime.date | None = None
+
+
+class TaskStruct(msgspec.Struct):
+    task_id: Annotated[int, msgspec.Meta(ge=1)]
+    action: str
+    token: uuid.UUID | None = None
+
+
+SCHEMAS = [TaskDict, TaskData, TaskStruct]
+
+
+@pytest.fixture(autouse=True)
+def _forget_types() -> Iterator[None]:
+    yield
+    for name in ("task", "other"):
+        events.unregister(name)
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["a", "task_event", "task.created", "task:created", "Task-1", "websocket.disconnect", "x" * 100])
+def test_name_of_ordinary_characters_is_accepted(name: str) -> None:  # fmt: skip
+    assert events.check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "_x", ".x", "1x", "a b", "a/b", "a\n", "a\x00", "é", "aé", "a\u0663", "x" * 101, "x" * 100_000, None, 1, b"a", ["a"]],
+)  # fmt: skip
+def test_any_other_name_is_refused_in_one_short_line(name: object) -> None:
+    with pytest.raises(EventTypeError) as caught:
+        events.check_name(name)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(wire.RESERVED_TYPES))
+def test_frame_of_the_protocol_cant_be_an_event(name: str) -> None:
+    with pytest.raises(EventTypeError, match="frame of the protocol"):
+        events.check_name(name)
+
+
+# Registering
+
+
+def test_decorator_returns_the_class() -> None:
+    assert events.register("task")(TaskData) is TaskData
+    with pytest.raises(PayloadError):
+        events.fit("task", {}, strict=False)
+
+
+def test_registering_the_same_class_again_is_fine() -> None:
+    events.register("task", TaskData)
+    events.register("task", TaskData)
+
+
+def test_registering_another_class_is_refused() -> None:
+    events.register("task", TaskData)
+    with pytest.raises(EventTypeError, match="already registered"):
+        events.register("task", TaskDict)
+
+
+def test_registering_a_name_that_cant_be_published_is_refused() -> None:
+    with pytest.raises(EventTypeError):
+        events.register("batch", TaskData)
+
+
+def test_forgotten_type_accepts_anything() -> None:
+    events.register("task", TaskData)
+    events.unregister("task")
+    assert events.fit("task", {"any": "thing"}, strict=False) == {"any": "thing"}
+
+
+# Fitting
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_payload_that_fits_is_kept_as_it_is(schema: type) -> None:
+    events.register("task", schema)
+    payload = {"task_id": 1, "action": "done"}
+    assert events.fit("task", payload, strict=True) is payload
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_wrong_kind_of_value_is_refused_with_the_field_named(schema: type) -> None:
+    events.register("task", schema)
+    with pytest.raises(PayloadError, match=r"'task'.*task_id"):
+        events.fit("task", {"task_id": "one", "action": "done"}, strict=False)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_missing_field_is_refused_with_the_field_named(schema: type) -> None:
+    events.register("task", schema)
+    with pytest.raises(PayloadError, match="action"):
+        events.fit("task", {"task_id": 1}, strict=False)
+
+
+def test_value_that_isnt_among_those_allowed_is_refused_with_the_field_named() -> None:
+    events.register("task", TaskDict)
+    with pytest.raises(PayloadError, match=r"action"):
+        events.fit("task", {"task_id": 1, "action": "eaten"}, strict=False)
+
+
+def test_field_further_in_is_named_with_its_path() -> None:
+    events.register("task", TaskData)
+    with pytest.raises(PayloadError, match=r"\$\.tags\[1\]"):
+        events.fit("task", {"task_id": 1, "action": "done", "tags": ["a", 2]}, strict=False)
+
+
+@pytest.mark.parametrize("payload", [None, [], "text", 1])
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_what_isnt_an_object_is_refused(schema: type, payload: object) -> None:
+    events.register("task", schema)
+    with pytest.raises(PayloadError):
+        events.fit("task", payload, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("instance", "payload"),
+    [
+        (
+            TaskData(1, "done", ["a"], datetime.date(2026, 11, 1)),
+            {"task_id": 1, "action": "done", "tags": ["a"], "due": "2026-11-01"},
+        ),
+        (
+            TaskStruct(1, "done", uuid.UUID(int=1)),
+            {"task_id": 1, "action": "done", "token": str(uuid.UUID(int=1))},
+        ),
+    ],
+)
+def test_instance_of_the_class_becomes_plain_values(instance: Any, payload: dict[str, Any]) -> None:
+    events.register("task", type(instance))
+    assert events.fit("task", instance, strict=True) == payload
+
+
+def test_instance_is_held_against_the_class_too() -> None:
+    events.register("task", TaskStruct)
+    with pytest.raises(PayloadError, match="task_id"):
+        events.fit("task", TaskStruct(0, "done"), strict=False)
+
+
+def test_instance_with_a_field_that_has_no_plain_value_is_refused() -> None:
+    events.register("task", TaskData)
+    with pytest.raises(PayloadError, match="task"):
+        events.fit("task", TaskData(1, "done", [object()]), strict=False)  # type: ignore[list-item]
+
+
+def test_type_that_isnt_registered_is_accepted_unless_strict() -> None:
+    payload = {"any": "thing"}
+    assert events.fit("other", payload, strict=False) is payload
+    with pytest.raises(EventTypeError, match=r"STRICT_TYPES.*register"):
+        events.fit("other", payload, strict=True)
