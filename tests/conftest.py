@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from pytest_django.fixtures import Settings
 
 from orgrealtime import database
 from tests.host.models import Membership, Organization
@@ -12,6 +14,7 @@ from tests.sockets import Sockets
 
 MakeUser = Callable[..., User]
 MakeOrg = Callable[[str], Organization]
+Configure = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +80,16 @@ def carol(make_user: MakeUser, globex: Organization) -> User:
 @pytest.fixture
 def dave(make_user: MakeUser, acme: Organization, globex: Organization) -> User:
     return make_user("dave", acme, globex)
+
+
+@pytest.fixture
+def configure(settings: Settings) -> Configure:
+    """`configure(POLL_SECONDS=1)`: other values in `ORGREALTIME` for this test."""
+
+    def put(**values: Any) -> None:
+        settings.ORGREALTIME = {**settings.ORGREALTIME, **values}
+
+    return put
 
 
 @pytest.fixture

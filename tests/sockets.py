@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 from channels.routing import URLRouter
@@ -144,7 +146,7 @@ class Sockets:
         *,
         cookie: str = "",
         application: Any = APPLICATION,
-        **scope: Any,
+        scope: Mapping[str, Any] = MappingProxyType({}),
     ) -> Socket:
         """A socket that has not asked to be let in yet; `scope` goes over the handshake's."""
         if user is not None:
@@ -156,19 +158,19 @@ class Sockets:
         return socket
 
     async def open(
-        self, user: User | None = None, org: str = "acme", query: str = "", **scope: Any
+        self, user: User | None = None, org: str = "acme", query: str = "", **handshake: Any
     ) -> Socket:
         """A socket that has been let in; nothing of what it was sent has been read."""
-        socket = await self.knock(user, org, query, **scope)
+        socket = await self.knock(user, org, query, **handshake)
         is_accepted, code = await socket.connect()
         assert is_accepted, f"refused with {code}"
         return socket
 
     async def refused(
-        self, user: User | None = None, org: str = "acme", query: str = "", **scope: Any
+        self, user: User | None = None, org: str = "acme", query: str = "", **handshake: Any
     ) -> int:
         """The code with which a socket is refused."""
-        socket = await self.knock(user, org, query, **scope)
+        socket = await self.knock(user, org, query, **handshake)
         is_accepted, code = await socket.connect()
         assert not is_accepted
         return int(code)
@@ -177,7 +179,10 @@ class Sockets:
         for socket in self._sockets:
             if socket.is_running:
                 await socket.disconnect()
-        await close_hub()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await close_hub()
+        database.close()  # nothing may be under way when the database is emptied
 
 
 async def eventually(condition: Callable[[], Any]) -> None:

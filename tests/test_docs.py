@@ -33,6 +33,11 @@ def read(page: str) -> str:
     return (DOCS / page).read_text()
 
 
+def fenced(text: str, opening: str) -> list[str]:
+    """The contents of the blocks that begin with ``` and this pattern."""
+    return re.findall(rf"^```{opening}\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
+
+
 # Names
 
 
@@ -54,7 +59,8 @@ def test_settings_page_gives_the_default(name: str) -> None:
 @pytest.mark.parametrize("row", list(OUTCOMES.values()), ids=lambda row: row.name)
 def test_page_has_the_row_of_a_close_code(page: str, row: Outcome) -> None:
     client = "reconnect" if row.retry else "stop"
-    assert re.search(rf"^\| {row.code} \| `{row.name}` \| {row.http_status or '–'} \| {client}", read(page), re.M)
+    cells = rf"^\| {row.code} \| `{row.name}` \| {row.http_status or '.'} \| {client}"
+    assert re.search(cells, read(page), re.MULTILINE)
 
 
 @pytest.mark.parametrize("frame", sorted(wire.RESERVED_TYPES))
@@ -81,8 +87,7 @@ def test_example_of_a_frame_has_its_members(text: str) -> None:
 
 
 def examples() -> list[dict[str, Any]]:
-    blocks = re.findall(r"^```json\n(.+?)^```", read("reference/protocol.md"), re.MULTILINE | re.DOTALL)
-    return [json.loads(block) for block in blocks]
+    return [json.loads(block) for block in fenced(read("reference/protocol.md"), "json")]
 
 
 def test_errors_page_has_every_check_and_no_other() -> None:
@@ -113,26 +118,40 @@ def log_calls() -> Iterator[tuple[str, str, str, list[str]]]:
         for node in ast.walk(tree):
             match node:
                 case ast.Call(
-                    func=ast.Attribute(value=ast.Name(id="logger"), attr=level), args=[ast.Constant(value=message)]
+                    func=ast.Attribute(value=ast.Name("logger"), attr=level), args=[ast.Constant(message)]
                 ):
                     assert named
-                    extra = next((word.value for word in node.keywords if word.arg == "extra"), ast.Dict([], []))
-                    assert isinstance(extra, ast.Dict)
-                    fields = [str(key.value) for key in extra.keys if isinstance(key, ast.Constant)]
-                    yield named[1], level, str(message), fields
+                    extras = [word.value for word in node.keywords if word.arg == "extra"]
+                    fields = [ast.literal_eval(key) for extra in extras for key in keys(extra)]
+                    yield named[1], {"exception": "ERROR"}.get(level, level.upper()), str(message), fields
+
+
+def keys(node: ast.expr) -> list[ast.expr]:
+    assert isinstance(node, ast.Dict)
+    return [key for key in node.keys if key is not None]
 
 
 @pytest.mark.parametrize(("logger", "level", "message", "fields"), list(log_calls()))
 def test_logging_page_has_a_message_and_its_fields(
     logger: str, level: str, message: str, fields: list[str]
 ) -> None:
-    level = {"exception": "error"}.get(level, level)
-    section = re.search(rf"^## `{logger}`\n(.+?)(?=^## |\Z)", read("reference/logging.md"), re.M | re.S)
-    assert section
-    row = re.search(rf"^\| {level.upper()} \| {re.escape(message)} \|(.*)\|$", section[1], re.MULTILINE)
-    assert row
-    for field in fields:
-        assert f"`{field}`" in row[1]
+    mentioned = logging_page()[logger, level, message]
+    assert set(fields) <= set(re.findall(r"`(\w+)`", mentioned))
+
+
+def test_logging_page_has_no_other_message() -> None:
+    assert set(logging_page()) == {(logger, level, message) for logger, level, message, _ in log_calls()}
+
+
+def logging_page() -> dict[tuple[str, str, str], str]:
+    """What the page says of the fields, by logger, level and message."""
+    rows = {}
+    sections = re.split(r"^## `([\w.]+)`$", read("reference/logging.md"), flags=re.MULTILINE)[1:]
+    for logger, section in zip(sections[::2], sections[1::2], strict=True):
+        for line in section.splitlines():
+            if row := re.fullmatch(r"\| ([A-Z]+) \| (.+?) \|(.*)\|", line):
+                rows[logger, row[1], row[2]] = row[3]
+    return rows
 
 
 def test_guarantees_page_names_tests_that_exist() -> None:
@@ -159,9 +178,7 @@ def test_readme_has_a_command_in_full(command: str) -> None:
 PYTHON_BLOCKS = [
     pytest.param(block, id=f"{path.relative_to(ROOT)}:{number}")
     for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-    for number, block in enumerate(
-        re.findall(r"^```(?:python|\{code-block\} python)\n(.+?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
-    )
+    for number, block in enumerate(fenced(path.read_text(), r"(?:python|\{code-block\} python)"))
 ]
 
 
@@ -222,13 +239,13 @@ def project() -> Iterator[Project]:
 
 async def test_tutorial_leads_to_two_live_pages(project: Project) -> None:
     text = read("tutorial/first-page.md")
-    files = re.findall(r"^```\{code-block\} \S+\n:caption: ([^\n]+)\n\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
+    files = [block.split("\n\n", 1) for block in fenced(text, r"\{code-block\} \S+")]
     commands = [shlex.split(line) for line in re.findall(r"^\$ python manage\.py (.+)$", text, re.MULTILINE)]
     preparing = [command for command in commands if command[0] != "orgrealtime_publish"]
     first, second = [command for command in commands if command[0] == "orgrealtime_publish"]
     project.manage(*preparing.pop(0))  # startapp
     for caption, content in files:
-        project.write(caption, content)
+        project.write(caption.removeprefix(":caption: "), content)
     for command in preparing:
         project.manage(*command)
     project.start()
@@ -254,7 +271,8 @@ async def test_tutorial_leads_to_two_live_pages(project: Project) -> None:
 def test_readme_wires_orgrealtime_into_a_project(project: Project) -> None:
     text = (ROOT / "README.md").read_text()
     project.manage("startapp", "teams")
-    for caption, content in re.findall(r"^```python\n# (\S+\.py)\n(.+?)^```", text, re.MULTILINE | re.DOTALL):
+    for block in fenced(text, "python"):
+        caption, content = block.removeprefix("# ").split("\n", 1)
         keeps = caption in {"config/settings.py", "config/urls.py"}
         project.write(f"{caption}, at the end" if keeps else caption, content)
     project.manage("makemigrations", "teams")

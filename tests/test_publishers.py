@@ -28,9 +28,12 @@ from tests.conftest import MakeOrg, MakeUser
 from tests.host.models import Organization
 from tests.threads import PATIENCE, is_waiting_for_a_lock, open_transaction, start, start_many, until
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other", "lite"])
+pytestmark = pytest.mark.django_db(transaction=True)
 
 ALIASES = ["default", "other", "lite"]
+
+on_all_databases = pytest.mark.django_db(transaction=True, databases=ALIASES)
+without_commit = pytest.mark.django_db
 
 
 def make_acme(alias: str) -> Organization:
@@ -104,21 +107,20 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+@on_all_databases
 @pytest.mark.parametrize("alias", ALIASES)
 @pytest.mark.parametrize("block", BLOCKS)
-@pytest.mark.parametrize("arguments", ARGUMENTS)
-def test_publish_is_one_insert_and_nothing_else(alias: str, block: str, arguments: str) -> None:
+def test_publish_is_one_insert_and_nothing_else(alias: str, block: str) -> None:
     acme = make_acme(alias)
     publish(acme, "first", {}, dedupe_key="repeated")
-    with BLOCKS[block](alias), CaptureQueriesContext(connections[alias]) as captured:
-        publish(acme, "note", {"a": 1}, **ARGUMENTS[arguments])
-    (statement,) = captured.captured_queries
-    assert re.findall(r'(\w+) (?:INTO )?"orgrealtime_(\w+)"', statement["sql"])[0] == (
-        "INTO",
-        "notificationevent",
-    )
+    for arguments in ARGUMENTS.values():
+        with BLOCKS[block](alias), CaptureQueriesContext(connections[alias]) as captured:
+            publish(acme, "note", {"a": 1}, **arguments)
+        (statement,) = captured.captured_queries
+        assert re.findall(r'INSERT INTO "(\w+)"', statement["sql"]) == ["orgrealtime_notificationevent"]
 
 
+@on_all_databases
 def test_publish_in_autocommit_costs_other_databases_nothing() -> None:
     acme = make_acme("lite")
     with CaptureQueriesContext(connections["default"]) as captured:
@@ -129,6 +131,7 @@ def test_publish_in_autocommit_costs_other_databases_nothing() -> None:
 # What commits is seen, what is rolled back isn't
 
 
+@on_all_databases
 @pytest.mark.parametrize("alias", ALIASES)
 def test_committed_event_is_seen_with_all_it_was_given(alias: str, make_user: MakeUser) -> None:
     acme, user = make_acme(alias), User.objects.db_manager(alias).create_user("erin")
@@ -146,6 +149,7 @@ def test_committed_event_is_seen_with_all_it_was_given(alias: str, make_user: Ma
     )
 
 
+@on_all_databases
 @pytest.mark.parametrize("alias", ALIASES)
 def test_rolled_back_event_is_never_seen(
     alias: str, rings: list[Hint], announced: list[NotificationEvent]
@@ -192,6 +196,7 @@ def test_event_isnt_announced_before_the_commit(
     assert rings == [Hint(organization=str(acme.pk))]
 
 
+@on_all_databases
 @pytest.mark.parametrize("alias", ["other", "lite"])
 def test_event_goes_to_the_database_of_its_organisation(alias: str) -> None:
     publish(make_acme(alias), "note", {})
@@ -199,12 +204,14 @@ def test_event_goes_to_the_database_of_its_organisation(alias: str) -> None:
     assert counts == {name: int(name == alias) for name in ALIASES}
 
 
+@on_all_databases
 def test_using_names_another_database(acme: Organization) -> None:
     Organization.objects.using("other").create(pk=acme.pk, slug="acme", name="Acme")
     publish(acme, "note", {}, using="other")
     assert (len(seen(acme)), len(seen(acme, "other"))) == (0, 1)
 
 
+@on_all_databases
 def test_publishing_waits_for_the_commit_of_its_own_database_only() -> None:
     acme, lite_acme = make_acme("default"), make_acme("lite")
     with pytest.raises(Abort), transaction.atomic("default"):
@@ -272,6 +279,7 @@ async def start_in_thread(function: Callable[..., Any], *args: Any) -> Any:
 # The same event twice
 
 
+@on_all_databases
 @pytest.mark.parametrize("alias", ALIASES)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_second_publish_with_a_key_returns_the_first_event(alias: str, block: str) -> None:
@@ -283,6 +291,7 @@ def test_second_publish_with_a_key_returns_the_first_event(alias: str, block: st
     assert NotificationEvent.objects.using(alias).count() == 1
 
 
+@on_all_databases
 @pytest.mark.parametrize("alias", ALIASES)
 def test_second_publish_in_the_same_transaction_returns_the_first_event(alias: str) -> None:
     acme = make_acme(alias)
@@ -294,6 +303,7 @@ def test_second_publish_in_the_same_transaction_returns_the_first_event(alias: s
     assert [event.type for event in seen(acme, alias)] == ["first", "third"]
 
 
+@on_all_databases
 @pytest.mark.parametrize("alias", ALIASES)
 def test_second_publish_with_a_key_returns_the_number_too(alias: str) -> None:
     acme = make_acme(alias)
@@ -302,6 +312,7 @@ def test_second_publish_with_a_key_returns_the_number_too(alias: str) -> None:
     assert publish(acme, "second", {}, dedupe_key="k").seq == 1
 
 
+@without_commit
 def test_returned_event_can_be_saved_and_refreshed(acme: Organization) -> None:
     publish(acme, "first", {}, dedupe_key="k")
     event = publish(acme, "second", {}, dedupe_key="k")
@@ -309,6 +320,7 @@ def test_returned_event_can_be_saved_and_refreshed(acme: Organization) -> None:
     assert (event.type, event._state.db, event._state.adding) == ("first", "default", False)
 
 
+@without_commit
 def test_key_is_the_organisations_own(acme: Organization, globex: Organization) -> None:
     assert publish(acme, "note", {}, dedupe_key="k").pk != publish(globex, "note", {}, dedupe_key="k").pk
 
@@ -353,12 +365,14 @@ def test_repeated_key_is_announced_once(acme: Organization, announced: list[Noti
     assert len(announced) == 1
 
 
+@without_commit
 @pytest.mark.parametrize("key", ["", "x" * 201, "a\x00", "\ud800", 1, b"k", True])
 def test_key_that_isnt_a_short_text_is_refused(acme: Organization, key: Any) -> None:
     with pytest.raises(ValueError, match="dedupe_key= is a text of 1 to 200 characters"):
         publish(acme, "note", {}, dedupe_key=key)
 
 
+@without_commit
 def test_longest_key_is_kept(acme: Organization) -> None:
     assert publish(acme, "note", {}, dedupe_key="é" * 200).dedupe_key == "é" * 200
 
@@ -366,6 +380,7 @@ def test_longest_key_is_kept(acme: Organization) -> None:
 # Errors come before any SQL
 
 
+@without_commit
 @pytest.mark.parametrize(
     ("type", "payload", "error"),
     [
@@ -392,6 +407,7 @@ def test_error_comes_before_any_sql_and_the_transaction_goes_on(
     assert len(seen(acme)) == 1
 
 
+@without_commit
 def test_payload_limit_is_a_setting_in_bytes(acme: Organization, settings: Settings) -> None:
     settings.ORGREALTIME = {**settings.ORGREALTIME, "MAX_PAYLOAD_BYTES": len('{"a":"éé"}'.encode())}
     publish(acme, "note", {"a": "éé"})
@@ -399,17 +415,20 @@ def test_payload_limit_is_a_setting_in_bytes(acme: Organization, settings: Setti
         publish(acme, "note", {"a": "ééx"})
 
 
+@without_commit
 def test_url_hosts_are_a_setting(acme: Organization, settings: Settings) -> None:
     settings.ORGREALTIME = {**settings.ORGREALTIME, "URL_HOSTS": ["files.example.com"]}
     publish(acme, "note", {"download_url": "https://files.example.com/1.csv"})
 
 
+@without_commit
 @pytest.mark.parametrize("organization", [None, 1, "acme", User(pk=1)])
 def test_what_isnt_an_organisation_is_refused(organization: Any) -> None:
     with pytest.raises(TypeError, match=r"host\.Organization"):
         publish(organization, "note", {})
 
 
+@without_commit
 def test_unsaved_organisation_is_refused() -> None:
     with pytest.raises(ValueError, match="saved"):
         publish(Organization(slug="acme"), "note", {})
@@ -423,6 +442,7 @@ def audience(organization: Organization, to: Any) -> list[Any] | None:
     return stored
 
 
+@without_commit
 def test_recipients_may_be_given_in_many_ways(acme: Organization, alice: User, bob: User) -> None:
     both = [alice.pk, bob.pk]
     assert audience(acme, alice) == [alice.pk]
@@ -436,17 +456,20 @@ def test_recipients_may_be_given_in_many_ways(acme: Organization, alice: User, b
     assert sorted(audience(acme, {alice, bob}) or []) == both
 
 
+@without_commit
 def test_recipient_named_twice_is_one(acme: Organization, alice: User) -> None:
     assert audience(acme, [alice, alice.pk, str(alice.pk), alice]) == [alice.pk]
     seen(acme)
     assert Recipient.objects.count() == 1
 
 
+@without_commit
 def test_event_to_nobody_is_for_nobody(acme: Organization) -> None:
     assert audience(acme, []) == []
     assert [event.audience for event in seen(acme)] == [frozenset()]
 
 
+@on_all_databases
 @pytest.mark.parametrize("alias", ALIASES)
 def test_event_to_a_deleted_user_doesnt_stop_the_stream(alias: str) -> None:
     acme, user = make_acme(alias), User.objects.db_manager(alias).create_user("erin")
@@ -457,6 +480,7 @@ def test_event_to_a_deleted_user_doesnt_stop_the_stream(alias: str) -> None:
     assert [event.seq for event in seen(acme, alias)] == [1, 2, 3]
 
 
+@without_commit
 def test_deleting_a_user_deletes_what_only_they_could_find(acme: Organization, alice: User) -> None:
     publish(acme, "note", {}, to=[alice])
     seen(acme)
@@ -464,6 +488,7 @@ def test_deleting_a_user_deletes_what_only_they_could_find(acme: Organization, a
     assert not Recipient.objects.exists()
 
 
+@on_all_databases
 @pytest.mark.parametrize("alias", ["default", "lite"])
 def test_deleting_an_organisation_deletes_its_stream(alias: str) -> None:
     acme = make_acme(alias)
@@ -478,6 +503,7 @@ def test_deleting_an_organisation_deletes_its_stream(alias: str) -> None:
 BAD_USERS = [True, 1.5, "bob", "", b"x", object(), AnonymousUser(), Organization(pk=1), 2**31, 2**63, -(2**70)]
 
 
+@without_commit
 @pytest.mark.parametrize("user", BAD_USERS, ids=repr)
 def test_recipient_that_isnt_a_user_or_a_primary_key_is_refused(acme: Organization, user: Any) -> None:
     for to in (user, [user]):
@@ -486,6 +512,7 @@ def test_recipient_that_isnt_a_user_or_a_primary_key_is_refused(acme: Organizati
         assert not captured.captured_queries
 
 
+@without_commit
 @pytest.mark.parametrize("user", BAD_USERS, ids=repr)
 def test_actor_that_isnt_a_user_or_a_primary_key_is_refused(acme: Organization, user: Any) -> None:
     with CaptureQueriesContext(connections["default"]) as captured, pytest.raises(TypeError, match="actor="):
@@ -493,6 +520,7 @@ def test_actor_that_isnt_a_user_or_a_primary_key_is_refused(acme: Organization, 
     assert not captured.captured_queries
 
 
+@without_commit
 @pytest.mark.parametrize("to", [[None], User(), [User()]], ids=repr)
 def test_recipient_without_a_primary_key_is_refused(acme: Organization, to: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="to="):
@@ -515,7 +543,7 @@ def test_failing_receiver_doesnt_break_the_publisher(
     finally:
         event_published.disconnect(fail)
     assert len(rings) == 1
-    assert [record.name for record in caplog.records] == ["orgrealtime.publish"]
+    assert [record.name for record in caplog.records] == ["django.dispatch"]
 
 
 def test_receiver_gets_event_and_database(acme: Organization) -> None:
@@ -560,12 +588,14 @@ def _task_type() -> Iterator[None]:
     events.unregister("task")
 
 
+@without_commit
 @pytest.mark.usefixtures("_task_type")
 def test_payload_that_doesnt_fit_its_type_is_refused_with_the_field_named(acme: Organization) -> None:
     with pytest.raises(PayloadError, match="task_id"):
         publish(acme, "task", {"task_id": "one"})
 
 
+@without_commit
 @pytest.mark.usefixtures("_task_type")
 def test_strict_types_refuse_what_isnt_registered(acme: Organization, settings: Settings) -> None:
     settings.ORGREALTIME = {**settings.ORGREALTIME, "STRICT_TYPES": True}
@@ -574,6 +604,7 @@ def test_strict_types_refuse_what_isnt_registered(acme: Organization, settings: 
         publish(acme, "other", {})
 
 
+@without_commit
 def test_many_organisations_have_streams_of_their_own(make_org: MakeOrg) -> None:
     organizations = [make_org(f"org-{number}") for number in range(5)]
     for turn in range(3):

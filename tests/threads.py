@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -27,9 +27,9 @@ def until(condition: Callable[[], T]) -> T:
 
 def start(function: Callable[..., T], *args: Any) -> Future[T]:
     """Run a function in a thread of its own, whose connections are closed at its end."""
-    executor = ThreadPoolExecutor(1)
-    future = executor.submit(_with_own_connections, function, *args)
-    executor.shutdown(wait=False)
+    future: Future[T] = Future()
+    # No executor: it would want to join this thread in a process that was forked from it.
+    threading.Thread(target=_run, args=(future, function, args), daemon=True).start()
     return future
 
 
@@ -79,8 +79,12 @@ def open_transaction(work: Callable[[], Any], *, commits: bool = True) -> Iterat
         holder.result(PATIENCE)
 
 
-def _with_own_connections(function: Callable[..., T], *args: Any) -> T:
+def _run(future: Future[T], function: Callable[..., T], args: tuple[Any, ...]) -> None:
     try:
-        return function(*args)
-    finally:
+        result = function(*args)
+    except BaseException as error:
         connections.close_all()
+        future.set_exception(error)
+    else:
+        connections.close_all()
+        future.set_result(result)

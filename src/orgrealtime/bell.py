@@ -26,6 +26,7 @@ MESSAGE_TYPE = "orgrealtime.ring"
 EVERYONE = "orgrealtime"  # the group of all hubs
 SEND_TIMEOUT = 5.0
 CANARY_SECONDS = 1.0
+JOIN_SECONDS = 1.0  # the hub polls meanwhile: a layer that hangs must not hold it up
 RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 5.0
 EXIT_SECONDS = 2.0
@@ -202,7 +203,7 @@ class Ear:
             await self._attempt("leave", group(organization_id))
 
     async def prove(self) -> bool:
-        """Ring for this hub alone and return whether it is heard; if not, join all groups again."""
+        """Ring for this hub alone and return whether it is heard."""
         if self._layer is None:
             return False
         self._canary_heard.clear()
@@ -222,8 +223,6 @@ class Ear:
             if not self.is_proved:
                 logger.info("the layer rings")
             self.is_proved = True
-        if not self.is_proved and self._channel is not None:
-            await self.join_again()
         return self.is_proved
 
     async def join_again(self) -> None:
@@ -263,7 +262,7 @@ class Ear:
 
     async def _attempt(self, action: str, name: str) -> bool:
         try:
-            async with asyncio.timeout(SEND_TIMEOUT):
+            async with asyncio.timeout(JOIN_SECONDS):
                 change = self._layer.group_add if action == "join" else self._layer.group_discard
                 await change(name, self._channel)
         except Exception as error:

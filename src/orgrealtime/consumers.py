@@ -93,10 +93,13 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        marked = {
-            method.command_name: name for name, method in vars(cls).items() if hasattr(method, "command_name")
+        # All bases, and not `cls.commands` alone: a mixin that is no consumer may bring commands too.
+        cls.commands = {
+            method.command_name: name
+            for base in reversed(cls.__mro__)
+            for name, method in vars(base).items()
+            if hasattr(method, "command_name")
         }
-        cls.commands = {**cls.commands, **marked}
 
     # ---------------------------------------------------------------------------- what host projects override
 
@@ -343,7 +346,7 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
 
     async def _run_commands(self) -> None:
         try:
-            while self._commands:
+            while self._commands and self.connection.close_code is None:
                 kind, message = self._commands.popleft()
                 try:
                     await getattr(self, self.commands[kind])(message)

@@ -140,7 +140,8 @@ class Hub:
     # ----------------------------------------------------------------------------------------------- healing
 
     async def _heal(self) -> None:
-        next_poll = next_join = self._loop.time()
+        next_poll = self._loop.time()
+        next_join = next_poll + JOIN_AGAIN_SECONDS
         while True:
             was_proved = self._ear.is_proved
             is_proved = await self._ear.prove()
@@ -148,8 +149,8 @@ class Hub:
             if now >= next_poll or not is_proved or not was_proved:
                 await self._try(self._poll())
                 next_poll = now + get_settings().IDLE_POLL_SECONDS
-            if now >= next_join + JOIN_AGAIN_SECONDS:
-                next_join = now
+            if now >= next_join or not is_proved:
+                next_join = now + JOIN_AGAIN_SECONDS
                 await self._ear.join_again()
             await self._sleep(get_settings().POLL_SECONDS)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +17,9 @@ from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.identity import has_session_cookie
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# RFC 6454 section 7: scheme, host and port alone. Checked first, because urlsplit drops tabs and newlines.
+_ORIGIN = re.compile(r"https?://[^/?#@\\\x00-\x20\x7f-\xff]+", re.IGNORECASE)
 
 
 def check_origin(scope: Mapping[str, Any]) -> None:
@@ -53,14 +58,14 @@ def _own_origin(scope: Mapping[str, Any]) -> tuple[str, str, int] | None:
 
 
 def _parse(origin: str) -> tuple[str, str, int] | None:
+    if not _ORIGIN.fullmatch(origin):
+        return None
     try:
         parts = urlsplit(origin)
         scheme, host, port = parts.scheme, parts.hostname, parts.port
     except ValueError:
         return None
-    if scheme not in DEFAULT_PORTS or not host or origin.count("/") != 2 or "@" in parts.netloc:
-        return None
-    return scheme, host, DEFAULT_PORTS[scheme] if port is None else port
+    return None if host is None else (scheme, host, DEFAULT_PORTS[scheme] if port is None else port)
 
 
 class _Request(HttpRequest):
@@ -71,8 +76,11 @@ class _Request(HttpRequest):
         self._secure = scope.get("scheme") in {"wss", "https"}
         host, port = scope.get("server") or ("", None)
         self.META = {"SERVER_NAME": host or "", "SERVER_PORT": str(port or (443 if self._secure else 80))}
+        headers = defaultdict(list)
         for name, value in scope.get("headers", ()):
-            self.META[f"HTTP_{name.decode('latin-1').upper().replace('-', '_')}"] = value.decode("latin-1")
+            if b"_" not in name:  # as in Django: a client could otherwise send what a proxy sets with hyphens
+                headers[name.decode("latin-1").upper().replace("-", "_")].append(value.decode("latin-1"))
+        self.META.update({f"HTTP_{name}": ",".join(values) for name, values in headers.items()})
 
     def _get_scheme(self) -> str:
         return "https" if self._secure else "http"

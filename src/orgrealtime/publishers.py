@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,8 +17,6 @@ from orgrealtime.conf import get_settings, organization_model
 from orgrealtime.models import NotificationEvent
 from orgrealtime.payloads import encode_payload
 from orgrealtime.signals import event_published
-
-logger = logging.getLogger("orgrealtime.publish")
 
 MAX_DEDUPE_KEY = 200
 
@@ -89,18 +86,11 @@ class StreamPublisher(Publisher):
         def committed() -> None:
             bell.ring(event.organization_id)
             if is_new:
-                self._announce(event, using)
+                event_published.send_robust(sender=type(self), event=event, using=using)
 
         # Robust: what goes wrong from here on must not turn a request that has committed into an error.
         transaction.on_commit(committed, using=using, robust=True)
         return event
-
-    def _announce(self, event: NotificationEvent, using: str) -> None:
-        for receiver, error in event_published.send_robust(sender=type(self), event=event, using=using):
-            if isinstance(error, Exception):
-                logger.error(
-                    "a receiver of event_published failed", extra={"receiver": repr(receiver)}, exc_info=error
-                )
 
 
 def _organization_id(organization: models.Model) -> Any:
@@ -121,7 +111,9 @@ def _user_id(user: Any, argument: str) -> Any:
     try:
         if user is None or isinstance(user, bool | float | models.Model):
             raise TypeError
-        return model._meta.pk.to_python(user)
+        key = model._meta.pk.to_python(user)
+        model._meta.pk.run_validators(key)  # a number that the column can't hold would stop the numbering
+        return key
     except (TypeError, ValidationError):
         raise TypeError(
             f"{argument}= needs {model._meta.label} or its primary key, not {user!r:.60}"

@@ -71,23 +71,37 @@ def append(event: NotificationEvent, using: str) -> bool:
 def _insert_or_fetch(event: NotificationEvent, using: str) -> bool:
     connection = connections[using]
     quote = connection.ops.quote_name
-    given = [field for field in event._meta.concrete_fields if field.attname not in {"id", "seq"}]
-    values = [field.get_db_prep_save(getattr(event, field.attname), connection) for field in given]
-    columns = ", ".join(quote(str(field.column)) for field in given)
-    returned = ", ".join(quote(str(field.column)) for field in event._meta.concrete_fields)
-    # A no-op update makes the existing row come back, and waits for a publisher that hasn't committed it yet.
-    sql = (
-        f"INSERT INTO {quote(event._meta.db_table)} ({columns}) VALUES ({', '.join(['%s'] * len(given))}) "
-        f"ON CONFLICT ({quote('organization_id')}, {quote('dedupe_key')}) WHERE {quote('dedupe_key')} IS NOT NULL "
-        f"DO UPDATE SET {quote('dedupe_key')} = EXCLUDED.{quote('dedupe_key')} RETURNING {returned}"
+    table, organization, key = (quote(name) for name in (event._meta.db_table, "organization_id", "dedupe_key"))
+    fields = event._meta.concrete_fields
+    given = {
+        quote(field.column): field.get_db_prep_save(getattr(event, field.attname), connection)
+        for field in fields
+        if field.attname not in {"id", "seq"}
+    }
+    returned = ", ".join(quote(field.column) for field in fields)
+    insert = (
+        f"INSERT INTO {table} ({', '.join(given)}) VALUES ({', '.join(['%s'] * len(given))}) "
+        f"ON CONFLICT ({organization}, {key}) WHERE {key} IS NOT NULL DO"
     )
-    mine = event.created_at
-    (stored,) = NotificationEvent.objects.using(using).raw(sql, values)
-    for field in event._meta.concrete_fields:
+    if connection.vendor == "postgresql":
+        # The first event isn't locked: numbering would have to wait for the transaction that is open here.
+        sql = (
+            f"WITH fresh AS ({insert} NOTHING RETURNING {returned}) SELECT *, TRUE AS is_new FROM fresh UNION ALL "
+            f"SELECT {returned}, FALSE FROM {table} WHERE {organization} = %s AND {key} = %s ORDER BY is_new DESC"
+        )
+        values = [*given.values(), given[organization], given[key]]
+    else:
+        # An update that changes nothing makes the first event come back.
+        sql = f"{insert} UPDATE SET {key} = EXCLUDED.{key} RETURNING {returned}, created_at = %s AS is_new"
+        values = [*given.values(), given[quote("created_at")]]
+    stored: Any = None
+    while stored is None:  # the first event may have been committed while the statement waited for that
+        stored = next(iter(NotificationEvent.objects.using(using).raw(sql, values)), None)
+    for field in fields:
         setattr(event, field.attname, getattr(stored, field.attname))
     event._state.adding = False
     event._state.db = using
-    return bool(stored.created_at == mine and stored.seq is None)
+    return bool(stored.is_new)
 
 
 # -------------------------------------------------------------------------------------------------- numbering
@@ -119,7 +133,10 @@ def advance(organization_id: Any, using: str | None = None) -> Position:
 
 def _is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
     # The transaction around each test of Django's TestCase doesn't count, as with `atomic(durable=True)`.
-    return any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    blocks = connection.atomic_blocks
+    if not blocks:
+        return not connection.get_autocommit()
+    return any(not getattr(block, "_from_testcase", False) for block in blocks)
 
 
 class _Numbering(NamedTuple):
@@ -162,11 +179,15 @@ def _numbering_sql(user_key: str) -> str:
         SELECT DISTINCT organization_id, who::{user_key}, seq FROM numbered, jsonb_array_elements_text(
             CASE WHEN jsonb_typeof(audience) = 'array' THEN audience ELSE '[]' END
         ) AS who
+    ), newest AS (
+        -- Not head plus count: an event that is deleted while this waits for its row leaves its number unused.
+        SELECT max(seq) AS head, count(*) AS count FROM numbered
     ), raised AS (
-        UPDATE {stream} SET head = {stream}.head + (SELECT count(*) FROM numbered)
-        WHERE organization_id = %(org)s AND EXISTS (SELECT 1 FROM numbered)
+        UPDATE {stream} SET head = newest.head FROM newest
+        WHERE organization_id = %(org)s AND newest.head IS NOT NULL
     )
-    SELECT epoch, head, floor, (SELECT count(*) FROM pending), (SELECT count(*) FROM numbered) FROM seen
+    SELECT epoch, COALESCE(newest.head, seen.head), floor, (SELECT count(*) FROM pending), newest.count
+    FROM seen, newest
     """
 
 
@@ -179,7 +200,7 @@ def _number_postgresql(organization_id: Any, connection: BaseDatabaseWrapper) ->
     if row is None:
         return None
     epoch, head, floor, waiting, numbered = row
-    return _Numbering(Position(epoch, head + numbered, floor), waiting, numbered)
+    return _Numbering(Position(epoch, head, floor), waiting, numbered)
 
 
 def _number_portably(organization_id: Any, connection: BaseDatabaseWrapper) -> _Numbering | None:
@@ -209,14 +230,14 @@ def _recipients(organization_id: Any, events: Iterable[NotificationEvent]) -> li
     return [
         Recipient(organization_id=organization_id, user_id=user_id, seq=event.seq)
         for event in events
-        if event.seq is not None
-        for user_id in _audience(event.audience) or ()
+        if event.seq is not None and event.audience is not None
+        for user_id in _audience(event.audience)
     ]
 
 
-def _audience(stored: Any) -> frozenset[Any] | None:
-    if stored is None:
-        return None
+def _audience(stored: Any) -> frozenset[Any]:
+    if not isinstance(stored, list):
+        raise TypeError("an audience is a list of primary keys")
     to_python = get_user_model()._meta.pk.to_python
     return frozenset(to_python(user_id) for user_id in stored)
 
@@ -355,11 +376,11 @@ def _decode_row(row: _Row, position: Position, zone: datetime.tzinfo) -> StreamE
         )
         audience = None if row.audience is None else _audience(json.loads(row.audience))
         return StreamEvent(row.seq, row.type, text, audience)
-    except (ValueError, TypeError, ValidationError) as error:
+    except Exception as error:
         # Somebody has edited the row: better to lose one event loudly than to stop the stream for ever.
         logger.error(
             "event skipped, its row can't be encoded",
-            extra={"seq": row.seq, "error": error.__class__.__name__},
+            extra={"cursor": position.cursor_at(row.seq), "seq": row.seq, "error": type(error).__name__},
         )
         return None
 

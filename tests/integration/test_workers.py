@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -133,6 +134,21 @@ async def test_redis_killed_and_restarted_in_the_middle_loses_nothing(
         for socket in sockets:
             await socket.until(lambda one: len(one.events) == 60)
             assert [event["number"] for event in socket.events] == list(range(60))
+        assert_all_got_the_same_without_a_gap(sockets)
+
+
+async def test_a_frozen_redis_delays_events_by_seconds_and_loses_none(
+    site: Site, publisher: Publisher, own_redis: Redis
+) -> None:
+    async with log_in(site.url, "alice") as alice, open_sockets(alice) as sockets:
+        os.kill(own_redis.pid, signal.SIGSTOP)
+        try:
+            for number in range(3):
+                await asyncio.to_thread(publisher.publish, {"number": number})
+                for socket in sockets:
+                    await socket.until(lambda one, count=number + 1: len(one.events) == count, seconds=5)
+        finally:
+            os.kill(own_redis.pid, signal.SIGCONT)
         assert_all_got_the_same_without_a_gap(sockets)
 
 

@@ -39,9 +39,7 @@ class Command(BaseCommand):
             raise CommandError("say what to delete: --days, --keep or both")
         if (options["days"] or 0) < 0 or (options["keep"] or 0) < 0 or options["batch"] < 1:
             raise CommandError("--days and --keep are at least 0, --batch at least 1")
-        before = (
-            None if options["days"] is None else timezone.now() - datetime.timedelta(days=options["days"])
-        )
+        before = None if options["days"] is None else self._days_ago(options["days"])
         total = 0
         for organization_id in self._organizations(options["org"]):
             floor = stream.retention_floor(organization_id, before=before, keep=options["keep"])
@@ -58,6 +56,12 @@ class Command(BaseCommand):
             total += deleted
         if not options["dry_run"]:
             self.stdout.write(f"{total} events deleted")
+
+    def _days_ago(self, days: float) -> datetime.datetime:
+        try:
+            return timezone.now() - datetime.timedelta(days=days)
+        except (OverflowError, ValueError):
+            raise CommandError(f"--days {days:g} is before the beginning of the calendar") from None
 
     def _organizations(self, slug: str | None) -> Iterable[Any]:
         if slug is None:

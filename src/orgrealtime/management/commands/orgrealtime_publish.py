@@ -11,7 +11,6 @@ from django.core.management.base import BaseCommand, CommandError
 
 from orgrealtime import bell, publish
 from orgrealtime.adapters import get_adapter
-from orgrealtime.errors import EventTypeError, PayloadError
 
 
 class Command(BaseCommand):
@@ -43,9 +42,9 @@ class Command(BaseCommand):
                 to=None if options["to"] is None else self._users(options["to"]),
                 dedupe_key=options["dedupe_key"],
             )
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise CommandError(f"the payload isn't JSON: {error}") from None
-        except (PayloadError, EventTypeError, ValueError) as error:
+        except ValueError as error:
             raise CommandError(str(error)) from None
         bell.flush()
         self.stdout.write(str(event.pk))
