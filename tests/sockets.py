@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Self
 
+from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connections
 from django.test import Client
 from django.urls import path
 
@@ -65,7 +67,7 @@ async def publish_event(
 class Socket(WebsocketCommunicator):  # type: ignore[misc]
     """A communicator that reads frames and waits as long as a slow machine needs."""
 
-    async def connect(self, timeout: float = PATIENCE) -> tuple[bool, Any]:
+    async def connect(self, timeout: float = PATIENCE) -> tuple[bool, Any]:  # noqa: ASYNC109 - Channels' own
         answer: tuple[bool, Any] = await super().connect(timeout)
         return answer
 
@@ -74,7 +76,7 @@ class Socket(WebsocketCommunicator):  # type: ignore[misc]
         """Whether the application still serves this socket."""
         return self._future is not None and not self._future.done()
 
-    async def disconnect(self, code: int = 1000, timeout: float = PATIENCE) -> None:
+    async def disconnect(self, code: int = 1000, timeout: float = PATIENCE) -> None:  # noqa: ASYNC109
         await super().disconnect(code, timeout)
 
     async def frame(self) -> Frame:
@@ -111,7 +113,7 @@ class Socket(WebsocketCommunicator):  # type: ignore[misc]
 
     async def is_alive(self) -> bool:
         """Whether the next frame answers a ping."""
-        return (await self.ask({"type": "ping"}))["type"] == "pong"
+        return bool((await self.ask({"type": "ping"}))["type"] == "pong")
 
     async def close_code(self, seconds: float = PATIENCE) -> int:
         """The code that the server closes with, whatever it still sends before."""
@@ -182,11 +184,13 @@ class Sockets:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await close_hub()
+        # The communicator keeps Channels' own middleware from closing what it opens.
+        await sync_to_async(connections.close_all)()
         database.close()  # nothing may be under way when the database is emptied
 
 
 async def eventually(condition: Callable[[], Any]) -> None:
     """Wait until the condition holds."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - of any kind
             await asyncio.sleep(0.01)

@@ -59,7 +59,8 @@ def publish_all(drafts: list[Draft], alias: str) -> Published:
 
 def pages(published: Published, access: Access, limits: list[int]) -> list[Page]:
     """All pages for a reader who asks for another number each time."""
-    found, cursor, more = [], published.start, True
+    found: list[Page] = []
+    cursor, more = published.start, True
     while more:
         limit = limits[len(found) % len(limits)]
         page = stream.read(
@@ -136,7 +137,9 @@ def test_another_organisations_events_are_never_read(alias: str) -> None:
         (None, frozenset({1}), False),
     ],
 )
-def test_user_sees_what_is_for_all_or_for_them(user: Any, audience: frozenset[int] | None, sees: bool) -> None:
+def test_user_sees_what_is_for_all_or_for_them(
+    user: Any, audience: frozenset[int] | None, sees: bool
+) -> None:
     assert Access(1, user).sees(StreamEvent(1, "note", "{}", audience)) is sees
 
 

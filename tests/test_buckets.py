@@ -54,9 +54,10 @@ def test_who_asks_within_the_rate_is_never_refused() -> None:
     assert all(bucket.take(1, second / 8) for second in range(100))
 
 
-def test_clock_that_goes_back_gives_nothing() -> None:
+def test_clock_that_goes_back_gives_nothing_and_takes_nothing() -> None:
     bucket = TokenBucket(Rate(10, 1), 100)
-    bucket.take(10, 100)
+    bucket.take(5, 100)
+    assert bucket.take(5, 50)
     assert not bucket.take(1, 50)
 
 

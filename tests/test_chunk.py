@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orgrealtime import chunk, wire
 from orgrealtime.access import Access
-from orgrealtime.chunk import Chunk, Message, cut
+from orgrealtime.chunk import Chunk, Frame, cut
 from orgrealtime.tail import StreamEvent
 
 USERS = range(1, 5)
@@ -46,71 +46,77 @@ def runs(draw: st.DrawFn) -> tuple[list[StreamEvent], int]:
     return events, seq + draw(st.integers(0, 2))
 
 
-def events_of(message: Message | None) -> list[dict[str, Any]]:
-    if message is None:
+def events_of(frame: Frame | None) -> list[dict[str, Any]]:
+    if frame is None:
         return []
-    frame = json.loads(message["text"])
-    return frame["events"] if frame["type"] == "batch" else [frame]
+    content = json.loads(frame.message["text"])
+    return content["events"] if content["type"] == "batch" else [content]
 
 
-def seqs(message: Message | None) -> list[int]:
-    return [int(event["cursor"].partition(".")[2]) for event in events_of(message)]
+def seqs(frame: Frame | None) -> list[int]:
+    return [int(event["cursor"].partition(".")[2]) for event in events_of(frame)]
 
 
 @given(runs(), st.lists(accesses, max_size=6))
-def test_every_reader_gets_what_its_access_sees(run: tuple[list[StreamEvent], int], readers: list[Access]) -> None:
+def test_every_reader_gets_what_its_access_sees(
+    run: tuple[list[StreamEvent], int], readers: list[Access]
+) -> None:
     events, end = run
     shared = Chunk(events, end, cursor_at(end))
     for access in readers:
-        assert seqs(shared.message_for(access)) == [event.seq for event in events if access.sees(event)]
+        assert seqs(shared.frame_for(access)) == [event.seq for event in events if access.sees(event)]
 
 
 @given(runs(), accesses)
-def test_rendering_unchanged_gives_the_shared_message(run: tuple[list[StreamEvent], int], access: Access) -> None:
+def test_rendering_unchanged_gives_the_shared_message(
+    run: tuple[list[StreamEvent], int], access: Access
+) -> None:
     events, end = run
     shared = Chunk(events, end, cursor_at(end))
-    assert shared.rendered_for(access, lambda text: text) == shared.message_for(access)
+    assert shared.rendered_for(access, lambda text: text) == shared.frame_for(access)
 
 
 @given(runs(), accesses)
-def test_reader_stands_at_the_end_after_the_message(run: tuple[list[StreamEvent], int], access: Access) -> None:
+def test_reader_stands_at_the_end_after_the_message(
+    run: tuple[list[StreamEvent], int], access: Access
+) -> None:
     events, end = run
-    message = Chunk(events, end, cursor_at(end)).message_for(access)
-    assert message is None or json.loads(message["text"])["cursor"] == cursor_at(end)
+    frame = Chunk(events, end, cursor_at(end)).frame_for(access)
+    assert frame is None or json.loads(frame.message["text"])["cursor"] == cursor_at(end)
 
 
 @given(runs(), accesses)
 def test_cutting_loses_and_repeats_nothing(run: tuple[list[StreamEvent], int], access: Access) -> None:
     events, end = run
     chunks = list(cut(events, end, cursor_at))
-    got = [seq for part in chunks for seq in seqs(part.message_for(access))]
+    got = [seq for part in chunks for seq in seqs(part.frame_for(access))]
     assert (got, chunks[-1].seq) == ([event.seq for event in events if access.sees(event)], end)
 
 
 def test_readers_of_the_same_share_one_message() -> None:
     shared = Chunk([event(1), event(2, audience=frozenset({1}))], 2, cursor_at(2))
-    assert shared.message_for(Access(1, 2)) is shared.message_for(Access(1, 3))
+    assert shared.frame_for(Access(1, 2)) is shared.frame_for(Access(1, 3))
 
 
 def test_readers_of_different_things_dont_share() -> None:
     shared = Chunk([event(1), event(2, audience=frozenset({1}))], 2, cursor_at(2))
-    assert seqs(shared.message_for(Access(1, 1))) == [1, 2]
-    assert seqs(shared.message_for(Access(1, 2))) == [1]
+    assert seqs(shared.frame_for(Access(1, 1))) == [1, 2]
+    assert seqs(shared.frame_for(Access(1, 2))) == [1]
 
 
 def test_reader_who_may_see_nothing_gets_no_message() -> None:
-    assert Chunk([event(1, audience=frozenset({1}))], 1, cursor_at(1)).message_for(Access(1, 2)) is None
+    assert Chunk([event(1, audience=frozenset({1}))], 1, cursor_at(1)).frame_for(Access(1, 2)) is None
 
 
 def test_event_alone_goes_out_as_its_own_frame() -> None:
-    message = Chunk([event(1)], 1, cursor_at(1)).message_for(Access(1, 2))
-    assert message == {"type": "websocket.send", "text": event(1).text}
+    frame = Chunk([event(1)], 1, cursor_at(1)).frame_for(Access(1, 2))
+    assert frame == ({"type": "websocket.send", "text": event(1).text}, 1)
 
 
 def test_event_before_a_hidden_one_goes_out_with_the_cursor_past_both() -> None:
-    message = Chunk([event(1), event(2, audience=frozenset())], 2, cursor_at(2)).message_for(Access(1, 2))
-    assert message is not None
-    assert json.loads(message["text"]) == {
+    frame = Chunk([event(1), event(2, audience=frozenset())], 2, cursor_at(2)).frame_for(Access(1, 2))
+    assert frame is not None
+    assert json.loads(frame.message["text"]) == {
         "type": "batch",
         "events": [json.loads(event(1).text)],
         "cursor": cursor_at(2),
@@ -140,4 +146,4 @@ def test_event_larger_than_a_chunk_goes_alone() -> None:
 
 def test_run_of_poison_alone_is_one_empty_chunk() -> None:
     (only,) = cut([], 5, cursor_at)
-    assert (only.seq, only.cursor, only.message_for(Access(1, 2))) == (5, cursor_at(5), None)
+    assert (only.seq, only.cursor, only.frame_for(Access(1, 2))) == (5, cursor_at(5), None)

@@ -44,7 +44,7 @@ def test_publish_prints_the_id_of_the_event_and_nothing_else(acme: Organization)
 
 def test_publish_names_recipients_by_username(acme: Organization, alice: User, bob: User) -> None:
     run("orgrealtime_publish", "acme", "note", "{}", "--to", "alice", "bob")
-    assert sorted(NotificationEvent.objects.get().audience) == [alice.pk, bob.pk]
+    assert set(NotificationEvent.objects.get().audience or ()) == {alice.pk, bob.pk}
 
 
 def test_publish_prints_the_first_id_for_a_repeated_key(acme: Organization) -> None:
@@ -147,11 +147,15 @@ def test_prune_leaves_other_organisations_than_the_one_named_alone(
     assert (left(acme), left(globex)) == ([1, 2], [])
 
 
-def test_prune_shows_its_progress_batch_by_batch(acme: Organization, publish_aged: Callable[..., None]) -> None:
+def test_prune_shows_its_progress_batch_by_batch(
+    acme: Organization, publish_aged: Callable[..., None]
+) -> None:
     publish_aged(0, 0, 0, 0, 0)
     _, err = run("orgrealtime_prune", "--keep", "0", "--batch", "2")
     lines = err.strip().split("\r")
-    assert [line.strip() for line in lines if line] == [f"{acme.pk}: {count} events deleted" for count in (2, 4, 5)]
+    assert [line.strip() for line in lines if line] == [
+        f"{acme.pk}: {count} events deleted" for count in (2, 4, 5)
+    ]
 
 
 def test_prune_that_finds_nothing_is_quiet(publish_aged: Callable[..., None]) -> None:

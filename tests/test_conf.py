@@ -58,7 +58,9 @@ def test_unknown_key_is_named_every_time() -> None:
 def test_organisation_model_that_isnt_a_label_is_refused_with_an_example(name: str) -> None:
     with (
         override_settings(ORGREALTIME_ORGANIZATION_MODEL=name),
-        pytest.raises(ImproperlyConfigured, match=r"ORGREALTIME_ORGANIZATION_MODEL .* 'app_label\.ModelName'"),
+        pytest.raises(
+            ImproperlyConfigured, match=r"ORGREALTIME_ORGANIZATION_MODEL .* 'app_label\.ModelName'"
+        ),
     ):
         conf.organization_model()
 

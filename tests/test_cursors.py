@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,8 +41,8 @@ def test_a_cursor_comes_back_as_it_went(seq: int) -> None:
         f"{EPOCH}.1e3",
         f"{EPOCH}.1_0",
         f"{EPOCH}.0x1",
-        f"{EPOCH}.١",
-        f"{EPOCH}.１",
+        f"{EPOCH}.\u0661",
+        f"{EPOCH}.\uff11",
         f"{EPOCH}.²",
         f"{EPOCH}. 1",
         f" {EPOCH}.1",
@@ -68,10 +70,8 @@ def test_what_isnt_a_cursor_is_refused(text: object) -> None:
 
 @given(st.text() | st.from_regex(r"[0-9a-f]{0,10}\.?[0-9.]{0,20}", fullmatch=True))
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(CursorError):
         assert str(Cursor.parse(text)) == text
-    except CursorError:
-        pass
 
 
 def test_the_error_doesnt_repeat_what_was_sent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -168,8 +169,6 @@ def test_unknown_session_is_refused_whatever_keeps_the_sessions(engine: str) -> 
 
 @pytest.mark.parametrize("engine", ENGINES.values(), indirect=True)
 def test_session_that_has_ended_lives_no_longer_whatever_kept_it(engine: str, alice: User) -> None:
-    from importlib import import_module
-
     ended, lasting = key_of(log_in(alice)), key_of(log_in(alice))
     import_module(django_settings.SESSION_ENGINE).SessionStore(ended).flush()
     assert living_sessions([ended, lasting]) == {lasting}

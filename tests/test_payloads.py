@@ -34,7 +34,9 @@ scalars = (
     | text
 )
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4), max_leaves=12
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=12,
 )
 payloads = st.dictionaries(keys, values, max_size=5)
 
@@ -102,7 +104,7 @@ class Point(NamedTuple):
 @pytest.mark.parametrize(
     ("value", "stored"),
     [
-        (mark_safe("<b>bold</b>"), "<b>bold</b>"),  # noqa: S308
+        (mark_safe("<b>bold</b>"), "<b>bold</b>"),
         (Colour.RED, "red"),
         (Level.HIGH, 3),
         (Share(0.5), 0.5),

@@ -50,8 +50,12 @@ def fields(event: NotificationEvent) -> dict[str, Any]:
     return {field.attname: getattr(event, field.attname) for field in event._meta.concrete_fields}
 
 
-class Abort(Exception):
-    """Raised by a test to roll its transaction back."""
+@contextlib.contextmanager
+def rolled_back(using: str = "default") -> Iterator[None]:
+    """A transaction, or a savepoint inside one, that is rolled back at its end."""
+    with transaction.atomic(using):
+        yield
+        transaction.set_rollback(True, using)
 
 
 class Rings:
@@ -117,7 +121,7 @@ def test_publish_is_one_insert_and_nothing_else(alias: str, block: str) -> None:
         with BLOCKS[block](alias), CaptureQueriesContext(connections[alias]) as captured:
             publish(acme, "note", {"a": 1}, **arguments)
         (statement,) = captured.captured_queries
-        assert re.findall(r'INSERT INTO "(\w+)"', statement["sql"]) == ["orgrealtime_notificationevent"]
+        assert re.findall(r'INSERT INTO "?(\w+)', statement["sql"]) == ["orgrealtime_notificationevent"]
 
 
 @on_all_databases
@@ -155,9 +159,8 @@ def test_rolled_back_event_is_never_seen(
     alias: str, rings: list[Hint], announced: list[NotificationEvent]
 ) -> None:
     acme = make_acme(alias)
-    with pytest.raises(Abort), transaction.atomic(alias):
+    with rolled_back(alias):
         publish(acme, "ghost", {})
-        raise Abort
     publish(acme, "note", {})
     assert [event.type for event in seen(acme, alias)] == ["note"]
     assert [event.type for event in announced] == ["note"]
@@ -170,9 +173,8 @@ def test_rolled_back_savepoint_in_a_committed_transaction_is_never_seen(
 ) -> None:
     with transaction.atomic():
         publish(acme, "before", {})
-        with pytest.raises(Abort), transaction.atomic():
+        with rolled_back():
             publish(acme, "ghost", {}, **ARGUMENTS[arguments])
-            raise Abort
         publish(acme, "after", {})
     assert [event.type for event in seen(acme)] == ["before", "after"]
     assert [event.type for event in announced] == ["before", "after"]
@@ -180,9 +182,8 @@ def test_rolled_back_savepoint_in_a_committed_transaction_is_never_seen(
 
 
 def test_key_of_a_rolled_back_event_is_free_again(acme: Organization) -> None:
-    with pytest.raises(Abort), transaction.atomic():
+    with rolled_back():
         publish(acme, "ghost", {}, dedupe_key="k")
-        raise Abort
     assert publish(acme, "note", {}, dedupe_key="k").type == "note"
 
 
@@ -214,10 +215,9 @@ def test_using_names_another_database(acme: Organization) -> None:
 @on_all_databases
 def test_publishing_waits_for_the_commit_of_its_own_database_only() -> None:
     acme, lite_acme = make_acme("default"), make_acme("lite")
-    with pytest.raises(Abort), transaction.atomic("default"):
+    with rolled_back():
         publish(acme, "ghost", {})
         publish(lite_acme, "note", {})
-        raise Abort
     assert (len(seen(acme)), len(seen(lite_acme, "lite"))) == (0, 1)
 
 
@@ -225,7 +225,9 @@ def test_publishing_waits_for_the_commit_of_its_own_database_only() -> None:
 
 
 def test_threads_publish_at_once(acme: Organization) -> None:
-    start_many(8, lambda number: [publish(acme, "note", {"number": number, "turn": turn}) for turn in range(5)])
+    start_many(
+        8, lambda number: [publish(acme, "note", {"number": number, "turn": turn}) for turn in range(5)]
+    )
     assert [event.seq for event in seen(acme)] == list(range(1, 41))
 
 
@@ -500,7 +502,19 @@ def test_deleting_an_organisation_deletes_its_stream(alias: str) -> None:
     assert not Recipient.objects.using(alias).exists()
 
 
-BAD_USERS = [True, 1.5, "bob", "", b"x", object(), AnonymousUser(), Organization(pk=1), 2**31, 2**63, -(2**70)]
+BAD_USERS = [
+    True,
+    1.5,
+    "bob",
+    "",
+    b"x",
+    object(),
+    AnonymousUser(),
+    Organization(pk=1),
+    2**31,
+    2**63,
+    -(2**70),
+]
 
 
 @without_commit

@@ -23,7 +23,9 @@ class TailAgainstList(RuleBasedStateMachine):
         self.everything: list[StreamEvent] = []
         self.tail = Tail(start, max_events=max_events, max_chars=max_chars)
 
-    @rule(gaps=st.lists(st.integers(0, 2), max_size=8), size=st.integers(0, 12), poison_at_end=st.integers(0, 2))
+    @rule(
+        gaps=st.lists(st.integers(0, 2), max_size=8), size=st.integers(0, 12), poison_at_end=st.integers(0, 2)
+    )
     def extend(self, gaps: list[int], size: int, poison_at_end: int) -> None:
         # Each gap is a number of poison rows, which have numbers but give no event.
         events = []

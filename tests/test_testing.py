@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.contrib.auth.models import User
 from pytest_django.fixtures import Settings
 
 from orgrealtime import publish, testing
@@ -23,7 +24,7 @@ def outbox() -> Iterator[list[NotificationEvent]]:
 
 
 def test_host_finds_what_it_published_without_a_database(outbox: list[NotificationEvent]) -> None:
-    event = publish(ACME, "task_event", {"task_id": 1}, actor=3, to=[4], dedupe_key="k")
+    event = publish(ACME, "task_event", {"task_id": 1}, actor=User(pk=3), to=[4], dedupe_key="k")
     assert outbox == [event]
     assert (event.organization_id, event.type, event.payload, event.actor_id, event.audience, event.dedupe_key) == (
         1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from typing import Any
@@ -61,9 +62,11 @@ def test_numbers_beyond_what_python_reads_pass_as_they_are() -> None:
     assert f'"n":{"9" * 5000}' in encode_event(f'{{"n":{"9" * 5000}}}')
 
 
-@pytest.mark.parametrize("payload", ["", "[1]", '"text"', "null", "1", "{", '{"a":}', "{'a':1}", '{"a":NaN}', "\x00"])
+@pytest.mark.parametrize(
+    "payload", ["", "[1]", '"text"', "null", "1", "{", '{"a":}', "{'a':1}", '{"a":NaN}', "\x00"]
+)
 def test_poison_payload_raises_value_error(payload: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"Expected|truncated|malformed"):
         encode_event(payload)
 
 
@@ -86,7 +89,7 @@ def test_batch_carries_encoded_events() -> None:
         (wire.synced(CURSOR), {"type": "synced", "cursor": CURSOR}),
         (wire.pong(CURSOR), {"type": "pong", "cursor": CURSOR}),
         (wire.reset(CURSOR, "epoch"), {"type": "reset", "cursor": CURSOR, "reason": "epoch"}),
-        (wire.error("bad_request", 'say "x"'), {"type": "error", "error": {"code": "bad_request", "message": 'say "x"'}}),
+        (wire.error("oops", 'say "x"'), {"type": "error", "error": {"code": "oops", "message": 'say "x"'}}),
     ],
 )  # fmt: skip
 def test_frame_is_as_the_protocol_says(text: str, frame: dict[str, Any]) -> None:
@@ -159,10 +162,8 @@ def test_what_isnt_a_message_is_refused_with_a_short_error(text: str) -> None:
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(MessageError):
         wire.read_message(text)
-    except MessageError:
-        pass
 
 
 @pytest.mark.parametrize("text", ["é", "\u2028", "😀", "<img onerror>", "\r\n\x1b[31m", "\ufffe"])

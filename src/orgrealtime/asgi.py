@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -10,10 +9,9 @@ from channels.routing import URLRouter
 from django.core.asgi import get_asgi_application
 from django.urls import URLPattern
 
-from orgrealtime.errors import CloseCode
+from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.hub import close_hub
-
-logger = logging.getLogger("orgrealtime.asgi")
+from orgrealtime.refusal import refuse
 
 ASGIApplication = Callable[
     [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any
@@ -38,7 +36,7 @@ def realtime(urlpatterns: Sequence[URLPattern], *, http: ASGIApplication | None 
                 await router(scope, receive, send)
             else:
                 await receive()
-                await send({"type": "websocket.close", "code": int(CloseCode.FORBIDDEN)})
+                await refuse(scope, send, Refused(CloseCode.FORBIDDEN, "no such path"))
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         else:

@@ -34,7 +34,7 @@ def check_deployment(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
     """Check what works on a developer's machine and not in production."""
     if _settings_are_broken():
         return []
-    messages = list(_check_layer_timeouts())
+    messages = [*_check_database(), *_check_layer_timeouts()]
     return messages if settings.DEBUG else [*messages, *_check_production()]
 
 
@@ -73,6 +73,16 @@ def _check_names() -> Iterator[checks.CheckMessage]:
         import_string(given.ADAPTER)().membership_models()
     except (ImproperlyConfigured, LookupError, ValueError) as error:
         yield checks.Error(f"The adapter doesn't know who is a member: {error}", id="orgrealtime.E004")
+
+
+def _check_database() -> Iterator[checks.CheckMessage]:
+    vendor = connections[_alias()].vendor
+    if vendor not in {"postgresql", "sqlite"}:
+        yield checks.Error(
+            f"Events can't be stored in {vendor}: numbering is written for PostgreSQL and SQLite.",
+            hint="Route the models of orgrealtime to a PostgreSQL database.",
+            id="orgrealtime.E007",
+        )
 
 
 def _check_layer_timeouts() -> Iterator[checks.CheckMessage]:

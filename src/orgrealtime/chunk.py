@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from orgrealtime import wire
 from orgrealtime.access import Access
@@ -15,36 +15,43 @@ MAX_CHARS = 262_144
 Message = dict[str, Any]
 
 
+class Frame(NamedTuple):
+    """What goes out for a chunk: the ASGI message, and how many events are in it."""
+
+    message: Message
+    events: int
+
+
 class Chunk:
     """Events up to number `seq`, where a reader stands at `cursor` after them."""
 
-    __slots__ = ("_addressed", "_messages", "cursor", "events", "seq")
+    __slots__ = ("_addressed", "_frames", "cursor", "events", "seq")
 
     def __init__(self, events: list[StreamEvent], seq: int, cursor: str) -> None:
         self.events = events
         self.seq = seq
         self.cursor = cursor
         self._addressed: frozenset[Any] = frozenset().union(*(event.audience or () for event in events))
-        self._messages: dict[Any, Message | None] = {}
+        self._frames: dict[Any, Frame | None] = {}
 
-    def message_for(self, access: Access) -> Message | None:
-        """Return the ASGI message for a reader with this access; None if it may see none of the events."""
+    def frame_for(self, access: Access) -> Frame | None:
+        """Return the frame for a reader with this access; None if it may see none of the events."""
         view = (access.event_types, access.user_id if access.user_id in self._addressed else None)
-        if view not in self._messages:
-            self._messages[view] = self._message([event.text for event in self.events if access.sees(event)])
-        return self._messages[view]
+        if view not in self._frames:
+            self._frames[view] = self._frame([event.text for event in self.events if access.sees(event)])
+        return self._frames[view]
 
-    def rendered_for(self, access: Access, render: Callable[[str], str | None]) -> Message | None:
-        """Return the ASGI message for a reader whose events are rendered for it alone."""
+    def rendered_for(self, access: Access, render: Callable[[str], str | None]) -> Frame | None:
+        """Return the frame for a reader whose events are rendered for it alone."""
         rendered = (render(event.text) for event in self.events if access.sees(event))
-        return self._message([text for text in rendered if text is not None])
+        return self._frame([text for text in rendered if text is not None])
 
-    def _message(self, texts: list[str]) -> Message | None:
+    def _frame(self, texts: list[str]) -> Frame | None:
         if not texts:
             return None
         # An event's own frame says where the reader stands only if nothing that it may not see comes after it.
         is_alone = len(self.events) == 1 and self.events[0].seq == self.seq
-        return send(texts[0] if is_alone else wire.batch(texts, self.cursor))
+        return Frame(send(texts[0] if is_alone else wire.batch(texts, self.cursor)), len(texts))
 
 
 def send(text: str) -> Message:

@@ -62,7 +62,7 @@ def get_settings() -> Settings:
 def _check(name: str, value: Any) -> None:
     match getattr(Settings(), name):
         case Rate():
-            fits, wanted = value is None or isinstance(value, Rate), "an orgrealtime.limits.Rate or None"
+            fits, wanted = value is None or isinstance(value, Rate), "an orgrealtime.buckets.Rate or None"
         case bool():
             fits, wanted = isinstance(value, bool), "True or False"
         case int():

@@ -61,8 +61,8 @@ class Connection:
 
     __slots__ = (
         "_abandon", "_ack_timer", "_acknowledged", "_backlog", "_render", "_replies", "_send", "_synced", "_task",
-        "_target", "_unacknowledged", "access", "close_code", "feed", "id", "identity", "is_allowed", "owes_cursor",
-        "sent_events", "seq",
+        "_target", "_unacknowledged", "access", "close_code", "close_reason", "feed", "id", "identity", "is_allowed",
+        "owes_cursor", "sent_events", "seq",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +82,7 @@ class Connection:
         self.seq = seq
         self.feed: Source | None = None
         self.close_code: int | None = None
+        self.close_reason = "by the client"
         self.owes_cursor = False
         self.sent_events = 0
         self._send = asgi_send
@@ -163,15 +164,13 @@ class Connection:
 
     def _send_chunk(self, chunk: Chunk) -> None:
         render = self._render
-        message = (
-            chunk.message_for(self.access) if render is None else chunk.rendered_for(self.access, render)
-        )
+        frame = chunk.frame_for(self.access) if render is None else chunk.rendered_for(self.access, render)
         self.seq = chunk.seq
-        self.owes_cursor = message is None
-        if message is not None:
-            self.sent_events += len(chunk.events)
-            self._unacknowledged += len(chunk.events)
-            self._write(message)
+        self.owes_cursor = frame is None
+        if frame is not None:
+            self.sent_events += frame.events
+            self._unacknowledged += frame.events
+            self._write(frame.message)
 
     def _add_backlog(self, page: Page) -> None:
         self._backlog = deque(cut(page.events, page.seq, page.position.cursor_at))
@@ -275,10 +274,7 @@ class Connection:
         """Deliver nothing more from now on, and close the socket."""
         if self.close_code is not None:
             return
-        logger.info(
-            "connection is being closed",
-            extra={"connection_id": self.id, "code": int(code), "reason": reason},
-        )
+        self.close_reason = reason
         self.cancel(code)
         self._start(self._close(code))
 

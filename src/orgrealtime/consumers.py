@@ -29,6 +29,7 @@ from orgrealtime.identity import Identity, authenticate
 from orgrealtime.limits import SocketRateLimitMixin, UserRateLimitMixin
 from orgrealtime.origins import check_origin
 from orgrealtime.queries import parse_count
+from orgrealtime.refusal import refuse
 from orgrealtime.stream import Page
 
 __all__ = ["NotificationsConsumer", "OrgConsumer", "command"]
@@ -67,7 +68,7 @@ class _Start(NamedTuple):
     position: Position
     seq: int
     page: Page | None = None
-    reset: str | None = None
+    reset: StreamReset | None = None
 
 
 class _Wish(NamedTuple):
@@ -202,7 +203,7 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
                 return _Start(position, seq)
             page = stream.read(organization_id, wish.since, access=self._admitted, position=position)
         except StreamReset as reset:
-            return _Start(reset.position, reset.position.head, reset=reset.reason)
+            return _Start(reset.position, reset.position.head, reset=reset)
         return _Start(page.position, seq, page)
 
     async def _run(self, start: _Start, receive: Receive, send: Send) -> None:
@@ -250,13 +251,15 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
 
     def _first_frames(self, start: _Start) -> list[str]:
         settings = get_settings()
+        # A client that gets no further than `welcome` must not lose what the reset was going to tell it.
+        stands_at = start.position.cursor_at(start.seq) if start.reset is None else str(start.reset.after)
         welcome = wire.encode(
             {
                 "type": "welcome",
                 "protocol": wire.PROTOCOL,
                 "connection_id": self.connection.id,
                 "org": {"id": _plain(self.organization.pk), "slug": self._slug()},
-                "cursor": start.position.cursor_at(start.seq),
+                "cursor": stands_at,
                 "heartbeat": settings.HEARTBEAT_SECONDS,
                 "limits": {
                     "message_bytes": settings.MAX_MESSAGE_BYTES,
@@ -266,26 +269,19 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
         )
         if start.reset is None:
             return [welcome]
-        return [welcome, wire.reset(start.position.cursor, start.reset)]
+        return [welcome, wire.reset(start.position.cursor, start.reset.reason)]
 
     async def _refuse(self, refused: Refused, send: Send) -> None:
-        code = refused.code
         logger.info(
             "connection refused",
             extra={
-                "code": int(code),
+                "code": int(refused.code),
                 "reason": refused.reason,
                 "org": self._slug(),
                 "client": self._client(),
             },
         )
-        status = code.outcome.http_status
-        if status is None or "websocket.http.response" not in (self.scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": int(code)})
-            return
-        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-        await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-        await send({"type": "websocket.http.response.body", "body": wire.refusal(code, refused.message)})
+        await refuse(self.scope, send, refused)
 
     # ---------------------------------------------------------------------------------------- what clients send
 
@@ -424,6 +420,7 @@ class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
             extra={
                 "connection_id": self.connection.id,
                 "code": int(code),
+                "reason": self.connection.close_reason,
                 "seconds": round(seconds, 3),
                 "events": self.connection.sent_events,
             },

@@ -49,9 +49,9 @@ class Position(NamedTuple):
     def resume(self, cursor: Cursor) -> int:
         """Return the number to go on from; raise StreamReset if nothing proves that a reader there missed nothing."""
         if cursor.epoch != self.epoch:
-            raise StreamReset("epoch", self)
+            raise StreamReset("epoch", cursor, self)
         if cursor.seq > self.head:
-            raise StreamReset("ahead", self)
+            raise StreamReset("ahead", cursor, self)
         if cursor.seq < self.floor:
-            raise StreamReset("retention", self)
+            raise StreamReset("retention", cursor, self)
         return cursor.seq

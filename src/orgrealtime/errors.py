@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orgrealtime.cursors import Position
+    from orgrealtime.cursors import Cursor, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,12 @@ OUTCOMES: dict[CloseCode, Outcome] = {
             4408, "slow_consumer", None, retry=True, meaning="the client reads too slowly; resume by cursor"
         ),
         Outcome(4413, "payload_too_large", 413, retry=False, meaning="a message exceeds the size limit"),
-        Outcome(4429, "rate_limited", 429, retry=True, meaning="too many messages or connections"),
+        Outcome(4429, "rate_limited", 429, retry=True, meaning="too many messages"),
         Outcome(4503, "overloaded", 503, retry=True, meaning="the server can't take this connection now"),
     )
 }
 
 UNSUPPORTED_DATA = 1003  # RFC 6455 section 7.4.1
-INTERNAL_ERROR = 1011
-SERVICE_RESTART = 1012
 
 
 class OrgRealtimeError(Exception):
@@ -118,11 +116,12 @@ class StreamReset(OrgRealtimeError):
     """Continuity after a cursor can't be proved.
 
     `reason` is `epoch` (another stream), `ahead` (beyond the head: an older database has been restored) or
-    `retention` (pruned since); `position` is where to go on.
+    `retention` (pruned since); `after` is the cursor in question, `position` where to go on.
     """
 
-    def __init__(self, reason: str, position: Position) -> None:
+    def __init__(self, reason: str, after: Cursor, position: Position) -> None:
         self.reason = reason
+        self.after = after
         self.position = position
         super().__init__(
             f"events after this cursor can't be proved complete ({reason}); go on from {position.cursor}"

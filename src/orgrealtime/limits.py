@@ -22,6 +22,7 @@ __all__ = ["MessageGate", "Rate", "SocketRateLimitMixin", "UserRateLimitMixin"]
 logger = logging.getLogger("orgrealtime.limits")
 
 LEASES_PER_WINDOW = 10
+MAX_ALLOWANCES = 10_000
 
 
 class MessageGate:
@@ -89,26 +90,31 @@ def _limited(what: str) -> MessageError:
 
 @dataclass(slots=True)
 class _Allowance:
+    window: float
     left: int = 0
     is_spent: bool = False
 
 
-_window = 0.0
 _allowances: dict[tuple[str, Rate], _Allowance] = {}
 
 
-async def _take_shared(user: str, rate: Rate) -> bool:
-    global _window
+def _allowance(user: str, rate: Rate) -> _Allowance:
     window = time.time() // rate.seconds
-    if window != _window:
-        _window = window
-        _allowances.clear()
-    allowance = _allowances.setdefault((user, rate), _Allowance())
+    allowance = _allowances.get((user, rate))
+    if allowance is None or allowance.window != window:
+        if len(_allowances) >= MAX_ALLOWANCES:
+            _allowances.clear()  # costs at most a tenth of a window's amount for each user
+        allowance = _allowances[user, rate] = _Allowance(window)
+    return allowance
+
+
+async def _take_shared(user: str, rate: Rate) -> bool:
+    allowance = _allowance(user, rate)
     if allowance.left == 0 and not allowance.is_spent:
         block = max(1, int(rate.amount) // LEASES_PER_WINDOW)
         try:
             granted = await database.run(
-                _lease, f"orgrealtime.rate.{user}.{rate.seconds:g}.{window:.0f}", block, rate
+                _lease, f"orgrealtime.rate.{user}.{rate.seconds:g}.{allowance.window:.0f}", block, rate
             )
         except Exception as error:
             logger.warning("the cache can't count, counting alone", extra={"error": type(error).__name__})

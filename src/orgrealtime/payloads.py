@@ -30,7 +30,8 @@ def encode_payload(payload: object, *, max_bytes: int, url_hosts: Collection[str
     reserved = RESERVED_KEYS.intersection(payload)
     if reserved:
         raise PayloadError(f"the key {min(reserved)!r} is reserved for the frame; choose another name")
-    check_value(payload, url_hosts=url_hosts)
+    check_value(payload)
+    _check_urls(payload, "$", url_hosts)
     # As the JSONField will: unlike msgspec it takes subclasses of str, int and float, such as SafeString.
     text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
     size = len(text.encode())
@@ -39,7 +40,7 @@ def encode_payload(payload: object, *, max_bytes: int, url_hosts: Collection[str
     return text
 
 
-def check_value(value: object, path: str = "$", depth: int = 1, url_hosts: Collection[str] = ()) -> None:
+def check_value(value: object, path: str = "$", depth: int = 1) -> None:
     """Raise PayloadError unless `value` is plain JSON that PostgreSQL and a browser keep as it is."""
     if value is None or isinstance(value, bool):
         return
@@ -57,13 +58,11 @@ def check_value(value: object, path: str = "$", depth: int = 1, url_hosts: Colle
                 raise PayloadError(f"{path} has the key {key!r:.40}; keys are text")
             _check_text(key, f"a key of {path}")
             place = f"{path}.{key:.40}"
-            check_value(member, place, depth + 1, url_hosts)
-            if key == "url" or key.endswith("_url"):
-                _check_url(member, place, url_hosts)
+            check_value(member, place, depth + 1)
     elif isinstance(value, list | tuple):
         _check_depth(depth, path)
         for index, member in enumerate(value):
-            check_value(member, f"{path}[{index}]", depth + 1, url_hosts)
+            check_value(member, f"{path}[{index}]", depth + 1)
     else:
         raise PayloadError(
             f"{path} is a {type(value).__name__}; allowed are None, bool, int, float, str, list, tuple and dict"
@@ -87,6 +86,18 @@ def _check_text(value: str, path: str) -> None:
         raise PayloadError(f"{path} contains a NUL character, which PostgreSQL can't store")
     if _SURROGATE.search(value):
         raise PayloadError(f"{path} contains a lone surrogate, which isn't valid Unicode text")
+
+
+def _check_urls(value: object, path: str, url_hosts: Collection[str]) -> None:
+    if isinstance(value, dict):
+        for key, member in value.items():
+            place = f"{path}.{key:.40}"
+            if key == "url" or key.endswith("_url"):
+                _check_url(member, place, url_hosts)
+            _check_urls(member, place, url_hosts)
+    elif isinstance(value, list | tuple):
+        for index, member in enumerate(value):
+            _check_urls(member, f"{path}[{index}]", url_hosts)
 
 
 def _check_url(value: Any, path: str, url_hosts: Collection[str]) -> None:

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.db import models, router, transaction
+from django.db import close_old_connections, models, router, transaction
 from django.utils.module_loading import import_string
 
 from orgrealtime import bell, events, stream
@@ -63,9 +63,18 @@ async def apublish(
     using: str | None = None,
 ) -> NotificationEvent:
     """Publish from async code; arguments, result and exceptions are those of `publish`."""
-    return await sync_to_async(publish)(
-        organization, type, payload, actor=actor, to=to, dedupe_key=dedupe_key, using=using
-    )
+
+    def publish_with_a_living_connection() -> NotificationEvent:
+        # Nobody looks after the connections of this thread as a request does; within a transaction it is a no-op.
+        close_old_connections()
+        try:
+            return publish(
+                organization, type, payload, actor=actor, to=to, dedupe_key=dedupe_key, using=using
+            )
+        finally:
+            close_old_connections()
+
+    return await sync_to_async(publish_with_a_living_connection)()
 
 
 class Publisher:

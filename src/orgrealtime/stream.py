@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
 from django.db import connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef
@@ -69,39 +68,41 @@ def append(event: NotificationEvent, using: str) -> bool:
 
 
 def _insert_or_fetch(event: NotificationEvent, using: str) -> bool:
-    connection = connections[using]
-    quote = connection.ops.quote_name
-    table, organization, key = (quote(name) for name in (event._meta.db_table, "organization_id", "dedupe_key"))
-    fields = event._meta.concrete_fields
-    given = {
-        quote(field.column): field.get_db_prep_save(getattr(event, field.attname), connection)
-        for field in fields
-        if field.attname not in {"id", "seq"}
-    }
-    returned = ", ".join(quote(field.column) for field in fields)
-    insert = (
-        f"INSERT INTO {table} ({', '.join(given)}) VALUES ({', '.join(['%s'] * len(given))}) "
-        f"ON CONFLICT ({organization}, {key}) WHERE {key} IS NOT NULL DO"
-    )
-    if connection.vendor == "postgresql":
-        # The first event isn't locked: numbering would have to wait for the transaction that is open here.
-        sql = (
-            f"WITH fresh AS ({insert} NOTHING RETURNING {returned}) SELECT *, TRUE AS is_new FROM fresh UNION ALL "
-            f"SELECT {returned}, FALSE FROM {table} WHERE {organization} = %s AND {key} = %s ORDER BY is_new DESC"
-        )
-        values = [*given.values(), given[organization], given[key]]
-    else:
-        # An update that changes nothing makes the first event come back.
-        sql = f"{insert} UPDATE SET {key} = EXCLUDED.{key} RETURNING {returned}, created_at = %s AS is_new"
-        values = [*given.values(), given[quote("created_at")]]
+    sql, values = _insert_or_fetch_sql(event, connections[using])
     stored: Any = None
     while stored is None:  # the first event may have been committed while the statement waited for that
         stored = next(iter(NotificationEvent.objects.using(using).raw(sql, values)), None)
-    for field in fields:
+    for field in event._meta.concrete_fields:
         setattr(event, field.attname, getattr(stored, field.attname))
     event._state.adding = False
     event._state.db = using
     return bool(stored.is_new)
+
+
+def _insert_or_fetch_sql(event: NotificationEvent, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+    fields = [field for field in event._meta.concrete_fields if field.attname not in {"id", "seq"}]
+    values = {
+        field.attname: field.get_db_prep_save(getattr(event, field.attname), connection) for field in fields
+    }
+    table, columns = event._meta.db_table, ", ".join(values)
+    insert = (
+        f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(values))}) "
+        f"ON CONFLICT (organization_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO"
+    )
+    if connection.vendor == "postgresql":
+        # The first event isn't locked: numbering would have to wait for the transaction that is open here.
+        sql = (
+            f"WITH fresh AS ({insert} NOTHING RETURNING id, seq, {columns}) "
+            f"SELECT *, TRUE AS is_new FROM fresh UNION ALL SELECT id, seq, {columns}, FALSE FROM {table} "
+            f"WHERE organization_id = %s AND dedupe_key = %s ORDER BY is_new DESC"
+        )
+        return sql, [*values.values(), values["organization_id"], values["dedupe_key"]]
+    # An update that changes nothing makes the first event come back.
+    sql = (
+        f"{insert} UPDATE SET dedupe_key = EXCLUDED.dedupe_key "
+        f"RETURNING id, seq, {columns}, created_at = %s AS is_new"
+    )
+    return sql, [*values.values(), values["created_at"]]
 
 
 # -------------------------------------------------------------------------------------------------- numbering
@@ -159,7 +160,8 @@ def _no_numbering(organization_id: Any, connection: BaseDatabaseWrapper) -> _Num
 def _numbering_sql(user_key: str) -> str:
     # One statement, so that no client ever holds the stream's lock while it sleeps, hangs or dies. All parts of a
     # statement see the snapshot of its start, except the row that FOR UPDATE locks, which is the newest. If the two
-    # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again.
+    # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again. The new
+    # head is the highest number, not a count: an event that is deleted meanwhile leaves its number unused.
     event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
     return f"""
     WITH seen AS (
@@ -180,7 +182,6 @@ def _numbering_sql(user_key: str) -> str:
             CASE WHEN jsonb_typeof(audience) = 'array' THEN audience ELSE '[]' END
         ) AS who
     ), newest AS (
-        -- Not head plus count: an event that is deleted while this waits for its row leaves its number unused.
         SELECT max(seq) AS head, count(*) AS count FROM numbered
     ), raised AS (
         UPDATE {stream} SET head = newest.head FROM newest

@@ -34,6 +34,9 @@ class CatchUpView(View):
     http_method_names = ["get", "head", "options"]
     default_limit = 100
 
+    organization: models.Model
+    access: Access
+
     def allow(self, user: Any, access: Access) -> bool:
         """Tell whether this member may read; default: every member may."""
         return True
@@ -45,8 +48,8 @@ class CatchUpView(View):
     def get(self, request: HttpRequest, org_slug: str) -> HttpResponse:
         """Answer with a page of events."""
         try:
-            organization, access = self.let_in(request, org_slug)
-            return _answer(HTTPStatus.OK, self._body(self._read(request, organization, access)))
+            self.organization, self.access = self.let_in(request, org_slug)
+            return _answer(HTTPStatus.OK, self._body(self._read(request)))
         except CursorError as error:
             return _error(CloseCode.BAD_REQUEST, f"since: {error}")
         except Refused as refused:
@@ -66,15 +69,16 @@ class CatchUpView(View):
             raise Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
         return found
 
-    def _read(self, request: HttpRequest, organization: models.Model, access: Access) -> Page:
+    def _read(self, request: HttpRequest) -> Page:
+        organization_id, access = self.organization.pk, self.access
         limit = (
             parse_count(request.GET["limit"], "limit", MAX_LIMIT)
             if "limit" in request.GET
             else self.default_limit
         )
         if "since" not in request.GET:
-            return stream.read_last(organization.pk, access=access, limit=limit)
-        return stream.read(organization.pk, Cursor.parse(request.GET["since"]), access=access, limit=limit)
+            return stream.read_last(organization_id, access=access, limit=limit)
+        return stream.read(organization_id, Cursor.parse(request.GET["since"]), access=access, limit=limit)
 
     def _body(self, page: Page) -> bytes:
         texts = [text for event in page.events if (text := self._render_text(event.text)) is not None]

@@ -1,0 +1,26 @@
+"""Turning a WebSocket away before it is accepted (protocol, "Refusal")."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from orgrealtime import wire
+from orgrealtime.errors import Refused
+
+
+async def refuse(
+    scope: Mapping[str, Any], send: Callable[[dict[str, Any]], Awaitable[None]], refused: Refused
+) -> None:
+    """Answer the handshake with the HTTP status and a JSON body, or with the close code where a server can't."""
+    code = refused.code
+    status = code.outcome.http_status
+    if status is None or "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": int(code)})
+        return
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": wire.refusal(code, refused.message)})
+    # uvicorn counts the handshake as unfinished, and logs an error, until its transport has had a turn to close.
+    await asyncio.sleep(0)
