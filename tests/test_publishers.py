@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
@@ -236,6 +236,34 @@ async def test_async_code_publishes(acme: Organization) -> None:
     again = await apublish(acme, "other", {}, dedupe_key="k")
     await sync_to_async(connections.close_all)()
     assert (again.pk, again.type, again.audience) == (event.pk, "note", [1])
+
+
+async def test_async_code_publishes_while_it_reads_from_the_database(acme: Organization) -> None:
+    await User.objects.abulk_create([User(username=f"user-{number}") for number in range(20)])
+    async for user in User.objects.order_by("pk").aiterator(chunk_size=5):
+        await apublish(acme, "note", {"user": user.username})
+    await sync_to_async(connections.close_all)()
+    assert await start_in_thread(NotificationEvent.objects.count) == 20
+
+
+async def test_async_code_publishes_again_after_a_lost_connection(acme: Organization) -> None:
+    pid = await sync_to_async(backend_pid)()  # of the thread in which async code uses the database
+    await start_in_thread(end_backend, pid)
+    with pytest.raises(OperationalError):
+        await apublish(acme, "note", {})
+    assert (await apublish(acme, "note", {})).pk
+    await sync_to_async(connections.close_all)()
+
+
+def backend_pid() -> int:
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return int(cursor.fetchone()[0])
+
+
+def end_backend(pid: int) -> None:
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
 
 
 async def test_async_code_gets_the_same_errors(acme: Organization) -> None:

@@ -76,7 +76,7 @@ class _Wish(NamedTuple):
     last: int | None = None
 
 
-class OrgConsumer(UserRateLimitMixin, SocketRateLimitMixin, AsyncConsumer):
+class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     """A connection of one member to one organisation's stream, refused before it is accepted unless all is well.
 
     Put it into your routing under a path with `<slug:org_slug>`. Override `allow`, `connected`, `disconnected`,

@@ -9,7 +9,8 @@ from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.db import close_old_connections, models, router, transaction
+from django.db import close_old_connections, connections, models, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
 
 from orgrealtime import bell, events, stream
@@ -64,17 +65,28 @@ async def apublish(
 ) -> NotificationEvent:
     """Publish from async code; arguments, result and exceptions are those of `publish`."""
 
-    def publish_with_a_living_connection() -> NotificationEvent:
-        # Nobody looks after the connections of this thread as a request does; within a transaction it is a no-op.
-        close_old_connections()
+    def publish_in_thread() -> NotificationEvent:
+        # Nobody looks after the connections of this thread as a request does. One that the caller has open is kept
+        # unless it is broken, for the caller may be reading from it.
+        kept = [each for each in connections.all(initialized_only=True) if each.connection is not None]
+        for connection in kept:
+            _close_if_broken(connection)
         try:
             return publish(
                 organization, type, payload, actor=actor, to=to, dedupe_key=dedupe_key, using=using
             )
         finally:
-            close_old_connections()
+            if not kept:
+                close_old_connections()
 
-    return await sync_to_async(publish_with_a_living_connection)()
+    return await sync_to_async(publish_in_thread)()
+
+
+def _close_if_broken(connection: BaseDatabaseWrapper) -> None:
+    if connection.errors_occurred and not connection.in_atomic_block:
+        connection.errors_occurred = False
+        if not connection.is_usable():
+            connection.close()
 
 
 class Publisher:
