@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.db.backends.utils import CursorWrapper
 from pytest_django.fixtures import Settings
 
 from orgrealtime import database
@@ -90,6 +91,20 @@ def configure(settings: Settings) -> Configure:
         settings.ORGREALTIME = {**settings.ORGREALTIME, **values}
 
     return put
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The SQL statements of all threads, as they come."""
+    seen: list[str] = []
+    execute = CursorWrapper.execute
+
+    def record(self: CursorWrapper, sql: Any, params: Any = None) -> Any:
+        seen.append(str(sql))
+        return execute(self, sql, params)
+
+    monkeypatch.setattr(CursorWrapper, "execute", record)
+    return seen
 
 
 @pytest.fixture

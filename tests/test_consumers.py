@@ -12,7 +12,6 @@ import pytest
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
-from django.db.backends.utils import CursorWrapper
 
 from orgrealtime import bell, database, publish, stream
 from orgrealtime.access import Access
@@ -823,20 +822,6 @@ async def test_garbage_from_the_channel_layer_neither_closes_nor_shows(
 
 
 # ------------------------------------------------------------------------------------------------ query counts
-
-
-@pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The SQL statements of all threads, as they come."""
-    seen: list[str] = []
-    execute = CursorWrapper.execute
-
-    def record(self: CursorWrapper, sql: Any, params: Any = None) -> Any:
-        seen.append(str(sql))
-        return execute(self, sql, params)
-
-    monkeypatch.setattr(CursorWrapper, "execute", record)
-    return seen
 
 
 @pytest.fixture

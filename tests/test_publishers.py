@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import decimal
 import logging
 import multiprocessing
 import re
@@ -535,7 +536,8 @@ BAD_USERS = [
     1.5,
     "bob",
     "",
-    b"x",
+    b"1",
+    decimal.Decimal("1.5"),
     object(),
     AnonymousUser(),
     Organization(pk=1),

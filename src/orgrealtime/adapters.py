@@ -86,13 +86,19 @@ class MembershipAdapter(OrganizationAdapter):
 
     def accesses(self, pairs: Collection[tuple[Any, Any]]) -> dict[tuple[Any, Any], tuple[Access, Any]]:
         """Return today's accesses in one query."""
-        organization_ids, user_ids = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+        wanted = set(pairs)
+        organization_ids, user_ids = {pair[0] for pair in wanted}, {pair[1] for pair in wanted}
         members = self.queryset().select_related(self.user_field)
-        found = members.filter(
+        members = members.filter(
             **{f"{self.organization_field}__in": organization_ids, f"{self.user_field}__in": user_ids}
         )
-        accesses = ((self.access(membership), getattr(membership, self.user_field)) for membership in found)
-        return {(access.organization_id, access.user_id): (access, user) for access, user in accesses}
+        accesses: dict[tuple[Any, Any], tuple[Access, Any]] = {}
+        # Where a user has several memberships the first counts, as in `find`.
+        for membership in members if members.ordered else members.order_by("pk"):
+            access = self.access(membership)
+            pair = (access.organization_id, access.user_id)
+            accesses.setdefault(pair, (access, getattr(membership, self.user_field)))
+        return {pair: found for pair, found in accesses.items() if pair in wanted}
 
     def resolve(self, slug: str) -> models.Model | None:
         """Return the organisation by its slug."""

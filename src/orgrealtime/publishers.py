@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -130,7 +131,7 @@ def _user_id(user: Any, argument: str) -> Any:
             raise ValueError(f"{argument}= names a user who has not been saved yet")
         return user.pk
     try:
-        if user is None or isinstance(user, bool | float | models.Model):
+        if user is None or isinstance(user, bool | float | Decimal | bytes | models.Model):
             raise TypeError
         key = model._meta.pk.to_python(user)
         model._meta.pk.run_validators(key)  # a number that the column can't hold would stop the numbering

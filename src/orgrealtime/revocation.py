@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
@@ -20,19 +22,23 @@ LOGIN_FIELDS = frozenset({"last_login"})
 def connect_receivers() -> None:
     """Listen to what ends access: memberships, users, logouts."""
     user_logged_out.connect(_logged_out, dispatch_uid="orgrealtime.logout")
-    post_save.connect(_user_changed, sender=get_user_model(), dispatch_uid="orgrealtime.user_saved")
-    post_delete.connect(_user_changed, sender=get_user_model(), dispatch_uid="orgrealtime.user_deleted")
+    _listen(get_user_model(), _user_changed)
     try:
         membership_models = get_adapter().membership_models()
-    except (ImproperlyConfigured, ImportError, LookupError):
+    except (ImproperlyConfigured, ImportError, LookupError, ValueError):
         return  # a system check says so
     for model in membership_models:
-        post_save.connect(
-            _membership_changed, sender=model, dispatch_uid=f"orgrealtime.{model._meta.label}.saved"
-        )
-        post_delete.connect(
-            _membership_changed, sender=model, dispatch_uid=f"orgrealtime.{model._meta.label}.deleted"
-        )
+        _listen(model, _membership_changed)
+
+
+def _listen(model: type[models.Model], receiver: Callable[..., None]) -> None:
+    # Proxies and children too: the sender of a signal is the class by which the row was saved.
+    for sender in apps.get_models():
+        if issubclass(sender, model):
+            post_save.connect(receiver, sender=sender, dispatch_uid=f"orgrealtime.{sender._meta.label}.saved")
+            post_delete.connect(
+                receiver, sender=sender, dispatch_uid=f"orgrealtime.{sender._meta.label}.deleted"
+            )
 
 
 def _logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:

@@ -1,0 +1,256 @@
+"""How the library learns who is a member: the shipped adapters, and what a host overrides in them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, models
+
+from orgrealtime import publish
+from orgrealtime.access import Access
+from orgrealtime.adapters import MembershipAdapter, get_adapter
+from tests.conftest import Configure
+from tests.host.models import Membership, Organization
+
+CountQueries = Callable[[int], Any]
+
+pytestmark = pytest.mark.django_db
+
+
+# ------------------------------------------------------------------------------------------------- by settings
+
+
+def test_member_is_found_with_the_organisation_in_one_query(
+    alice: User, acme: Organization, django_assert_num_queries: CountQueries
+) -> None:
+    with django_assert_num_queries(1):
+        found = MembershipAdapter().find("acme", alice)
+        assert found is not None
+        assert (found[0], found[0].slug) == (acme, "acme")  # type: ignore[attr-defined]
+        assert found[1] == Access(acme.pk, alice.pk, role="member")
+
+
+def test_stranger_costs_the_same_query_at_a_foreign_as_at_an_unknown_organisation(
+    carol: User, acme: Organization, django_assert_num_queries: CountQueries
+) -> None:
+    statements = []
+    for slug in ("acme", "nowhere"):
+        with django_assert_num_queries(1) as captured:
+            assert MembershipAdapter().find(slug, carol) is None
+        statements.append(captured[0]["sql"].replace(slug, "?"))
+    assert statements[0] == statements[1]
+
+
+def test_accesses_of_many_are_asked_in_one_query(
+    alice: User,
+    dave: User,
+    acme: Organization,
+    globex: Organization,
+    django_assert_num_queries: CountQueries,
+) -> None:
+    pairs = [(acme.pk, alice.pk), (acme.pk, dave.pk), (globex.pk, dave.pk)]
+    with django_assert_num_queries(1):
+        accesses = MembershipAdapter().accesses(pairs)
+        assert {pair: user.username for pair, (_, user) in accesses.items()} == {
+            (acme.pk, alice.pk): "alice",
+            (acme.pk, dave.pk): "dave",
+            (globex.pk, dave.pk): "dave",
+        }
+
+
+def test_accesses_leave_out_who_is_no_member(
+    alice: User, carol: User, acme: Organization, globex: Organization
+) -> None:
+    pairs = [(acme.pk, alice.pk), (globex.pk, alice.pk), (acme.pk, carol.pk), (acme.pk, 4711)]
+    assert set(MembershipAdapter().accesses(pairs)) == {(acme.pk, alice.pk)}
+
+
+def test_accesses_have_the_role_and_the_user_of_today(alice: User, acme: Organization) -> None:
+    Membership.objects.update(role="admin")
+    User.objects.update(is_active=False)
+    access, user = MembershipAdapter().accesses([(acme.pk, alice.pk)])[acme.pk, alice.pk]
+    assert (access.role, user.is_active) == ("admin", False)
+
+
+def test_user_with_two_memberships_has_the_same_access_when_connecting_as_later(
+    alice: User, acme: Organization
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("ALTER TABLE host_membership DROP CONSTRAINT host_one_membership_per_user")
+    second = Membership.objects.create(organization=acme, user=alice, role="admin")
+    adapter = MembershipAdapter()
+    for _ in range(2):
+        found = adapter.find("acme", alice)
+        assert found is not None
+        assert adapter.accesses([(acme.pk, alice.pk)])[acme.pk, alice.pk][0] == found[1]
+        # An update moves a row to the end, where a query without an order comes to it last.
+        Membership.objects.exclude(pk=second.pk).update(role="viewer")
+
+
+def test_organisation_is_resolved_whoever_asks(acme: Organization) -> None:
+    assert MembershipAdapter().resolve("acme") == acme
+    assert MembershipAdapter().resolve("nowhere") is None
+
+
+def test_members_are_listed_in_one_query(
+    alice: User, bob: User, carol: User, acme: Organization, django_assert_num_queries: CountQueries
+) -> None:
+    with django_assert_num_queries(1):
+        assert MembershipAdapter().member_ids(acme) == {alice.pk, bob.pk}
+
+
+def test_membership_tells_its_user(alice: User) -> None:
+    adapter = MembershipAdapter()
+    assert list(adapter.membership_models()) == [Membership]
+    assert adapter.user_of(Membership.objects.get()) == alice.pk
+
+
+def test_fields_of_other_names_are_named_by_settings(
+    configure: Configure, alice: User, bob: User, acme: Organization
+) -> None:
+    configure(
+        MEMBERSHIP_MODEL="orgrealtime.NotificationEvent",
+        MEMBERSHIP_USER_FIELD="actor",
+        ORGANIZATION_SLUG_FIELD="name",
+    )
+    publish(acme, "joined", {}, actor=alice)
+    adapter = get_adapter()
+    found = adapter.find("Acme", alice)
+    assert found is not None
+    assert found[1] == Access(acme.pk, alice.pk)
+    assert adapter.find("Acme", bob) is None
+    assert adapter.resolve("Acme") == acme
+    assert adapter.member_ids(acme) == {alice.pk}
+    assert adapter.accesses([(acme.pk, alice.pk)])[acme.pk, alice.pk][1] == alice
+
+
+def test_missing_membership_model_is_named(configure: Configure, alice: User) -> None:
+    configure(MEMBERSHIP_MODEL="")
+    with pytest.raises(ImproperlyConfigured, match="MEMBERSHIP_MODEL"):
+        get_adapter().find("acme", alice)
+
+
+# ------------------------------------------------------------------------------------------ overridden by a host
+
+
+class Guarded(MembershipAdapter):
+    """Invited people aren't members yet, and guests see public events only."""
+
+    def queryset(self) -> models.QuerySet[Any]:
+        return super().queryset().exclude(role="invited")
+
+    def access(self, membership: Any) -> Access:
+        types = frozenset({"public"}) if membership.role == "guest" else None
+        return Access(membership.organization_id, membership.user_id, membership.role, types)
+
+
+@pytest.fixture
+def guarded(configure: Configure) -> MembershipAdapter:
+    configure(ADAPTER=f"{__name__}.Guarded")
+    adapter = get_adapter()
+    assert isinstance(adapter, Guarded)
+    return adapter
+
+
+def test_membership_that_does_not_count_gives_no_access(
+    guarded: MembershipAdapter, alice: User, acme: Organization
+) -> None:
+    Membership.objects.update(role="invited")
+    assert guarded.find("acme", alice) is None
+    assert guarded.accesses([(acme.pk, alice.pk)]) == {}
+    assert guarded.member_ids(acme) == set()
+
+
+def test_access_is_the_host_s_when_connecting_and_later(
+    guarded: MembershipAdapter, alice: User, acme: Organization
+) -> None:
+    Membership.objects.update(role="guest")
+    expected = Access(acme.pk, alice.pk, "guest", frozenset({"public"}))
+    found = guarded.find("acme", alice)
+    assert found is not None
+    assert found[1] == guarded.accesses([(acme.pk, alice.pk)])[acme.pk, alice.pk][0] == expected
+
+
+# ------------------------------------------------------------------------------------------- django-organizations
+
+HOST = """
+import json
+import django
+from django.conf import settings
+
+settings.configure(
+    SECRET_KEY="x",
+    USE_TZ=True,
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    INSTALLED_APPS=[
+        "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions",
+        "organizations", "orgrealtime",
+    ],
+    ORGREALTIME_ORGANIZATION_MODEL="organizations.Organization",
+    ORGREALTIME={"ADAPTER": "orgrealtime.adapters.DjangoOrganizationsAdapter"},
+)
+django.setup()
+
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from organizations.models import Organization, OrganizationUser
+from organizations.utils import create_organization
+
+from orgrealtime import publish, stream
+from orgrealtime.adapters import get_adapter
+
+call_command("migrate", verbosity=0)
+alice, bob = User.objects.create_user("alice"), User.objects.create_user("bob")
+acme = create_organization(alice, "Acme", slug="acme")
+adapter = get_adapter()
+pair = (acme.pk, alice.pk)
+seen = {}
+with CaptureQueriesContext(connection, ) as captured:
+    organization, access = adapter.find("acme", alice)
+    seen["member"] = [organization.slug, access.organization_id == acme.pk, access.user_id == alice.pk]
+seen["queries of find"] = len(captured)
+with CaptureQueriesContext(connection) as captured:
+    seen["accesses"] = [user.username for _, user in adapter.accesses([pair, (acme.pk, bob.pk)]).values()]
+seen["queries of accesses"] = len(captured)
+seen["stranger"] = adapter.find("acme", bob)
+seen["resolved"] = adapter.resolve("acme").slug
+seen["members"] = list(adapter.member_ids(acme))
+seen["models"] = [model.__name__ for model in adapter.membership_models()]
+seen["user of"] = adapter.user_of(OrganizationUser.objects.get())
+publish(acme, "note", {"n": 1})
+seen["head"] = stream.position(acme).head
+Organization.objects.update(is_active=False)
+seen["member of an inactive one"] = adapter.find("acme", alice)
+seen["accesses to an inactive one"] = len(adapter.accesses([pair]))
+print(json.dumps(seen))
+"""
+
+
+def test_django_organizations_works_with_its_adapter() -> None:
+    done = subprocess.run([sys.executable, "-c", HOST], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "member": ["acme", True, True],
+        "queries of find": 1,
+        "accesses": ["alice"],
+        "queries of accesses": 1,
+        "stranger": None,
+        "resolved": "acme",
+        "members": [1],
+        "models": ["OrganizationUser"],
+        "user of": 1,
+        "head": 1,
+        "member of an inactive one": None,
+        "accesses to an inactive one": 0,
+    }

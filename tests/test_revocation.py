@@ -1,0 +1,397 @@
+"""What ends a connection from outside: membership, session, user, organisation."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.db import transaction
+from django.test import Client
+from django.utils import timezone
+from pytest_django.fixtures import Settings
+
+from orgrealtime import bell, database, revocation
+from orgrealtime.access import Access, revoke
+from orgrealtime.adapters import MembershipAdapter
+from orgrealtime.consumers import OrgConsumer
+from orgrealtime.hub import get_hub
+from tests.conftest import Configure
+from tests.host.models import Membership, Organization
+from tests.sockets import Socket, Sockets, eventually, log_in, publish_event, routed
+
+PROMISED = 2.0  # seconds until a connection whose access has ended is closed
+SOON = 0.2
+
+
+async def closed(socket: Socket) -> int:
+    """The code with which the server closes the socket, within what is promised."""
+    return await socket.close_code(PROMISED)
+
+
+@pytest.fixture
+async def hers(sockets: Sockets, alice: User) -> Socket:
+    """Alice's socket at acme."""
+    return await (await sockets.open(alice)).synced()
+
+
+@pytest.fixture
+async def his(sockets: Sockets, bob: User) -> Socket:
+    """Bob's socket at acme."""
+    return await (await sockets.open(bob)).synced()
+
+
+def save_with(instance: Any, **values: Any) -> None:
+    for name, value in values.items():
+        setattr(instance, name, value)
+    instance.save()
+
+
+# ------------------------------------------------------------------------------------------------- memberships
+
+
+@pytest.mark.parametrize(
+    "remove",
+    [
+        lambda alice: Membership.objects.get(user=alice).delete(),
+        lambda alice: Membership.objects.filter(user=alice).delete(),
+        lambda alice: alice.memberships.all().delete(),
+    ],
+    ids=["the instance", "a queryset", "a related queryset"],
+)
+async def test_removed_member_is_closed_with_4403_and_others_stay(
+    hers: Socket, his: Socket, alice: User, remove: Callable[[User], Any]
+) -> None:
+    await database.run(remove, alice)
+    assert await closed(hers) == 4403
+    assert await his.is_alive()
+
+
+async def test_member_removed_from_one_organisation_stays_at_the_other(
+    sockets: Sockets, dave: User, acme: Organization
+) -> None:
+    at_acme = await (await sockets.open(dave)).synced()
+    at_globex = await (await sockets.open(dave, "globex")).synced()
+    await database.run(Membership.objects.filter(user=dave, organization=acme).delete)
+    assert await closed(at_acme) == 4403
+    assert await at_globex.is_alive()
+
+
+async def test_removed_member_gets_nothing_that_is_published_afterwards(
+    hers: Socket, his: Socket, alice: User, acme: Organization
+) -> None:
+    await database.run(Membership.objects.filter(user=alice).delete)
+    await closed(hers)
+    await publish_event(acme)
+    await his.events(1)
+    assert await hers.receive_nothing()
+
+
+async def test_removal_that_is_rolled_back_closes_nothing(hers: Socket, alice: User, bob: User) -> None:
+    def remove_and_roll_back() -> None:
+        with transaction.atomic():
+            Membership.objects.filter(user=alice).delete()
+            transaction.set_rollback(True)
+
+    await database.run(remove_and_roll_back)
+    assert await hers.is_alive()
+
+
+async def test_membership_that_was_changed_without_a_signal_is_checked_on_revoke(
+    hers: Socket, his: Socket, alice: User, acme: Organization
+) -> None:
+    def remove() -> None:
+        with transaction.atomic():
+            revoke(alice, acme)
+            Membership.objects.filter(user=alice)._raw_delete("default")
+
+    await database.run(remove)
+    assert await closed(hers) == 4403
+    assert await his.is_alive()
+
+
+async def test_membership_that_was_removed_without_a_signal_is_found_by_the_regular_check(
+    configure: Configure, sockets: Sockets, alice: User, bob: User
+) -> None:
+    configure(ACCESS_CHECK_SECONDS=SOON)
+    hers = await (await sockets.open(alice)).synced()
+    his = await (await sockets.open(bob)).synced()
+    await database.run(Membership.objects.filter(user=alice)._raw_delete, "default")
+    assert await closed(hers) == 4403
+    assert await his.is_alive()
+
+
+async def test_deleted_organisation_closes_its_members_with_4403(
+    sockets: Sockets, dave: User, acme: Organization
+) -> None:
+    at_acme = await (await sockets.open(dave)).synced()
+    at_globex = await (await sockets.open(dave, "globex")).synced()
+    await publish_event(acme)
+    await at_acme.events(1)
+    await database.run(acme.delete)
+    assert await closed(at_acme) == 4403
+    assert await at_globex.is_alive()
+
+
+class Guests(MembershipAdapter):
+    """Guests see public events only."""
+
+    def access(self, membership: Any) -> Access:
+        types = frozenset({"public"}) if membership.role == "guest" else None
+        return Access(membership.organization_id, membership.user_id, membership.role, types)
+
+
+async def becomes(alice: User, role: str, acme: Organization) -> None:
+    """Give alice another role and wait until her connection knows."""
+    await database.run(lambda: save_with(Membership.objects.get(user=alice), role=role))
+    feed = get_hub().feed(acme.pk)
+    assert feed is not None
+    (connection,) = feed.connections
+    await eventually(lambda: connection.access.role == role)
+
+
+async def test_member_whose_role_changes_sees_what_the_new_one_may_see(
+    configure: Configure, sockets: Sockets, alice: User, acme: Organization
+) -> None:
+    configure(ADAPTER=f"{__name__}.Guests")
+    socket = await (await sockets.open(alice)).synced()
+    await becomes(alice, "guest", acme)
+    await publish_event(acme, "internal", n=1)
+    await publish_event(acme, "public", n=2)
+    await becomes(alice, "member", acme)
+    await publish_event(acme, "internal", n=3)
+    seen: list[int] = []
+    while len(seen) < 2:
+        seen += [event["n"] for event in await socket.events(1)]
+    assert seen == [2, 3]
+
+
+# ------------------------------------------------------------------------------------------ sessions and users
+
+
+async def test_logout_closes_that_session_s_socket_with_4401_and_the_user_s_others_stay(
+    sockets: Sockets, alice: User
+) -> None:
+    client = Client()
+    await database.run(client.force_login, alice)
+    leaving = await (await sockets.open(cookie=f"sessionid={client.cookies['sessionid'].value}")).synced()
+    staying = await (await sockets.open(alice)).synced()
+    await database.run(client.logout)
+    assert await closed(leaving) == 4401
+    assert await staying.is_alive()
+
+
+async def test_changed_password_closes_the_user_s_sessions_with_4401(
+    hers: Socket, his: Socket, alice: User
+) -> None:
+    def change() -> None:
+        alice.set_password("another")
+        alice.save()
+
+    await database.run(change)
+    assert await closed(hers) == 4401
+    assert await his.is_alive()
+
+
+async def test_disabled_user_is_closed_with_4401(hers: Socket, his: Socket, alice: User) -> None:
+    await database.run(lambda: save_with(alice, is_active=False))
+    assert await closed(hers) == 4401
+    assert await his.is_alive()
+
+
+async def test_user_who_was_disabled_without_a_signal_is_found_by_the_regular_check(
+    configure: Configure, sockets: Sockets, alice: User
+) -> None:
+    configure(ACCESS_CHECK_SECONDS=SOON)
+    socket = await (await sockets.open(alice)).synced()
+    await database.run(lambda: User.objects.update(is_active=False))
+    assert await closed(socket) == 4401
+
+
+async def test_deleted_user_is_closed(hers: Socket, his: Socket, alice: User) -> None:
+    await database.run(alice.delete)
+    assert await closed(hers) == 4403
+    assert await his.is_alive()
+
+
+async def test_deleted_user_who_came_by_the_host_s_middleware_is_closed(
+    sockets: Sockets, alice: User
+) -> None:
+    socket = await (await sockets.open(scope={"user": await database.run(User.objects.get)})).synced()
+    await database.run(alice.delete)
+    assert await closed(socket) == 4403
+
+
+@pytest.mark.parametrize("end", ["expired", "deleted"])
+async def test_session_that_ends_without_a_signal_is_found_by_the_regular_check(
+    configure: Configure, sockets: Sockets, alice: User, end: str
+) -> None:
+    configure(ACCESS_CHECK_SECONDS=SOON)
+    cookie = await database.run(log_in, alice)
+    ending = await (await sockets.open(cookie=cookie)).synced()
+    staying = await (await sockets.open(alice)).synced()
+    session = Session.objects.filter(pk=cookie.partition("=")[2])
+    if end == "expired":
+        await database.run(lambda: session.update(expire_date=timezone.now() - datetime.timedelta(seconds=1)))
+    else:
+        await database.run(session.delete)
+    assert await closed(ending) == 4401
+    assert await staying.is_alive()
+
+
+# ------------------------------------------------------------------------------------------------ what may fail
+
+
+class Forgetful(OrgConsumer):
+    """Ends the membership of whom it lets in, between the check and the connection."""
+
+    def allow(self, user: Any, access: Access) -> bool:
+        Membership.objects.filter(user=user).delete()
+        return True
+
+
+async def test_member_removed_while_connecting_is_closed(sockets: Sockets, alice: User) -> None:
+    socket = await sockets.open(alice, application=routed(Forgetful))
+    assert await closed(socket) == 4403
+
+
+class Buggy(OrgConsumer):
+    """Can't tell about alice any more once she has connected."""
+
+    asked: set[str] = set()
+
+    def allow(self, user: Any, access: Access) -> bool:
+        if user.username == "alice" and "alice" in self.asked:
+            raise LookupError("a bug of the host")
+        self.asked.add(user.username)
+        return True
+
+
+async def test_host_s_bug_about_one_member_does_not_keep_another_connected(
+    configure: Configure, sockets: Sockets, alice: User, bob: User
+) -> None:
+    Buggy.asked.clear()
+    configure(ACCESS_CHECK_SECONDS=SOON)
+    await (await sockets.open(alice, application=routed(Buggy))).synced()
+    his = await (await sockets.open(bob, application=routed(Buggy))).synced()
+    await database.run(Membership.objects.filter(user=bob)._raw_delete, "default")
+    assert await closed(his) == 4403
+
+
+async def test_member_about_whom_the_host_s_check_fails_is_closed_to_come_again(
+    configure: Configure, sockets: Sockets, alice: User
+) -> None:
+    Buggy.asked.clear()
+    configure(ACCESS_CHECK_SECONDS=SOON)
+    socket = await (await sockets.open(alice, application=routed(Buggy))).synced()
+    assert await closed(socket) == 4503
+
+
+async def test_member_whom_the_host_no_longer_allows_is_closed(
+    configure: Configure, sockets: Sockets, alice: User
+) -> None:
+    class Moody(OrgConsumer):
+        mood = True
+
+        def allow(self, user: Any, access: Access) -> bool:
+            return self.mood
+
+    configure(ACCESS_CHECK_SECONDS=SOON)
+    socket = await (await sockets.open(alice, application=routed(Moody))).synced()
+    Moody.mood = False
+    assert await closed(socket) == 4403
+
+
+async def test_removed_member_is_closed_though_nobody_can_say_which_sessions_live(
+    configure: Configure, sockets: Sockets, alice: User, settings: Settings
+) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    configure(ACCESS_CHECK_SECONDS=SOON)
+    socket = await (await sockets.open(alice)).synced()
+    backend = "django.core.cache.backends.redis.RedisCache"
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1"}}
+    await database.run(Membership.objects.filter(user=alice)._raw_delete, "default")
+    assert await closed(socket) == 4403
+
+
+@pytest.fixture
+def person_model() -> Iterator[type[User]]:
+    """A proxy of the user model, as hosts have them for their admin."""
+
+    class Person(User):
+        class Meta:
+            proxy = True
+            app_label = "host"
+
+    revocation.connect_receivers()
+    yield Person
+    del apps.all_models["host"]["person"]
+    apps.clear_cache()
+
+
+async def test_user_who_is_disabled_through_a_proxy_model_is_closed(
+    person_model: type[User], hers: Socket, alice: User
+) -> None:
+    person = await database.run(person_model.objects.get, pk=alice.pk)
+    await database.run(lambda: save_with(person, is_active=False))
+    assert await closed(hers) == 4401
+
+
+# ------------------------------------------------------------------------------------------------------- the cost
+
+
+async def test_check_of_many_connections_costs_two_queries(
+    sockets: Sockets, alice: User, bob: User, dave: User, statements: list[str]
+) -> None:
+    for user in (alice, bob, dave, dave):
+        await (await sockets.open(user)).synced()
+    await (await sockets.open(dave, "globex")).synced()
+    hub = get_hub()
+    connections = [connection for feed in hub._feeds.values() for connection in feed.connections]
+    statements.clear()
+    await hub.check_access(connections)
+    assert len(connections) == 5
+    assert len([sql for sql in statements if "session" in sql or "membership" in sql]) == 2
+
+
+@pytest.fixture
+def rung(
+    monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> Callable[[Any], list[Any]]:
+    """`rung(change)`: the users whom a change has the hubs check again."""
+
+    def run(change: Callable[[], Any]) -> list[Any]:
+        users: list[Any] = []
+        monkeypatch.setattr(bell, "check_user", lambda user_id, *rest: users.append(user_id))
+        with django_capture_on_commit_callbacks(execute=True):
+            change()
+        return users
+
+    return run
+
+
+Rung = Callable[[Callable[[], Any]], list[Any]]
+
+
+def test_new_member_has_nobody_checked(rung: Rung, carol: User, acme: Organization) -> None:
+    assert rung(lambda: Membership.objects.create(organization=acme, user=carol)) == []
+
+
+def test_new_user_has_nobody_checked(rung: Rung, db: None) -> None:
+    assert rung(lambda: User.objects.create_user("erin")) == []
+
+
+def test_login_has_nobody_checked(rung: Rung, alice: User) -> None:
+    assert rung(lambda: Client().force_login(alice)) == []
+
+
+def test_saved_user_is_checked(rung: Rung, alice: User) -> None:
+    assert rung(alice.save) == [alice.pk]
+
+
+def test_saved_membership_has_its_user_checked(rung: Rung, alice: User) -> None:
+    assert rung(Membership.objects.get().save) == [alice.pk]
