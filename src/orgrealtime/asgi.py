@@ -7,7 +7,7 @@ from typing import Any
 
 from channels.routing import URLRouter
 from django.core.asgi import get_asgi_application
-from django.urls import URLPattern
+from django.urls import URLPattern, re_path
 
 from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.hub import close_hub
@@ -25,24 +25,27 @@ def realtime(urlpatterns: Sequence[URLPattern], *, http: ASGIApplication | None 
     themselves, so nothing needs to be wrapped around them. A path that no pattern matches is refused like an
     organisation that doesn't exist.
     """
-    router = URLRouter(list(urlpatterns))
+    router = URLRouter([*urlpatterns, re_path("", _refuse_unknown_path)])
     http = http or get_asgi_application()
 
     async def application(
         scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
     ) -> None:
         if scope["type"] == "websocket":
-            if any(pattern.pattern.match(scope["path"].lstrip("/")) for pattern in urlpatterns):
-                await router(scope, receive, send)
-            else:
-                await receive()
-                await refuse(scope, send, Refused(CloseCode.FORBIDDEN, "no such path"))
+            await router(scope, receive, send)
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         else:
             await http(scope, receive, send)
 
     return application
+
+
+async def _refuse_unknown_path(
+    scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+) -> None:
+    await receive()
+    await refuse(scope, send, Refused(CloseCode.FORBIDDEN, "no such path"))
 
 
 async def _lifespan(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:

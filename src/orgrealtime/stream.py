@@ -159,19 +159,23 @@ def _no_numbering(organization_id: Any, connection: BaseDatabaseWrapper) -> _Num
 @functools.cache
 def _numbering_sql(user_key: str) -> str:
     # One statement, so that no client ever holds the stream's lock while it sleeps, hangs or dies. All parts of a
-    # statement see the snapshot of its start, except the row that FOR UPDATE locks, which is the newest. If the two
-    # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again. The new
-    # head is the highest number, not a count: an event that is deleted meanwhile leaves its number unused.
+    # statement see the snapshot of its start, except rows that FOR UPDATE locks, which are the newest. If the two
+    # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again. Events that
+    # a transaction of the host has locked (deleting a user does, for the actor) get their numbers when it has ended.
     event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
     return f"""
     WITH seen AS (
         SELECT epoch, head, floor FROM {stream} WHERE organization_id = %(org)s
+    ), locked AS (
+        SELECT head FROM {stream} WHERE organization_id = %(org)s AND EXISTS (
+            SELECT 1 FROM {event} WHERE organization_id = %(org)s AND seq IS NULL
+        ) FOR UPDATE
     ), pending AS (
         SELECT id, row_number() OVER (ORDER BY id) AS place FROM (
-            SELECT id FROM {event} WHERE organization_id = %(org)s AND seq IS NULL ORDER BY id LIMIT {NUMBERING_BATCH}
+            SELECT event.id FROM {event} AS event, locked
+            WHERE event.organization_id = %(org)s AND event.seq IS NULL
+            ORDER BY event.id LIMIT {NUMBERING_BATCH} FOR UPDATE OF event SKIP LOCKED
         ) AS oldest
-    ), locked AS (
-        SELECT head FROM {stream} WHERE organization_id = %(org)s AND EXISTS (SELECT 1 FROM pending) FOR UPDATE
     ), numbered AS (
         UPDATE {event} AS event SET seq = locked.head + pending.place FROM pending, locked, seen
         WHERE event.id = pending.id AND locked.head = seen.head
@@ -187,7 +191,8 @@ def _numbering_sql(user_key: str) -> str:
         UPDATE {stream} SET head = newest.head FROM newest
         WHERE organization_id = %(org)s AND newest.head IS NOT NULL
     )
-    SELECT epoch, COALESCE(newest.head, seen.head), floor, (SELECT count(*) FROM pending), newest.count
+    SELECT epoch, COALESCE(newest.head, (SELECT head FROM locked), seen.head), floor,
+        (SELECT count(*) FROM pending), newest.count
     FROM seen, newest
     """
 

@@ -1,0 +1,113 @@
+"""The short way to wire WebSockets and HTTP together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from channels.routing import URLRouter
+from django.contrib.auth.models import User
+from django.urls import path
+
+from orgrealtime.asgi import realtime
+from orgrealtime.hub import get_hub
+from orgrealtime.routing import websocket_urlpatterns
+from tests.host.models import Organization
+from tests.sockets import APPLICATION, PATIENCE, Socket, Sockets, serve_nothing
+
+UNKNOWN = ["/", "/ws/", "/ws/orgs/acme/", "/ws/orgs/a.b/notifications/", "/x/ws/orgs/acme/notifications/"]
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+async def test_unknown_path_is_refused_with_4403(path: str) -> None:
+    assert await Socket(APPLICATION, path).connect() == (False, 4403)
+
+
+async def test_unknown_path_gets_the_answer_of_an_unknown_organisation(
+    sockets: Sockets, alice: User, acme: Organization
+) -> None:
+    unknown_organisation = await sockets.knock(alice, "nowhere")
+    unknown_path = await sockets.knock(alice, scope={"path": "/nowhere/"})
+    answers = []
+    for socket in (unknown_organisation, unknown_path):
+        socket.scope["extensions"] = {"websocket.http.response": {}}
+        await socket.send_input({"type": "websocket.connect"})
+        answers.append([await socket.receive_output(PATIENCE), await socket.receive_output(PATIENCE)])
+    assert answers[0] == answers[1]
+    assert json.loads(answers[0][1]["body"])["error"]["code"] == "forbidden"
+
+
+async def test_path_below_the_root_path_of_the_server_is_found(
+    sockets: Sockets, alice: User, acme: Organization
+) -> None:
+    scope = {"root_path": "/site", "path": "/site/ws/orgs/acme/notifications/"}
+    assert (await (await sockets.open(alice, scope=scope)).frame())["org"]["slug"] == "acme"
+
+
+async def test_path_of_a_nested_router_is_found(sockets: Sockets, alice: User, acme: Organization) -> None:
+    nested = realtime([path("live/", URLRouter(websocket_urlpatterns))], http=serve_nothing)
+    found = {"path": "/live/ws/orgs/acme/notifications/"}
+    assert (await (await sockets.open(alice, application=nested, scope=found)).frame())["type"] == "welcome"
+    assert await sockets.refused(alice, application=nested, scope={"path": "/live/nowhere/"}) == 4403
+
+
+async def test_http_is_passed_through_as_it_is() -> None:
+    seen: list[Any] = []
+
+    async def http(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope)
+        await send(await receive())
+
+    scope = {"type": "http", "path": "/ws/orgs/acme/notifications/"}
+    communicator = ApplicationCommunicator(realtime(websocket_urlpatterns, http=http), scope)
+    await communicator.send_input({"type": "http.request"})
+    assert await communicator.receive_output() == {"type": "http.request"}
+    assert seen == [scope]
+
+
+async def test_http_goes_to_django_by_default() -> None:
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "path": "/orgs/acme/notifications/",
+        "query_string": b"",
+        "headers": [(b"host", b"testserver")],
+    }
+    communicator = ApplicationCommunicator(realtime(websocket_urlpatterns), scope)
+    await communicator.send_input({"type": "http.request"})
+    assert (await communicator.receive_output(PATIENCE))["status"] == 401
+    await communicator.receive_output(PATIENCE)
+    await communicator.wait()
+
+
+async def test_server_is_told_that_startup_and_shutdown_are_complete() -> None:
+    server = ApplicationCommunicator(APPLICATION, {"type": "lifespan"})
+    for event in ("startup", "shutdown"):
+        await server.send_input({"type": f"lifespan.{event}"})
+        assert await server.receive_output() == {"type": f"lifespan.{event}.complete"}
+    await server.wait()
+
+
+async def test_shutdown_ends_the_hub(transactional_db: None) -> None:
+    hub = get_hub()
+    await shut_down()
+    assert not hub._works
+    assert get_hub() is not hub
+    await shut_down()
+
+
+async def test_shutdown_takes_no_time_at_whatever_moment_it_comes(transactional_db: None) -> None:
+    for number in range(60):
+        get_hub()
+        await asyncio.sleep(number * 0.0003)  # while the hub connects to the layer and joins its groups
+        await shut_down()
+
+
+async def shut_down() -> None:
+    server = ApplicationCommunicator(APPLICATION, {"type": "lifespan"})
+    await server.send_input({"type": "lifespan.shutdown"})
+    assert await server.receive_output(timeout=2) == {"type": "lifespan.shutdown.complete"}

@@ -1,0 +1,256 @@
+"""The system checks: each shown when something is wrong, and silent when it is right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.checks import run_checks
+from django.db import connections
+from pytest_django.fixtures import Settings
+
+from orgrealtime import checks, revocation
+from tests.conftest import Configure
+
+CORE = "channels_redis.core.RedisChannelLayer"
+PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
+
+
+def shown() -> set[str]:
+    """The numbers of the messages that this app's checks show."""
+    messages = run_checks(tags=["orgrealtime"], databases=["default"])
+    return {str(message.id).removeprefix("orgrealtime.") for message in messages}
+
+
+def layer(settings: Settings, backend: str, **config: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": config}}
+
+
+@pytest.fixture
+def redis_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_redis_version", lambda: "8.0.1")
+
+
+def test_checks_are_silent_where_all_is_well() -> None:
+    assert shown() == set()
+
+
+# ---------------------------------------------------------------------------------------------- E001 … E004, E007
+
+
+@pytest.mark.parametrize("model", ["", "Organization", "host.Nothing", "nowhere.Organization", "a.b.c"])
+def test_organisation_model_that_can_not_be_found_is_e001(settings: Settings, model: str) -> None:
+    settings.ORGREALTIME_ORGANIZATION_MODEL = model
+    assert "E001" in shown()
+
+
+def test_missing_organisation_model_is_e001(settings: Settings) -> None:
+    del settings.ORGREALTIME_ORGANIZATION_MODEL
+    assert "E001" in shown()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POLLSECONDS", 2),
+        ("POLL_SECONDS", 0),
+        ("POLL_SECONDS", "2"),
+        ("SOCKET_RATE", "30/s"),
+        ("MAX_MESSAGE_BYTES", 1.5),
+        ("STRICT_TYPES", 1),
+        ("ALLOWED_ORIGINS", "https://example.com"),
+        ("MEMBERSHIP_MODEL", None),
+    ],
+)
+def test_setting_that_does_not_exist_or_is_of_the_wrong_kind_is_e002(
+    configure: Configure, name: str, value: Any
+) -> None:
+    configure(**{name: value})
+    assert shown() == {"E002"}
+
+
+def test_e002_names_the_setting(configure: Configure) -> None:
+    configure(POLLSECONDS=2)
+    (message,) = run_checks(tags=["orgrealtime"])
+    assert "POLLSECONDS" in message.msg
+
+
+@pytest.mark.parametrize("name", ["ADAPTER", "PUBLISHER"])
+@pytest.mark.parametrize("value", ["nowhere.Adapter", "orgrealtime.adapters.Nothing", "Adapter", ""])
+def test_class_that_can_not_be_imported_is_e003(configure: Configure, name: str, value: str) -> None:
+    configure(**{name: value})
+    assert shown() == {"E003"}
+
+
+@pytest.mark.parametrize("model", ["", "Membership", "host.Nothing", "nowhere.Membership"])
+def test_membership_model_that_can_not_be_found_is_e004(configure: Configure, model: str) -> None:
+    configure(MEMBERSHIP_MODEL=model)
+    assert shown() == {"E004"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"MEMBERSHIP_MODEL": ""},
+        {"MEMBERSHIP_MODEL": "Membership"},
+        {"MEMBERSHIP_MODEL": "host.Nothing"},
+        {"ADAPTER": "nowhere.Adapter"},
+        {"ADAPTER": ""},
+        {"POLLSECONDS": 2},
+    ],
+)
+def test_what_a_check_says_does_not_keep_django_from_starting(
+    configure: Configure, values: dict[str, Any]
+) -> None:
+    configure(**values)
+    revocation.connect_receivers()
+
+
+def test_database_that_is_neither_postgresql_nor_sqlite_is_e007(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", "mysql")
+    assert shown() == {"E007"}
+
+
+# ------------------------------------------------------------------------------------------------------- E005
+
+
+@pytest.fixture
+def any_host(settings: Settings) -> None:
+    settings.ALLOWED_HOSTS = ["example.com", "*"]
+
+
+@pytest.mark.usefixtures("any_host")
+def test_any_host_in_production_is_e005() -> None:
+    assert shown() == {"E005"}
+
+
+@pytest.mark.usefixtures("any_host")
+def test_any_host_with_listed_origins_is_fine(configure: Configure) -> None:
+    configure(ALLOWED_ORIGINS=["https://example.com"])
+    assert shown() == set()
+
+
+# ------------------------------------------------------------------------------------------------------- E006
+
+
+@pytest.mark.usefixtures("redis_8")
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"hosts": []},
+        {"hosts": ["redis://localhost"]},
+        {"hosts": [("localhost", 6379)]},
+        {"hosts": [{"address": "redis://localhost"}]},
+        {"hosts": [{"address": "redis://localhost", "socket_timeout": 5}]},
+        {"hosts": [{"address": "redis://a", "socket_timeout": 15}, "redis://b"]},
+    ],
+)
+def test_core_layer_whose_idle_consumers_die_is_e006(settings: Settings, config: dict[str, Any]) -> None:
+    layer(settings, CORE, **config)
+    assert shown() == {"E006"}
+
+
+@pytest.mark.usefixtures("redis_8")
+@pytest.mark.parametrize("timeout", [15, 5.1, None])
+def test_core_layer_with_a_timeout_that_is_long_enough_is_fine(
+    settings: Settings, timeout: float | None
+) -> None:
+    layer(settings, CORE, hosts=[{"address": "redis://localhost", "socket_timeout": timeout}])
+    assert shown() == set()
+
+
+@pytest.mark.usefixtures("redis_8")
+def test_pubsub_layer_needs_no_timeout(settings: Settings) -> None:
+    layer(settings, PUBSUB, hosts=["redis://localhost"])
+    assert shown() == set()
+
+
+@pytest.mark.parametrize("version", ["7.4.0", "0"])
+def test_core_layer_with_an_older_redis_py_is_fine(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(checks, "_redis_version", lambda: version)
+    layer(settings, CORE, hosts=["redis://localhost"])
+    assert shown() == set()
+
+
+@pytest.mark.usefixtures("redis_8")
+def test_e006_is_shown_while_developing_too(settings: Settings) -> None:
+    settings.DEBUG = True
+    layer(settings, CORE)
+    assert shown() == {"E006"}
+
+
+# ------------------------------------------------------------------------------------------------ W001 … W004
+
+
+@pytest.fixture
+def in_memory_layer(settings: Settings) -> None:
+    layer(settings, "channels.layers.InMemoryChannelLayer")
+
+
+@pytest.fixture
+def no_layer(settings: Settings) -> None:
+    settings.CHANNEL_LAYERS = {}
+
+
+@pytest.fixture
+def other_layer(configure: Configure) -> None:
+    configure(CHANNEL_LAYER="nowhere")
+
+
+@pytest.fixture
+def sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+
+
+@pytest.fixture
+def daphne(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_installed = apps.is_installed
+    monkeypatch.setattr(apps, "is_installed", lambda name: name == "daphne" or is_installed(name))
+
+
+@pytest.fixture
+def local_cache(settings: Settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+
+@pytest.fixture
+def dummy_cache(settings: Settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+
+
+WRONG = [
+    ("in_memory_layer", "W001"),
+    ("no_layer", "W001"),
+    ("other_layer", "W001"),
+    ("sqlite", "W002"),
+    ("daphne", "W003"),
+    ("local_cache", "W004"),
+    ("dummy_cache", "W004"),
+]
+
+
+@pytest.mark.parametrize(("fixture", "number"), WRONG)
+def test_what_does_not_fit_production_is_a_warning(
+    request: pytest.FixtureRequest, fixture: str, number: str
+) -> None:
+    request.getfixturevalue(fixture)
+    assert shown() == {number}
+
+
+@pytest.mark.parametrize("fixture", [*(fixture for fixture, _ in WRONG), "any_host"])
+def test_what_does_not_fit_production_is_fine_while_developing(
+    request: pytest.FixtureRequest, settings: Settings, fixture: str
+) -> None:
+    settings.DEBUG = True
+    request.getfixturevalue(fixture)
+    assert shown() == set()
+
+
+@pytest.mark.usefixtures("local_cache")
+def test_local_cache_is_fine_where_nothing_is_counted(configure: Configure) -> None:
+    configure(USER_RATE=None)
+    assert shown() == set()
