@@ -29,15 +29,15 @@ def publish(
     payload: Any,
     *,
     actor: Any = None,
-    to: models.Model | Any | Iterable[Any] | None = None,
+    to: Any = None,
     dedupe_key: str | None = None,
     using: str | None = None,
 ) -> NotificationEvent:
     """Publish an event to an organisation, as one INSERT in the transaction that is open; it is seen if that commits.
 
     `payload` is a dict of JSON values. `actor` is the user who caused it, `to` are the users it is for (instances or
-    primary keys; default: all members). A `dedupe_key` that the organisation has had before returns the first event. `using` is a database
-    alias. Raises PayloadError, EventTypeError, TypeError or ValueError before any SQL.
+    primary keys; default: all members). A `dedupe_key` that the organisation has had before returns the first event.
+    `using` is a database alias. Raises PayloadError, EventTypeError, TypeError or ValueError before any SQL.
     """
     settings = get_settings()
     event = NotificationEvent(
@@ -60,7 +60,7 @@ async def apublish(
     payload: Any,
     *,
     actor: Any = None,
-    to: models.Model | Any | Iterable[Any] | None = None,
+    to: Any = None,
     dedupe_key: str | None = None,
     using: str | None = None,
 ) -> NotificationEvent:
