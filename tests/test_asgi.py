@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from asgiref.testing import ApplicationCommunicator
 from channels.routing import URLRouter
+from channels.testing import ApplicationCommunicator
 from django.contrib.auth.models import User
 from django.urls import path
 

@@ -50,6 +50,11 @@ async def publish_numbers(organization: Organization, numbers: Collection[int]) 
     await database.run(work)
 
 
+def id_on_the_wire(organization: Organization) -> Any:
+    key: Any = organization.pk
+    return key if isinstance(key, int) else str(key)
+
+
 def numbers(events: list[Frame]) -> list[int]:
     return [event["number"] for event in events]
 
@@ -66,7 +71,7 @@ async def test_member_is_welcomed_and_synced(sockets: Sockets, alice: User, acme
     assert welcome == {
         "type": "welcome",
         "protocol": 1,
-        "org": {"id": acme.pk, "slug": "acme"},
+        "org": {"id": id_on_the_wire(acme), "slug": "acme"},
         "cursor": synced["cursor"],
         "heartbeat": 25.0,
         "limits": {"message_bytes": 16_384, "unacknowledged_events": 2000},
@@ -98,7 +103,7 @@ async def test_bare_consumer_takes_user_and_route_from_the_scope(
 ) -> None:
     scope = {"user": alice, "url_route": {"args": (), "kwargs": {"org_slug": "acme"}}, "headers": []}
     socket = await sockets.open(application=NotificationsConsumer.as_asgi(), scope=scope)
-    assert (await socket.frame())["org"] == {"id": acme.pk, "slug": "acme"}
+    assert (await socket.frame())["org"] == {"id": id_on_the_wire(acme), "slug": "acme"}
 
 
 async def test_bare_consumer_refuses_an_anonymous_scope(sockets: Sockets, acme: Organization) -> None:
@@ -523,7 +528,7 @@ async def test_organisation_named_in_a_message_is_ignored(
     socket = await sockets.open(dave)
     cursor = (await socket.until("synced"))[-1]["cursor"]
     pong = await socket.ask(
-        {"type": "ping", "org": "globex", "org_slug": "globex", "organization": globex.pk}
+        {"type": "ping", "org": "globex", "org_slug": "globex", "organization": id_on_the_wire(globex)}
     )
     assert pong == {"type": "pong", "cursor": cursor}
     await publish_event(globex, of="globex")
@@ -776,9 +781,8 @@ async def test_live_event_is_rendered_by_the_host(hooked: Socket, acme: Organiza
     await hooked.until("hello")
     await publish_event(acme, hidden=True)
     await publish_event(acme, hidden=False)
-    frames = await hooked.until("note")
-    assert frames[-1]["seen_by"] == "alice"
-    assert events_of(frames) == frames[-1:]
+    (event,) = await hooked.events(1)
+    assert (event["hidden"], event["seen_by"]) == (False, "alice")
 
 
 async def test_backlog_is_rendered_by_the_host(sockets: Sockets, alice: User, acme: Organization) -> None:
@@ -837,7 +841,9 @@ def quiet(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def settled() -> None:
     """Wait until the hub has nothing to do but its regular work."""
-    await eventually(lambda: len(get_hub()._works) == 2 and get_hub()._ear.is_proved)
+    hub = get_hub()
+    await eventually(lambda: hub._ear.is_proved and len(hub._works) == 2)
+    await eventually(lambda: all(feed._task is None for feed in hub._feeds.values()))
 
 
 @pytest.mark.parametrize("query", ["", "last=100", "since={}"])

@@ -12,6 +12,7 @@ from channels.auth import AuthMiddlewareStack
 from django.conf import settings as django_settings
 from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 from pytest_django.fixtures import Settings
@@ -211,6 +212,13 @@ def test_user_in_the_scope_stays_valid_while_active(alice: User) -> None:
     assert identity.is_valid_for(alice)
     alice.is_active = False
     assert not identity.is_valid_for(alice)
+
+
+def test_user_in_the_scope_does_not_depend_on_another_user_s_session(alice: User, bob: User) -> None:
+    session = SessionStore(key_of(log_in(bob)))
+    identity = authenticate({"user": alice, "session": session, "headers": []})
+    assert identity == Identity(alice)
+    assert identity.is_valid_for(alice)
 
 
 async def test_user_of_the_host_s_auth_middleware_is_let_in_with_the_session(

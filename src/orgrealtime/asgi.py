@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from channels.routing import URLRouter
 from django.core.asgi import get_asgi_application
@@ -25,7 +25,7 @@ def realtime(urlpatterns: Sequence[URLPattern], *, http: ASGIApplication | None 
     themselves, so nothing needs to be wrapped around them. A path that no pattern matches is refused like an
     organisation that doesn't exist.
     """
-    router = URLRouter([*urlpatterns, re_path("", _refuse_unknown_path)])
+    router = URLRouter([*urlpatterns, re_path("", cast(Any, _refuse_unknown_path))])
     http = http or get_asgi_application()
 
     async def application(

@@ -82,8 +82,8 @@ def living_sessions(keys: Collection[str]) -> set[str]:
 
 def _from_scope(scope: Mapping[str, Any]) -> Identity:
     user, session = scope["user"], scope.get("session")
-    if session is None or not session.get(SESSION_KEY):
-        return Identity(user)
+    if session is None or session.get(SESSION_KEY) != str(user.pk):
+        return Identity(user)  # by a token, say; the session is another user's, or nobody's
     return Identity(user, session.session_key, session.get(HASH_SESSION_KEY, ""))
 
 
