@@ -351,10 +351,8 @@ async def test_check_of_many_connections_costs_two_queries(
         await (await sockets.open(user)).synced()
     await (await sockets.open(dave, "globex")).synced()
     hub = get_hub()
-    connections = [connection for feed in hub._feeds.values() for connection in feed.connections]
     statements.clear()
-    await hub.check_access(connections)
-    assert len(connections) == 5
+    await hub._guard.check_all()
     assert len([sql for sql in statements if "session" in sql or "membership" in sql]) == 2
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Any
 
 from django.apps import apps
-from django.core.exceptions import ImproperlyConfigured
+from django.contrib.auth import get_user_model
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import models
 from django.utils.module_loading import import_string
 
 from orgrealtime.access import Access
 from orgrealtime.conf import get_settings, organization_model
+
+logger = logging.getLogger("orgrealtime.adapters")
 
 
 class OrganizationAdapter:
@@ -39,6 +43,9 @@ class OrganizationAdapter:
     def member_ids(self, organization: models.Model) -> Collection[Any]:
         """Return the primary keys of the users who are members."""
         raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise ImproperlyConfigured if this adapter can't work with the settings; called by the system checks."""
 
     def membership_models(self) -> Collection[type[models.Model]]:
         """Return the models whose changes may end somebody's access, each with a user at `user_of(instance)`."""
@@ -95,7 +102,13 @@ class MembershipAdapter(OrganizationAdapter):
         accesses: dict[tuple[Any, Any], tuple[Access, Any]] = {}
         # Where a user has several memberships the first counts, as in `find`.
         for membership in members if members.ordered else members.order_by("pk"):
-            access = self.access(membership)
+            try:
+                access = self.access(membership)
+            except Exception:
+                logger.exception(
+                    "access failed for a membership, it counts as none", extra={"pk": membership.pk}
+                )
+                continue
             pair = (access.organization_id, access.user_id)
             accesses.setdefault(pair, (access, getattr(membership, self.user_field)))
         return {pair: found for pair, found in accesses.items() if pair in wanted}
@@ -118,13 +131,46 @@ class MembershipAdapter(OrganizationAdapter):
         """Return the id of the membership's user."""
         return getattr(membership, f"{self.user_field}_id")
 
+    def check(self) -> None:
+        """Raise ImproperlyConfigured unless the models have the fields that the settings name."""
+        organization, user = apps.get_model(organization_model()), get_user_model()
+        _check_reference(
+            self._model(), self.organization_field, organization, "MEMBERSHIP_ORGANIZATION_FIELD"
+        )
+        _check_reference(self._model(), self.user_field, user, "MEMBERSHIP_USER_FIELD")
+        _get_field(organization, self.slug_field, "ORGANIZATION_SLUG_FIELD")
+
     def _model(self) -> type[models.Model]:
         if not self.membership_model:
             raise ImproperlyConfigured(
                 "Set ORGREALTIME['MEMBERSHIP_MODEL'] to the model that links users to organisations, "
                 "or ORGREALTIME['ADAPTER'] to an OrganizationAdapter of your own"
             )
-        return apps.get_model(self.membership_model)
+        try:
+            return apps.get_model(self.membership_model)
+        except (LookupError, ValueError) as error:
+            raise ImproperlyConfigured(
+                f"ORGREALTIME['MEMBERSHIP_MODEL'] is 'app_label.ModelName', not {self.membership_model!r}: {error}"
+            ) from None
+
+
+def _check_reference(model: type[models.Model], name: str, target: type[models.Model], setting: str) -> None:
+    field = _get_field(model, name, setting)
+    if not field.is_relation or field.related_model is not target:
+        raise ImproperlyConfigured(
+            f"ORGREALTIME['{setting}'] names {name!r}, which isn't a foreign key from {model._meta.label} "
+            f"to {target._meta.label}"
+        )
+
+
+def _get_field(model: type[models.Model], name: str, setting: str) -> Any:
+    try:
+        return model._meta.get_field(name)
+    except FieldDoesNotExist:
+        names = ", ".join(sorted(field.name for field in model._meta.get_fields()))
+        raise ImproperlyConfigured(
+            f"ORGREALTIME['{setting}'] names {name!r}, but {model._meta.label} has only {names}"
+        ) from None
 
 
 class DjangoOrganizationsAdapter(MembershipAdapter):

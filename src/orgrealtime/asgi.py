@@ -45,7 +45,9 @@ async def _refuse_unknown_path(
     scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
 ) -> None:
     await receive()
-    await refuse(scope, send, Refused(CloseCode.FORBIDDEN, "no such path"))
+    await refuse(
+        scope, send, Refused(CloseCode.FORBIDDEN, "no such path", "no WebSocket is served at this path")
+    )
 
 
 async def _lifespan(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:

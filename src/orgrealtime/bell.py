@@ -56,7 +56,13 @@ def get_layer() -> Any:
 
     The in-memory layer reaches nobody that `listeners` doesn't, and it isn't thread-safe.
     """
-    layer = get_channel_layer(get_settings().CHANNEL_LAYER)
+    try:
+        layer = get_channel_layer(get_settings().CHANNEL_LAYER)
+    except Exception as error:
+        logger.error(
+            "the channel layer can't be loaded, polling instead", extra={"error": type(error).__name__}
+        )
+        return None
     return None if isinstance(layer, InMemoryChannelLayer) else layer
 
 
@@ -106,7 +112,8 @@ def remove_listener(listener: Listener) -> None:
 def _tell(hint: Hint) -> None:
     try:
         for listener in tuple(_listeners):
-            listener.hear(hint)
+            with contextlib.suppress(RuntimeError):  # its loop has just ended
+                listener.hear(hint)
         if get_layer() is not None:
             _ringer.add(hint)
     except Exception:
@@ -125,32 +132,31 @@ class _Ringer:
         self._waiting: dict[Hint, None] = {}
         self._idle = threading.Event()
         self._idle.set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake: Callable[[], None] | None = None
+        self._thread: threading.Thread | None = None
+        self._wake: Callable[[], object] | None = None
 
     def add(self, hint: Hint) -> None:
         with self._lock:
             self._waiting[hint] = None
             self._idle.clear()
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(
-                    target=self._run, args=(self._loop,), name="orgrealtime-bell", daemon=True
-                ).start()
+            if self._thread is None or not self._thread.is_alive():
+                self._wake = None
+                thread = threading.Thread(target=self._run, name="orgrealtime-bell", daemon=True)
+                thread.start()
+                self._thread = thread
             elif self._wake is not None:
-                self._loop.call_soon_threadsafe(self._wake)
+                self._wake()
 
     def flush(self, seconds: float) -> bool:
         return self._idle.wait(seconds)
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(self._send_for_ever())
+    def _run(self) -> None:
+        asyncio.run(self._send_for_ever())
 
     async def _send_for_ever(self) -> None:
-        wake = asyncio.Event()
+        loop, wake = asyncio.get_running_loop(), asyncio.Event()
         with self._lock:
-            self._wake = wake.set
+            self._wake = lambda: loop.call_soon_threadsafe(wake.set)
         while True:
             with self._lock:
                 hints, self._waiting = self._waiting, {}
@@ -210,6 +216,8 @@ class Ear:
         try:
             async with asyncio.timeout(CANARY_SECONDS):
                 if self._channel is None:
+                    # First, for it leaves nothing behind where the layer can't be reached.
+                    await self._layer.group_send(self._canary, {"type": MESSAGE_TYPE})
                     await self._open()
                 await self._layer.group_send(self._canary, {"type": MESSAGE_TYPE, "canary": self._canary})
                 await self._canary_heard.wait()
@@ -233,9 +241,14 @@ class Ear:
 
     async def close(self) -> None:
         """Stop hearing."""
-        if self._receiver is not None:
-            self._receiver.cancel()
-            await asyncio.gather(self._receiver, return_exceptions=True)
+        if self._channel is None or self._receiver is None:
+            return
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(JOIN_SECONDS):
+                for name in tuple(self._groups):
+                    await self._layer.group_discard(name, self._channel)
+        self._receiver.cancel()
+        await asyncio.gather(self._receiver, return_exceptions=True)
 
     async def _open(self) -> None:
         self._channel = await self._layer.new_channel()

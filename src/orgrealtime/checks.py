@@ -14,7 +14,10 @@ from django.db import connections, router
 from django.utils.module_loading import import_string
 
 from orgrealtime import conf
+from orgrealtime.adapters import OrganizationAdapter
+from orgrealtime.origins import parse as parse_origin
 
+DEFAULT_CHANNEL_LAYER = "default"
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"
 BLOCKING_SECONDS = 5  # for so long channels_redis' core layer blocks in one read
 
@@ -34,7 +37,7 @@ def check_deployment(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
     """Check what works on a developer's machine and not in production."""
     if _settings_are_broken():
         return []
-    messages = [*_check_database(), *_check_layer_timeouts()]
+    messages = [*_check_database(), *_check_layer(), *_check_layer_timeouts()]
     return messages if settings.DEBUG else [*messages, *_check_production()]
 
 
@@ -63,14 +66,31 @@ def _check_names() -> Iterator[checks.CheckMessage]:
     except ImproperlyConfigured as error:
         yield checks.Error(str(error), id="orgrealtime.E002")
         return
+    for origin in given.ALLOWED_ORIGINS:
+        if parse_origin(origin) is None:
+            yield checks.Error(
+                f"{origin!r} in ORGREALTIME['ALLOWED_ORIGINS'] matches no page.",
+                hint="An origin is 'https://app.example.com': scheme, host, perhaps a port, no slash, no wildcard.",
+                id="orgrealtime.E008",
+            )
     for key in ("ADAPTER", "PUBLISHER"):
         try:
             import_string(getattr(given, key))
         except ImportError as error:
             yield checks.Error(f"ORGREALTIME['{key}'] can't be imported: {error}", id="orgrealtime.E003")
             return
+    yield from _check_members(import_string(given.ADAPTER), given)
+
+
+def _check_members(adapter: Any, given: conf.Settings) -> Iterator[checks.CheckMessage]:
+    if not (isinstance(adapter, type) and issubclass(adapter, OrganizationAdapter)):
+        yield checks.Error(
+            f"ORGREALTIME['ADAPTER'] is a subclass of OrganizationAdapter, not {given.ADAPTER}",
+            id="orgrealtime.E003",
+        )
+        return
     try:
-        import_string(given.ADAPTER)().membership_models()
+        adapter().check()
     except (ImproperlyConfigured, LookupError, ValueError) as error:
         yield checks.Error(f"The adapter doesn't know who is a member: {error}", id="orgrealtime.E004")
 
@@ -83,6 +103,25 @@ def _check_database() -> Iterator[checks.CheckMessage]:
             hint="Route the models of orgrealtime to a PostgreSQL database.",
             id="orgrealtime.E007",
         )
+
+
+def _check_layer() -> Iterator[checks.CheckMessage]:
+    alias = conf.get_settings().CHANNEL_LAYER
+    layers = getattr(settings, "CHANNEL_LAYERS", {})
+    if alias not in layers and alias != DEFAULT_CHANNEL_LAYER:
+        yield checks.Error(
+            f"ORGREALTIME['CHANNEL_LAYER'] is {alias!r}, but CHANNEL_LAYERS has only {sorted(layers)}.",
+            id="orgrealtime.E009",
+        )
+    elif backend := layers.get(alias, {}).get("BACKEND"):
+        try:
+            import_string(backend)
+        except ImportError as error:
+            yield checks.Error(
+                f"The channel layer {alias!r} can't be imported: {error}",
+                hint='For a layer of channels_redis: pip install "orgrealtime[redis]".',
+                id="orgrealtime.E009",
+            )
 
 
 def _check_layer_timeouts() -> Iterator[checks.CheckMessage]:

@@ -47,6 +47,8 @@ def get_settings() -> Settings:
     """Return the settings in force; raise ImproperlyConfigured for a key that doesn't exist or a wrong value."""
     global _cache
     given: dict[str, Any] = getattr(django_settings, "ORGREALTIME", {})
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured(f"ORGREALTIME is a dict, not {given!r:.60}")
     if _cache is None or _cache[0] != given:
         unknown = sorted(set(given) - NAMES)
         if unknown:
@@ -83,7 +85,7 @@ def organization_model() -> str:
     name: str = getattr(django_settings, "ORGREALTIME_ORGANIZATION_MODEL", "")
     if name.count(".") != 1:
         raise ImproperlyConfigured(
-            "Set ORGREALTIME_ORGANIZATION_MODEL to your organisation's model, as 'app_label.ModelName'"
+            f"Set ORGREALTIME_ORGANIZATION_MODEL to your organisation's model, as 'app_label.ModelName', not {name!r}"
         )
     return name
 

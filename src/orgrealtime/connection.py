@@ -38,8 +38,8 @@ class Source(Protocol):
     def remove(self, connection: Connection) -> None:
         """Serve a connection no longer."""
 
-    def cursor_at(self, seq: int) -> str:
-        """The cursor of a reader that has seen everything up to `seq`."""
+    def position(self) -> Position:
+        """Where this source stands."""
 
     def chunk_after(self, seq: int) -> Chunk | None:
         """Return the next frame's worth of events after `seq`, or None if the tail doesn't reach back that far."""
@@ -60,9 +60,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_abandon", "_ack_timer", "_acknowledged", "_backlog", "_render", "_replies", "_send", "_synced", "_task",
-        "_target", "_unacknowledged", "access", "close_code", "close_reason", "feed", "id", "identity", "is_allowed",
-        "owes_cursor", "sent_events", "seq",
+        "_abandon", "_ack_timer", "_acknowledged", "_backlog", "_reader", "_render", "_replies", "_send", "_synced",
+        "_target", "_task", "_unacknowledged", "access", "checked", "close_code", "close_reason", "epoch", "feed", "id",
+        "identity", "is_allowed", "owes_cursor", "sent_events", "seq",
     )  # fmt: skip
 
     def __init__(
@@ -70,7 +70,7 @@ class Connection:
         id: str,
         identity: Identity,
         access: Access,
-        seq: int,
+        cursor: Cursor,
         asgi_send: Callable[[Message], Awaitable[None]],
         abandon: Callable[[], None],
         is_allowed: Callable[[Any, Access], bool],
@@ -79,7 +79,9 @@ class Connection:
         self.id = id
         self.identity = identity
         self.access = access
-        self.seq = seq
+        self.checked = 0  # the number of the access check that was applied last
+        self.epoch = cursor.epoch
+        self.seq = cursor.seq
         self.feed: Source | None = None
         self.close_code: int | None = None
         self.close_reason = "by the client"
@@ -90,6 +92,7 @@ class Connection:
         self.is_allowed = is_allowed
         self._render = render
         self._task: asyncio.Task[None] | None = None  # what must end before the next frame
+        self._reader: asyncio.Task[None] | None = None  # what must end before the next event
         self._replies: deque[Message] | None = None
         self._backlog: deque[Chunk] | None = None
         self._synced = False
@@ -101,8 +104,7 @@ class Connection:
     @property
     def cursor(self) -> str:
         """Where this reader stands."""
-        assert self.feed is not None
-        return self.feed.cursor_at(self.seq)
+        return str(Cursor(self.epoch, self.seq))
 
     # ------------------------------------------------------------------------------------------------ sending
 
@@ -140,7 +142,8 @@ class Connection:
 
     def reset(self, position: Position, reason: str) -> None:
         """Tell the client that continuity is lost, and go on from `position`."""
-        self.seq = self._target = position.head
+        self.epoch, self.seq = position.epoch, position.head
+        self._target = self.seq
         self._backlog = None
         self._acknowledged, self._unacknowledged, self.owes_cursor = None, 0, False
         self.reply(wire.reset(position.cursor, reason))
@@ -152,14 +155,16 @@ class Connection:
             self.reply(wire.cursor(self.cursor))
 
     def _next_chunk(self, feed: Source) -> Chunk | None:
+        if self.epoch != feed.epoch:
+            self.reset(feed.position(), "epoch")
         if self._backlog:
             return self._backlog.popleft()
         if self.seq >= feed.tail.head:
             self._caught_up(feed)
             return None
         chunk = feed.chunk_after(self.seq)
-        if chunk is None:
-            self._start(self._read_backlog(feed))
+        if chunk is None and self._reader is None:
+            self._reader = asyncio.get_running_loop().create_task(self._read_backlog(feed))
         return chunk
 
     def _send_chunk(self, chunk: Chunk) -> None:
@@ -187,9 +192,9 @@ class Connection:
 
     async def _read_backlog(self, feed: Source) -> None:
         # In this reader's own time: the feed's tail doesn't reach back far enough.
-        after = Cursor(feed.epoch, self.seq)
+        after = Cursor(self.epoch, self.seq)
         try:
-            page = await database.run(
+            page = await database.visit(
                 stream.read, feed.organization_id, after, access=self.access, limit=BACKLOG_PAGE
             )
         except StreamReset as reset:
@@ -198,12 +203,17 @@ class Connection:
             else:
                 feed.wake()  # the whole stream has changed: the feed will tell all its readers
                 await asyncio.sleep(RETRY_SECONDS)
-        except Exception:
-            logger.exception("the backlog can't be read", extra={"connection_id": self.id})
+        except Exception as error:
+            logger.warning(
+                "the backlog can't be read, trying again",
+                extra={"connection_id": self.id, "error": type(error).__name__},
+            )
             await asyncio.sleep(RETRY_SECONDS)
         else:
-            if after == (feed.epoch, self.seq):
+            if after == (self.epoch, self.seq):
                 self._add_backlog(page)
+        self._reader = None
+        self.pump()
 
     def _write(self, message: Message) -> None:
         try:
@@ -243,7 +253,7 @@ class Connection:
     def acknowledge(self, cursor: Cursor) -> bool:
         """Note that the client has handled everything up to `cursor`; return False if it can't have."""
         feed = self.feed
-        if feed is None or cursor.epoch != feed.epoch or cursor.seq > self.seq:
+        if feed is None or cursor.epoch != self.epoch or cursor.seq > self.seq:
             return False
         if self._acknowledged is None or cursor.seq > self._acknowledged:
             self._acknowledged = cursor.seq
@@ -287,9 +297,10 @@ class Connection:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
             self._ack_timer = None
-        task, self._task = self._task, None
-        if task and task is not asyncio.current_task():
-            task.cancel()
+        for task in (self._task, self._reader):
+            if task and task is not asyncio.current_task():
+                task.cancel()
+        self._task = self._reader = None
 
     async def _close(self, code: int) -> None:
         try:
@@ -299,7 +310,16 @@ class Connection:
             self._abandon()
 
     def _lost(self, error: Exception) -> None:
-        # The client has gone; the server's disconnect message follows and ends the consumer.
-        logger.debug("send failed", extra={"connection_id": self.id, "error": type(error).__name__})
-        if self.close_code is None:
-            self.cancel(1006)
+        if self.close_code is not None:
+            return
+        self.cancel(1006)
+        if isinstance(
+            error, OSError
+        ):  # the client has gone; the server's disconnect message ends the consumer
+            logger.debug("the client has gone", extra={"connection_id": self.id})
+        else:
+            logger.warning(
+                "a frame can't be sent", extra={"connection_id": self.id, "error": type(error).__name__}
+            )
+            self.close_reason = "sending failed"
+            self._abandon()

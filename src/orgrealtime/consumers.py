@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+import re
 import secrets
 import time
 from collections import deque
@@ -13,6 +15,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 from channels.consumer import AsyncConsumer
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
 from orgrealtime import database, stream, wire
@@ -24,6 +27,7 @@ from orgrealtime.conf import get_settings
 from orgrealtime.connection import MAX_UNACKNOWLEDGED, Connection
 from orgrealtime.cursors import Cursor, Position
 from orgrealtime.errors import UNSUPPORTED_DATA, CloseCode, CursorError, MessageError, Refused, StreamReset
+from orgrealtime.hooks import refuse_coroutines
 from orgrealtime.hub import Hub, get_hub
 from orgrealtime.identity import Identity, authenticate
 from orgrealtime.limits import SocketRateLimitMixin, UserRateLimitMixin
@@ -52,10 +56,17 @@ def command(name: str) -> Callable[[H], H]:
 
     What isn't marked so can't be called from the wire. Raise MessageError to answer with an `error` frame.
     """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}", str(name), re.ASCII):
+        raise TypeError(
+            f'use it as @command("name"), with letters, digits and _ . : -; {name!r:.60} is no name'
+        )
     if name in wire.RESERVED_TYPES:
         raise ValueError(f"{name!r} is a frame of the protocol; name the command otherwise")
 
     def mark(method: H) -> H:
+        is_async = inspect.iscoroutinefunction(method)
+        if not is_async:
+            raise TypeError(f"the command {name!r} must be an async method")
         method.command_name = name  # type: ignore[attr-defined]
         return method
 
@@ -91,9 +102,11 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     organization: models.Model
     identity: Identity
     _admitted: Access
+    _admitted_at: float
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        refuse_coroutines(cls, "allow", "render")
         # All bases, and not `cls.commands` alone: a mixin that is no consumer may bring commands too.
         cls.commands = {
             method.command_name: name
@@ -156,6 +169,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         """Run one connection (ASGI WebSocket specification)."""
         self.scope = scope
         await receive()  # websocket.connect
+        self._admitted_at = asyncio.get_running_loop().time()
         try:
             start = await self._admit()
         except Refused as refused:
@@ -168,7 +182,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         try:
             wish = self._read_query()
             check_origin(self.scope)
-            return await database.run(self._let_in, wish, get_hub())
+            return await database.visit(self._let_in, wish, get_hub())
         except CursorError as error:
             raise Refused(CloseCode.BAD_REQUEST, "malformed query", f"since: {error}") from None
         except Refused:
@@ -179,8 +193,10 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
 
     def _let_in(self, wish: _Wish, hub: Hub) -> _Start:
         # One visit to a database thread, at most five queries: session, user, membership, position, backlog.
-        self.identity = authenticate(self.scope)
         slug = self._slug()
+        if not slug:
+            raise ImproperlyConfigured("the route of this consumer needs <slug:org_slug> in its path")
+        self.identity = authenticate(self.scope)
         found = get_adapter().find(slug, self.identity.user) if "\x00" not in slug else None
         if found is None or not self.allow(self.identity.user, found[1]):
             raise Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
@@ -220,7 +236,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             secrets.token_hex(8),
             self.identity,
             self._admitted,
-            start.seq,
+            Cursor(start.position.epoch, start.seq),
             send,
             abandon,
             self.allow,
@@ -232,7 +248,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         opened = time.monotonic()
         code = 1006
         try:
-            get_hub().attach(connection, self.organization.pk, start.position)
+            get_hub().attach(connection, self.organization.pk, start.position, self._admitted_at)
             self._log_opened()
             connection.start(self._first_frames(start), start.position.head, start.page)
             await self.connected()
@@ -252,7 +268,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     def _first_frames(self, start: _Start) -> list[str]:
         settings = get_settings()
         # A client that gets no further than `welcome` must not lose what the reset was going to tell it.
-        stands_at = start.position.cursor_at(start.seq) if start.reset is None else str(start.reset.after)
+        stands_at = self.connection.cursor if start.reset is None else str(start.reset.after)
         welcome = wire.encode(
             {
                 "type": "welcome",
@@ -306,7 +322,8 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         try:
             await self.admit_message(size)
             kind, message = wire.read_message(text)
-            self._carry_out(kind, message)
+            if self.connection.close_code is None:
+                self._carry_out(kind, message)
         except MessageError as error:
             self._complain(error)
 
@@ -368,7 +385,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     # ------------------------------------------------------------------------------------------------- details
 
     def _slug(self) -> str:
-        return str(self.scope["url_route"]["kwargs"]["org_slug"])
+        return str(self.scope["url_route"]["kwargs"].get("org_slug", ""))
 
     def _read_query(self) -> _Wish:
         try:
@@ -391,8 +408,15 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             return None
 
         def render(text: str) -> str | None:
-            rendered = self.render(msgspec.json.decode(text))
-            return None if rendered is None else wire.encode(rendered)
+            try:
+                rendered = self.render(msgspec.json.decode(text))
+                return None if rendered is None else wire.encode(rendered)
+            except Exception:
+                # Skipped like a row that can't be encoded: raising would end this connection at every attempt.
+                logger.exception(
+                    "render failed, the event is skipped", extra={"connection_id": self.connection.id}
+                )
+                return None
 
         return render
 

@@ -20,11 +20,9 @@ from orgrealtime.models import NotificationEvent
 P = ParamSpec("P")
 R = TypeVar("R")
 
-THREADS = 4
 LOOK_AFTER_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 
-_executor: ThreadPoolExecutor | None = None
 _thread = threading.local()
 
 
@@ -33,13 +31,47 @@ def alias() -> str:
     return router.db_for_write(NotificationEvent)
 
 
+class _Threads:
+    """A few threads, started when they are first needed."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self._name = name
+        self._count = count
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def run(self, call: Callable[[], R]) -> R:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._count, thread_name_prefix=f"orgrealtime-{self._name}")
+        work = functools.partial(_with_connections, call)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def close(self) -> None:
+        executor, self._executor = self._executor, None
+        if executor is None:
+            return
+        # Only a thread itself may close its connections, so each must get one of these jobs: none ends before all run.
+        everyone = threading.Barrier(self._count)
+        for _ in range(self._count):
+            executor.submit(_close_mine, everyone)
+        executor.shutdown(wait=True)
+
+    def forget(self) -> None:
+        self._executor = None
+
+
+# Apart, so that a crowd that wants in, or a host's slow code, never holds up those who are in.
+_live = _Threads("live", 3)
+_visitors = _Threads("visitors", 4)
+
+
 async def run(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function that uses the database in one of the threads, with connections as fresh as in a request."""
-    global _executor
-    if _executor is None:
-        _executor = ThreadPoolExecutor(THREADS, thread_name_prefix="orgrealtime-db")
-    call = functools.partial(_with_connections, functools.partial(function, *args, **kwargs))
-    return await asyncio.get_running_loop().run_in_executor(_executor, call)
+    """Run what serves all connections in a database thread, with connections as fresh as in a request."""
+    return await _live.run(functools.partial(function, *args, **kwargs))
+
+
+async def visit(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run what serves a single connection in another database thread."""
+    return await _visitors.run(functools.partial(function, *args, **kwargs))
 
 
 def _with_connections(call: Callable[[], R]) -> R:
@@ -61,15 +93,8 @@ def _has_come_of_age(connection: BaseDatabaseWrapper) -> bool:
 
 def close() -> None:
     """End the threads and their connections; the next `run` starts new ones."""
-    global _executor
-    executor, _executor = _executor, None
-    if executor is None:
-        return
-    # Only a thread itself may close its connections, so each must get one of these jobs: none ends before all run.
-    everyone = threading.Barrier(THREADS)
-    for _ in range(THREADS):
-        executor.submit(_close_mine, everyone)
-    executor.shutdown(wait=True)
+    _live.close()
+    _visitors.close()
 
 
 def _close_mine(everyone: threading.Barrier) -> None:
@@ -79,8 +104,8 @@ def _close_mine(everyone: threading.Barrier) -> None:
 
 
 def _forget_threads() -> None:
-    global _executor
-    _executor = None
+    _live.forget()
+    _visitors.forget()
 
 
 os.register_at_fork(after_in_child=_forget_threads)

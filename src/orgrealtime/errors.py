@@ -76,7 +76,9 @@ OUTCOMES: dict[CloseCode, Outcome] = {
     )
 }
 
-UNSUPPORTED_DATA = 1003  # RFC 6455 section 7.4.1
+# RFC 6455 section 7.4.1
+UNSUPPORTED_DATA = 1003
+INTERNAL_ERROR = 1011
 
 
 class OrgRealtimeError(Exception):

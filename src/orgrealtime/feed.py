@@ -12,7 +12,7 @@ from orgrealtime import database, stream
 from orgrealtime.chunk import Chunk, cut
 from orgrealtime.connection import Connection
 from orgrealtime.cursors import Cursor, Position
-from orgrealtime.errors import StreamReset
+from orgrealtime.errors import INTERNAL_ERROR, StreamReset
 from orgrealtime.tail import Tail
 
 logger = logging.getLogger("orgrealtime.feed")
@@ -26,15 +26,17 @@ RETRY_SECONDS = (0.2, 5.0)
 class Feed:
     """Follows one organisation's stream and offers what it finds to its connections.
 
-    `on_empty` is called when the last connection has left.
+    `on_leave` is called when a connection has left.
     """
 
-    def __init__(self, organization_id: Any, position: Position, on_empty: Callable[[Feed], None]) -> None:
+    def __init__(
+        self, organization_id: Any, position: Position, on_leave: Callable[[Feed, Connection], None]
+    ) -> None:
         self.organization_id = organization_id
         self.epoch = position.epoch
         self.tail = Tail(position.head)
         self.connections: set[Connection] = set()
-        self._on_empty = on_empty
+        self._on_leave = on_leave
         self._chunks: dict[int, Chunk] = {}
         self._is_behind = False
         self._task: asyncio.Task[None] | None = None
@@ -48,12 +50,15 @@ class Feed:
     def remove(self, connection: Connection) -> None:
         """Serve a connection no longer."""
         self.connections.discard(connection)
-        if not self.connections:
-            self._on_empty(self)
+        self._on_leave(self, connection)
 
     def cursor_at(self, seq: int) -> str:
         """The cursor of a reader that has seen everything up to `seq`."""
         return str(Cursor(self.epoch, seq))
+
+    def position(self) -> Position:
+        """Where this feed stands."""
+        return Position(self.epoch, self.tail.head, 0)
 
     def covers(self, cursor: Cursor) -> bool:
         """Tell whether everything after the cursor is in the tail, so that the database needn't be asked."""
@@ -123,10 +128,12 @@ class Feed:
             await self._reset(reset.position, reset.reason)
             return
         self._is_behind = self._is_behind or page.has_more
-        if page.seq > self.tail.head:
-            self.tail.extend(page.events, page.seq)
-            self._chunks.clear()
-            await self._serve(Connection.pump)
+        # Frame by frame: a burst larger than the tail must not throw those off it who are up to date.
+        for part in cut(page.events, page.seq, page.position.cursor_at):
+            if part.seq > self.tail.head:
+                self.tail.extend(part.events, part.seq)
+                self._chunks.clear()
+                await self._serve(Connection.pump)
 
     async def _reset(self, position: Position, reason: str) -> None:
         logger.error(
@@ -137,10 +144,18 @@ class Feed:
         self.tail = Tail(position.head)
         self._chunks.clear()
         await self._serve(lambda connection: connection.reset(position, reason))
+        await self._serve(Connection.pump)
+
+    def _do(self, action: Callable[[Connection], None], connection: Connection) -> None:
+        try:
+            action(connection)
+        except Exception:
+            logger.exception("a connection can't be served", extra={"connection_id": connection.id})
+            connection.close(INTERNAL_ERROR, "serving it failed")
 
     async def _serve(self, action: Callable[[Connection], None]) -> None:
         for number, connection in enumerate(tuple(self.connections), 1):
             if connection.feed is self:
-                action(connection)
+                self._do(action, connection)
             if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)

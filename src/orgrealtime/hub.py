@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import weakref
-from collections.abc import Collection, Coroutine
+from collections.abc import Coroutine
 from typing import Any
+
+from django.db import Error as AnyDatabaseError
 
 from orgrealtime import bell, database, stream
 from orgrealtime.bell import Ear, Hint
 from orgrealtime.conf import get_settings
 from orgrealtime.connection import Connection
 from orgrealtime.cursors import Position
-from orgrealtime.errors import CloseCode
 from orgrealtime.feed import Feed
-from orgrealtime.recheck import recheck
+from orgrealtime.guard import Guard
 
 logger = logging.getLogger("orgrealtime.hub")
 
 JOIN_AGAIN_SECONDS = 120.0
 LINGER_SECONDS = 30.0
-# A session ends after its logout signal, and some layers confirm a subscription late: look once more.
-SECOND_LOOK_SECONDS = 0.7
+SECOND_LOOK_SECONDS = 0.7  # some layers confirm a subscription late
 STALL_SECONDS = 1.0
 
 
@@ -33,45 +32,49 @@ class Hub:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._feeds: dict[str, Feed] = {}
+        self._guard = Guard(self._work)
         self._ear = Ear(self._heard)
         self._works: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._joining: asyncio.Task[None] | None = None
         bell.add_listener(self)
         self._work(self._heal())
         self._work(self._check_access_regularly())
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the loop of this hub has ended, so that it can serve nobody any more."""
+        return self._loop.is_closed()
 
     def feed(self, organization_id: Any) -> Feed | None:
         """Return the feed of an organisation if it has one; may be called from any thread."""
         return self._feeds.get(str(organization_id))
 
-    def attach(self, connection: Connection, organization_id: Any, position: Position) -> Feed:
-        """Put a connection on its organisation's feed, which starts at `position` if it is new."""
+    def attach(
+        self, connection: Connection, organization_id: Any, position: Position, admitted_at: float
+    ) -> Feed:
+        """Put a connection on its organisation's feed, which starts at `position` if it is new.
+
+        `admitted_at` is when the checks began, by the loop's clock: what ends access after that is still to be seen.
+        """
         key = str(organization_id)
         feed = self._feeds.get(key)
         if feed is None:
-            feed = self._feeds[key] = Feed(organization_id, position, self._on_empty)
+            feed = self._feeds[key] = Feed(organization_id, position, self._on_leave)
             self._work(self._listen(feed))
         self._cancel_timer(key)
         feed.add(connection)
+        self._guard.add(connection, admitted_at)
         if (position.epoch, position.head) != (feed.epoch, feed.tail.head):
             feed.wake()
         return feed
 
     def hear(self, hint: Hint) -> None:
         """Take a hint from any thread of this process."""
-        if self._loop.is_closed():
+        if self.is_dead:
             bell.remove_listener(self)
         else:
             self._loop.call_soon_threadsafe(self._heard, hint)
-
-    async def check_access(self, connections: Collection[Connection]) -> None:
-        """Check again whether these connections may go on, and close those that may not."""
-        verdicts = await database.run(recheck, connections) if connections else {}
-        for connection, verdict in verdicts.items():
-            if isinstance(verdict, CloseCode):
-                connection.close(verdict, "access ended")
-            else:
-                connection.access = verdict
 
     async def close(self) -> None:
         """End all work of this hub; its connections are no longer served."""
@@ -88,39 +91,28 @@ class Hub:
     # ------------------------------------------------------------------------------------------------- rings
 
     def _heard(self, hint: Hint) -> None:
-        if hint.organization is None:
-            feeds = list(self._feeds.values())
-        else:
-            feeds = [self._feeds[hint.organization]] if hint.organization in self._feeds else []
-        if hint.user is None:
-            for feed in feeds:
-                feed.wake()
-            return
-        connections = [connection for feed in feeds for connection in feed.connections]
-        concerned = [connection for connection in connections if str(connection.access.user_id) == hint.user]
-        if concerned:
-            self._work(self._check_twice(concerned))
-
-    async def _check_twice(self, connections: list[Connection]) -> None:
-        await self._try(self.check_access(connections))
-        await asyncio.sleep(SECOND_LOOK_SECONDS)
-        await self._try(
-            self.check_access([connection for connection in connections if connection.feed is not None])
-        )
+        if hint.user is not None:
+            self._guard.tell(hint.user)
+        elif hint.organization in self._feeds:
+            self._feeds[hint.organization].wake()
 
     # ------------------------------------------------------------------------------------------------- feeds
 
     async def _listen(self, feed: Feed) -> None:
         await self._ear.join(feed.organization_id)
         feed.wake()  # what was committed before the layer knew us
+        await self._try(self._guard.check(tuple(feed.connections)))  # and what ended access
         await asyncio.sleep(SECOND_LOOK_SECONDS)
         feed.wake()
 
-    def _on_empty(self, feed: Feed) -> None:
+    def _on_leave(self, feed: Feed, connection: Connection) -> None:
+        self._guard.remove(connection)
+        if feed.connections:
+            return
         # Kept for a while: those who reconnect find the tail, and nothing is joined and left for every page view.
         key = str(feed.organization_id)
         self._cancel_timer(key)
-        if self._feeds.get(key) is feed and not self._loop.is_closed():
+        if self._feeds.get(key) is feed and not self.is_dead:
             self._timers[key] = self._loop.call_later(LINGER_SECONDS, self._forget, feed)
 
     def _forget(self, feed: Feed) -> None:
@@ -151,8 +143,13 @@ class Hub:
                 next_poll = now + get_settings().IDLE_POLL_SECONDS
             if now >= next_join or not is_proved:
                 next_join = now + JOIN_AGAIN_SECONDS
-                await self._ear.join_again()
+                self._join_again()
             await self._sleep(get_settings().POLL_SECONDS)
+
+    def _join_again(self) -> None:
+        # Beside the polling: a layer that takes long for thousands of groups must not hold that up.
+        if self._joining is None or self._joining.done():
+            self._joining = self._work(self._ear.join_again())
 
     async def _poll(self) -> None:
         feeds = [feed for feed in self._feeds.values() if feed.connections]
@@ -165,10 +162,7 @@ class Hub:
     async def _check_access_regularly(self) -> None:
         while True:
             await self._sleep(get_settings().ACCESS_CHECK_SECONDS)
-            feeds = list(self._feeds.values())
-            await self._try(
-                self.check_access([connection for feed in feeds for connection in feed.connections])
-            )
+            await self._try(self._guard.check_all())
 
     async def _sleep(self, seconds: float) -> None:
         due = self._loop.time() + seconds * random.uniform(0.9, 1.0)  # noqa: S311 - spreads load, no secret
@@ -180,16 +174,19 @@ class Hub:
     async def _try(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:
+        except AnyDatabaseError as error:
             logger.warning("the database can't be asked, trying again", extra={"error": type(error).__name__})
+        except Exception:
+            logger.exception("the hub failed, trying again")
 
-    def _work(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _work(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._works.add(task)
         task.add_done_callback(self._works.discard)
+        return task
 
 
-_hubs: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = weakref.WeakKeyDictionary()
+_hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
 
 
 def get_hub() -> Hub:
@@ -197,6 +194,8 @@ def get_hub() -> Hub:
     loop = asyncio.get_running_loop()
     hub = _hubs.get(loop)
     if hub is None:
+        for ended in [loop for loop, hub in _hubs.items() if hub.is_dead]:
+            del _hubs[ended]
         hub = _hubs[loop] = Hub()
     return hub
 

@@ -79,10 +79,11 @@ class Recipient(models.Model):
 
     # The order of the key is the order of the read: this user's events of this organisation, by number.
     pk = models.CompositePrimaryKey("organization_id", "user_id", "seq")
+    # Without constraints: numbering must neither wait for a transaction that has locked the organisation, nor be
+    # stopped by an event for a user who has been deleted since.
     organization = models.ForeignKey(
-        organization_model(), on_delete=models.CASCADE, related_name="+", db_index=False
+        organization_model(), on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
     )
-    # Without a constraint: an event for a user who has been deleted since must not stop the numbering.
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_constraint=False
     )

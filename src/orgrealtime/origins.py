@@ -32,17 +32,23 @@ def check_origin(scope: Mapping[str, Any]) -> None:
     ]
     if not origins:
         if has_session_cookie(scope):
-            raise Refused(CloseCode.FORBIDDEN, "cookie without origin")
+            raise _refused("cookie without origin", "a session cookie counts only together with an Origin")
         return
-    origin = _parse(origins[0])
+    origin = parse(origins[0])
     if len(origins) > 1 or origin is None:
-        raise Refused(CloseCode.FORBIDDEN, "malformed origin")
+        raise _refused("malformed origin", "the Origin isn't scheme, host and port")
     if origin not in _allowed_origins(scope):
-        raise Refused(CloseCode.FORBIDDEN, "foreign origin")
+        raise _refused(
+            "foreign origin", "pages of this Origin may not connect: it is neither this site's nor allowed"
+        )
+
+
+def _refused(reason: str, message: str) -> Refused:
+    return Refused(CloseCode.FORBIDDEN, reason, message)
 
 
 def _allowed_origins(scope: Mapping[str, Any]) -> set[tuple[str, str, int]]:
-    listed = {_parse(origin) for origin in get_settings().ALLOWED_ORIGINS}
+    listed = {parse(origin) for origin in get_settings().ALLOWED_ORIGINS}
     own = _own_origin(scope)
     return {origin for origin in (*listed, own) if origin is not None}
 
@@ -52,12 +58,13 @@ def _own_origin(scope: Mapping[str, Any]) -> tuple[str, str, int] | None:
         return None  # any host name would do, so that of a foreign page too (DNS rebinding)
     request = _Request(scope)
     try:
-        return _parse(f"{request.scheme}://{request.get_host()}")
+        return parse(f"{request.scheme}://{request.get_host()}")
     except DisallowedHost:
         return None
 
 
-def _parse(origin: str) -> tuple[str, str, int] | None:
+def parse(origin: str) -> tuple[str, str, int] | None:
+    """Return scheme, host and port of an origin such as `https://example.com`; None for anything else."""
     if not _ORIGIN.fullmatch(origin):
         return None
     try:

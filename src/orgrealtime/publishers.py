@@ -157,7 +157,9 @@ def _checked_dedupe_key(key: Any) -> str | None:
         or "\x00" in key
         or not _is_unicode(key)
     ):
-        raise ValueError(f"dedupe_key= is a text of 1 to {MAX_DEDUPE_KEY} characters without NUL")
+        raise ValueError(
+            f"dedupe_key= is a text of 1 to {MAX_DEDUPE_KEY} characters without NUL, not {key!r:.60}"
+        )
     return key
 
 

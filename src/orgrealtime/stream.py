@@ -29,6 +29,7 @@ logger = logging.getLogger("orgrealtime.stream")
 
 NUMBERING_BATCH = 1000
 PAGE_SIZE = 500
+PAGE_CHARS = 524_288  # a page ends with the event that exceeds it: what a reader waits for is kept in memory
 
 
 class Page(NamedTuple):
@@ -282,10 +283,10 @@ def read(
     if position.resume(after) == position.head:
         return Page(position, [], position.head, has_more=False)
     # The floor comes with the rows, in one snapshot: pruning between two statements would leave a silent gap.
-    position, rows = _select(organization_id, access, "seq > %s", after.seq, "ASC", limit + 1, using)
+    position, rows, count = _select(organization_id, access, "seq > %s", after.seq, "ASC", limit + 1, using)
     position.resume(after)
-    has_more = len(rows) > limit
     rows = rows[:limit]
+    has_more = len(rows) < count
     return Page(
         position, _decode(rows, position, using), rows[-1].seq if has_more else position.head, has_more
     )
@@ -294,9 +295,9 @@ def read(
 def read_last(
     organization_id: Any, *, access: Access | None = None, limit: int = PAGE_SIZE, using: str | None = None
 ) -> Page:
-    """Return the newest `limit` events, oldest first; the reader stands at the head after them."""
+    """Return the newest events, oldest first, at most `limit`; the reader stands at the head after them."""
     advance(organization_id, using)
-    position, rows = _select(organization_id, access, "seq > %s", 0, "DESC", limit, using)
+    position, rows, _ = _select(organization_id, access, "seq > %s", 0, "DESC", limit, using)
     return Page(position, _decode(rows[::-1], position, using), position.head, has_more=False)
 
 
@@ -323,7 +324,8 @@ def _select(
     order: str,
     limit: int,
     using: str | None,
-) -> tuple[Position, list[_Row]]:
+) -> tuple[Position, list[_Row], int]:
+    """Return the position, the rows in order, and how many there are: the rows end where a page would be too large."""
     connection = connections[using or router.db_for_write(NotificationEvent)]
     organization = Stream._meta.pk.get_db_prep_value(organization_id, connection)
     event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
@@ -350,16 +352,22 @@ def _select(
         ) AS addressed ORDER BY seq {order} LIMIT {limit}
         """
         params = [organization, bound, *type_params, organization, user, bound, *type_params]
+    sql = f"""
+        SELECT stream.epoch, stream.head, stream.floor, page.* FROM {stream} AS stream LEFT JOIN (
+            SELECT * FROM (
+                SELECT found.*, count(*) OVER () AS count,
+                    sum(length(found.payload)) OVER (ORDER BY found.seq {order}) - length(found.payload) AS before
+                FROM ({inner}) AS found
+            ) AS sized WHERE before < {PAGE_CHARS}
+        ) AS page ON 1 = 1 WHERE stream.organization_id = %s ORDER BY page.seq {order}
+    """
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT stream.epoch, stream.head, stream.floor, page.* FROM {stream} AS stream "
-            f"LEFT JOIN ({inner}) AS page ON 1 = 1 WHERE stream.organization_id = %s ORDER BY page.seq {order}",
-            [*params, organization],
-        )
+        cursor.execute(sql, [*params, organization])
         rows = cursor.fetchall()
     if not rows:
-        return advance(organization_id, using), []
-    return Position(*rows[0][:3]), [_Row(*row[3:]) for row in rows if row[3] is not None]
+        return advance(organization_id, using), [], 0
+    found = [_Row(*row[3:-2]) for row in rows if row[3] is not None]
+    return Position(*rows[0][:3]), found, rows[0][-2] or 0
 
 
 def _decode(rows: Sequence[_Row], position: Position, using: str | None) -> list[StreamEvent]:

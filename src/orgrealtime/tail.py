@@ -16,11 +16,16 @@ class StreamEvent:
     text: str
     audience: frozenset[Any] | None = None
 
+    @property
+    def weight(self) -> int:
+        """About how many characters' worth of memory it takes."""
+        return len(self.text) + 32 * len(self.audience or ())
+
 
 class Tail:
     """A window over a dense stream: all events with `start < seq <= head`, nothing else.
 
-    Bounded by `max_events` and by `max_chars` of JSON text; what is dropped is still in the database.
+    Bounded by `max_events` and by `max_chars` of their weight; what is dropped is still in the database.
     """
 
     def __init__(self, start: int, *, max_events: int = 1000, max_chars: int = 2**20) -> None:
@@ -44,12 +49,12 @@ class Tail:
             if event.seq <= self.head:
                 raise ValueError(f"event {event.seq} isn't beyond the head {self.head}")
             self._events.append(event)
-            self._chars += len(event.text)
+            self._chars += event.weight
             self.head = event.seq
         self.head = max(self.head, head)
         while len(self._events) > self._max_events or self._chars > self._max_chars:
             dropped = self._events.popleft()
-            self._chars -= len(dropped.text)
+            self._chars -= dropped.weight
             self.start = dropped.seq
 
     def after(self, seq: int) -> list[StreamEvent] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -17,8 +18,11 @@ from orgrealtime.access import Access
 from orgrealtime.adapters import get_adapter
 from orgrealtime.cursors import Cursor
 from orgrealtime.errors import CloseCode, CursorError, Refused, StreamReset
+from orgrealtime.hooks import refuse_coroutines
 from orgrealtime.queries import parse_count
 from orgrealtime.stream import Page
+
+logger = logging.getLogger("orgrealtime.views")
 
 MAX_LIMIT = 500
 
@@ -36,6 +40,10 @@ class CatchUpView(View):
 
     organization: models.Model
     access: Access
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_coroutines(cls, "allow", "render")
 
     def allow(self, user: Any, access: Access) -> bool:
         """Tell whether this member may read; default: every member may."""
@@ -88,8 +96,12 @@ class CatchUpView(View):
     def _render_text(self, text: str) -> str | None:
         if type(self).render is CatchUpView.render:
             return text
-        rendered = self.render(msgspec.json.decode(text))
-        return None if rendered is None else wire.encode(rendered)
+        try:
+            rendered = self.render(msgspec.json.decode(text))
+            return None if rendered is None else wire.encode(rendered)
+        except Exception:
+            logger.exception("render failed, the event is skipped")
+            return None
 
 
 def _error(code: CloseCode, message: str) -> HttpResponse:
