@@ -20,7 +20,7 @@ from django.urls import path
 from orgrealtime import database, publish
 from orgrealtime.asgi import realtime
 from orgrealtime.consumers import OrgConsumer
-from orgrealtime.hub import close_hub
+from orgrealtime.hub import close_hub, get_hub
 from orgrealtime.models import NotificationEvent
 from orgrealtime.routing import websocket_urlpatterns
 from tests.host.models import Organization
@@ -194,3 +194,10 @@ async def eventually(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - of any kind
             await asyncio.sleep(0.01)
+
+
+async def settled() -> None:
+    """Wait until the hub has nothing to do but its regular work."""
+    hub = get_hub()
+    await eventually(lambda: hub._ear.is_proved and len(hub._works) == 2)
+    await eventually(lambda: all(feed._task is None for feed in hub._feeds.values()))

@@ -26,18 +26,12 @@ async def test_unknown_path_is_refused_with_4403(path: str) -> None:
     assert await Socket(APPLICATION, path).connect() == (False, 4403)
 
 
-async def test_unknown_path_gets_the_answer_of_an_unknown_organisation(
-    sockets: Sockets, alice: User, acme: Organization
-) -> None:
-    unknown_organisation = await sockets.knock(alice, "nowhere")
-    unknown_path = await sockets.knock(alice, scope={"path": "/nowhere/"})
-    answers = []
-    for socket in (unknown_organisation, unknown_path):
-        socket.scope["extensions"] = {"websocket.http.response": {}}
-        await socket.send_input({"type": "websocket.connect"})
-        answers.append([await socket.receive_output(PATIENCE), await socket.receive_output(PATIENCE)])
-    assert answers[0] == answers[1]
-    assert json.loads(answers[0][1]["body"])["error"]["code"] == "forbidden"
+async def test_unknown_path_gets_status_403_and_a_json_body() -> None:
+    socket = Socket(APPLICATION, "/nowhere/")
+    socket.scope["extensions"] = {"websocket.http.response": {}}
+    await socket.send_input({"type": "websocket.connect"})
+    assert (await socket.receive_output(PATIENCE))["status"] == 403
+    assert json.loads((await socket.receive_output(PATIENCE))["body"])["error"]["code"] == "forbidden"
 
 
 async def test_path_below_the_root_path_of_the_server_is_found(

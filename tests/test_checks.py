@@ -36,7 +36,7 @@ def test_checks_are_silent_where_all_is_well() -> None:
     assert shown() == set()
 
 
-# ---------------------------------------------------------------------------------------------- E001 … E004, E007
+# ---------------------------------------------------------------------------------- E001 … E004, E007 … E009
 
 
 @pytest.mark.parametrize("model", ["", "Organization", "host.Nothing", "nowhere.Organization", "a.b.c"])
@@ -105,6 +105,48 @@ def test_what_a_check_says_does_not_keep_django_from_starting(
 ) -> None:
     configure(**values)
     revocation.connect_receivers()
+
+
+class NoAdapter:
+    """A class that is no adapter."""
+
+
+@pytest.mark.parametrize("value", [f"{__name__}.NoAdapter", f"{__name__}.shown"])
+def test_adapter_that_is_none_is_e003(configure: Configure, value: str) -> None:
+    configure(ADAPTER=value)
+    assert shown() == {"E003"}
+
+
+@pytest.mark.parametrize(
+    "name", ["MEMBERSHIP_ORGANIZATION_FIELD", "MEMBERSHIP_USER_FIELD", "ORGANIZATION_SLUG_FIELD"]
+)
+def test_field_that_does_not_exist_is_e004(configure: Configure, name: str) -> None:
+    configure(**{name: "nothing"})
+    assert shown() == {"E004"}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "null", "app.example.com", "https://*.example.com", "https://app.example.com/", "ws://a.b"],
+)
+def test_listed_origin_that_matches_no_page_is_e008(configure: Configure, origin: str) -> None:
+    configure(ALLOWED_ORIGINS=["https://good.example.com:8443", origin])
+    assert shown() == {"E008"}
+
+
+def test_listed_origins_that_are_good_are_fine(configure: Configure) -> None:
+    configure(ALLOWED_ORIGINS=["https://app.example.com", "http://localhost:5173", "http://[::1]:8000"])
+    assert shown() == set()
+
+
+def test_layer_that_is_not_configured_is_e009(configure: Configure) -> None:
+    configure(CHANNEL_LAYER="nowhere")
+    assert "E009" in shown()
+
+
+def test_layer_that_can_not_be_imported_is_e009(settings: Settings) -> None:
+    layer(settings, "channels_nowhere.core.Layer")
+    assert shown() == {"E009"}
 
 
 def test_database_that_is_neither_postgresql_nor_sqlite_is_e007(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +228,41 @@ def test_e006_is_shown_while_developing_too(settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------ W001 … W004
 
 
+def test_layer_that_is_not_configured_is_e009(configure: Configure) -> None:
+    configure(CHANNEL_LAYER="nowhere")
+    assert "E009" in shown()
+
+
+def test_layer_that_is_not_installed_is_e009(settings: Settings) -> None:
+    layer(settings, "channels_carrier_pigeon.PigeonChannelLayer")
+    assert "E009" in shown()
+
+
+@pytest.mark.parametrize("origin", ["app.example.com", "https://app.example.com/", "*", "https://*.example.com", "https://a:b"])
+def test_origin_that_matches_no_page_is_e008(configure: Configure, origin: str) -> None:
+    configure(ALLOWED_ORIGINS=[origin])
+    assert shown() == {"E008"}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"MEMBERSHIP_USER_FIELD": "person"},
+        {"MEMBERSHIP_ORGANIZATION_FIELD": "user"},
+        {"MEMBERSHIP_USER_FIELD": "role"},
+        {"ORGANIZATION_SLUG_FIELD": "subdomain"},
+    ],
+)
+def test_field_that_the_models_do_not_have_is_e004(configure: Configure, field: dict[str, str]) -> None:
+    configure(**field)
+    assert shown() == {"E004"}
+
+
+def test_adapter_that_is_none_is_e003(configure: Configure) -> None:
+    configure(ADAPTER="tests.host.models.Membership")
+    assert shown() == {"E003"}
+
+
 @pytest.fixture
 def in_memory_layer(settings: Settings) -> None:
     layer(settings, "channels.layers.InMemoryChannelLayer")
@@ -194,11 +271,6 @@ def in_memory_layer(settings: Settings) -> None:
 @pytest.fixture
 def no_layer(settings: Settings) -> None:
     settings.CHANNEL_LAYERS = {}
-
-
-@pytest.fixture
-def other_layer(configure: Configure) -> None:
-    configure(CHANNEL_LAYER="nowhere")
 
 
 @pytest.fixture
@@ -225,7 +297,6 @@ def dummy_cache(settings: Settings) -> None:
 WRONG = [
     ("in_memory_layer", "W001"),
     ("no_layer", "W001"),
-    ("other_layer", "W001"),
     ("sqlite", "W002"),
     ("daphne", "W003"),
     ("local_cache", "W004"),

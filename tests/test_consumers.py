@@ -34,6 +34,7 @@ from tests.sockets import (
     log_in,
     publish_event,
     routed,
+    settled,
 )
 
 NEVER = 3600.0
@@ -837,13 +838,6 @@ def quiet(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Hub, "_poll", nothing)
     configure(POLL_SECONDS=NEVER, IDLE_POLL_SECONDS=NEVER, ACCESS_CHECK_SECONDS=NEVER)
-
-
-async def settled() -> None:
-    """Wait until the hub has nothing to do but its regular work."""
-    hub = get_hub()
-    await eventually(lambda: hub._ear.is_proved and len(hub._works) == 2)
-    await eventually(lambda: all(feed._task is None for feed in hub._feeds.values()))
 
 
 @pytest.mark.parametrize("query", ["", "last=100", "since={}"])

@@ -22,7 +22,7 @@ from orgrealtime.consumers import OrgConsumer
 from orgrealtime.hub import get_hub
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
-from tests.sockets import Socket, Sockets, eventually, log_in, publish_event, routed
+from tests.sockets import Socket, Sockets, eventually, log_in, publish_event, routed, settled
 
 PROMISED = 2.0  # seconds until a connection whose access has ended is closed
 SOON = 0.2
@@ -350,9 +350,9 @@ async def test_check_of_many_connections_costs_two_queries(
     for user in (alice, bob, dave, dave):
         await (await sockets.open(user)).synced()
     await (await sockets.open(dave, "globex")).synced()
-    hub = get_hub()
+    await settled()
     statements.clear()
-    await hub._guard.check_all()
+    await get_hub()._guard.check_all()
     assert len([sql for sql in statements if "session" in sql or "membership" in sql]) == 2
 
 

@@ -19,7 +19,7 @@ from orgrealtime.identity import has_session_cookie
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # RFC 6454 section 7: scheme, host and port alone. Checked first, because urlsplit drops tabs and newlines.
-_ORIGIN = re.compile(r"https?://[^/?#@\\\x00-\x20\x7f-\xff]+", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://[^/?#@*\\\x00-\x20\x7f-\xff]+", re.IGNORECASE)
 
 
 def check_origin(scope: Mapping[str, Any]) -> None:

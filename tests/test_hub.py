@@ -1,0 +1,154 @@
+"""One hub for many connections: what goes wrong with one must not reach the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from orgrealtime import database, publish, stream
+from orgrealtime.access import Access
+from orgrealtime.adapters import MembershipAdapter
+from orgrealtime.consumers import NotificationsConsumer, OrgConsumer, command
+from orgrealtime.cursors import Cursor
+from orgrealtime.hub import get_hub
+from orgrealtime.models import new_epoch
+from orgrealtime.stream import PAGE_CHARS
+from orgrealtime.views import CatchUpView
+from tests.conftest import Configure
+from tests.host.models import Membership, Organization
+from tests.sockets import Frame, Sockets, publish_event, routed
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Clumsy(NotificationsConsumer):
+    """A host's consumer with a mistake in it."""
+
+    def render(self, event: Frame) -> Frame | None:
+        return event if event["type"] == "fine" else {"amount": event["amount"]}
+
+
+async def test_failing_render_hides_the_event_from_that_connection_only(
+    sockets: Sockets, alice: User, bob: User, acme: Organization
+) -> None:
+    clumsy = await (await sockets.open(alice, application=routed(Clumsy))).synced()
+    others = [await (await sockets.open(bob)).synced() for _ in range(5)]
+    await publish_event(acme, "poison")
+    await publish_event(acme, "fine")
+    for socket in others:
+        assert [event["type"] for event in await socket.events(2)] == ["poison", "fine"]
+    assert [event["type"] for event in await clumsy.events(1)] == ["fine"]
+
+
+@pytest.mark.parametrize("base", [OrgConsumer, CatchUpView])
+@pytest.mark.parametrize("name", ["allow", "render"])
+def test_async_hook_that_is_called_without_await_is_refused(base: type, name: str) -> None:
+    async def hook(self: Any, *arguments: Any) -> bool:
+        return False
+
+    with pytest.raises(TypeError, match=f"{name} must not be async"):
+        type("Mistaken", (base,), {name: hook})
+
+
+def test_command_that_is_not_async_is_refused() -> None:
+    with pytest.raises(TypeError, match="'leave' must be an async method"):
+
+        @command("leave")  # type: ignore[type-var]
+        def leave(self: Any, message: Frame) -> None: ...
+
+
+async def test_burst_larger_than_the_tail_is_read_once_for_all(
+    sockets: Sockets, alice: User, acme: Organization, statements: list[str]
+) -> None:
+    readers = [await (await sockets.open(alice)).synced() for _ in range(10)]
+
+    def burst() -> None:
+        with transaction.atomic():
+            for number in range(40):
+                publish(acme, "note", {"number": number, "filling": "x" * 60_000})
+
+    statements.clear()
+    await database.visit(burst)
+    for reader in readers:
+        assert [event["number"] for event in await reader.events(40)] == list(range(40))
+    pages = [sql for sql in statements if "sized" in sql]
+    assert len(pages) <= 40 * 60_000 // PAGE_CHARS + 3
+
+
+def test_page_ends_where_it_would_be_too_large(acme: Organization) -> None:
+    for _ in range(20):
+        publish(acme, "note", {"filling": "x" * 60_000})
+    start = Cursor(stream.position(acme).epoch, 0)
+    seen = 0
+    while True:
+        page = stream.read(acme.pk, start)
+        assert sum(len(event.text) for event in page.events) < PAGE_CHARS + 2 * 65_536
+        assert [event.seq for event in page.events] == list(range(seen + 1, page.seq + 1))
+        start, seen = Cursor(start.epoch, page.seq), page.seq
+        if not page.has_more:
+            break
+    assert seen == 20
+
+
+class Moody(MembershipAdapter):
+    """An adapter that doesn't know one of the roles."""
+
+    def access(self, membership: Any) -> Access:
+        if membership.role == "unheard of":
+            raise KeyError(membership.role)
+        return super().access(membership)
+
+
+class Strict(Moody):
+    """One that fails for all, if it fails for one."""
+
+    def accesses(self, pairs: Collection[tuple[Any, Any]]) -> dict[tuple[Any, Any], tuple[Access, Any]]:
+        for membership in self.queryset().filter(user__in=[pair[1] for pair in pairs]):
+            self.access(membership)
+        return super().accesses(pairs)
+
+
+@pytest.mark.parametrize("adapter", [Moody, Strict])
+async def test_adapter_that_fails_for_one_member_still_ends_the_access_of_others(
+    sockets: Sockets, alice: User, bob: User, carol: User, configure: Configure, adapter: type
+) -> None:
+    configure(ADAPTER=f"tests.test_hub.{adapter.__name__}", ACCESS_CHECK_SECONDS=0.2)
+    first = await (await sockets.open(alice)).synced()
+    leaver = await (await sockets.open(carol, "globex")).synced()
+    stayer = await (await sockets.open(bob)).synced()
+
+    def change_without_a_signal() -> None:
+        Membership.objects.filter(user=alice).update(role="unheard of")
+        Membership.objects.filter(user=carol)._raw_delete("default")  # type: ignore[attr-defined]
+
+    await database.visit(change_without_a_signal)
+    assert await leaver.close_code() == 4403
+    assert await first.close_code() in {4403, 4503}
+    assert await stayer.is_alive()
+
+
+async def test_connection_that_was_let_in_under_another_epoch_is_reset(
+    sockets: Sockets, alice: User, bob: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = await (await sockets.open(bob)).synced()
+    hub = get_hub()
+    attach = hub.attach
+    await publish_event(acme, "before")
+    await watcher.events(1)
+
+    def attach_late(connection: Any, organization_id: Any, position: Any, admitted_at: float) -> Any:
+        feed = hub.feed(organization_id)
+        assert feed is not None
+        feed.epoch = (
+            new_epoch()
+        )  # as if the feed had noticed meanwhile that another database has been restored
+        return attach(connection, organization_id, position, admitted_at)
+
+    monkeypatch.setattr(hub, "attach", attach_late)
+    late = await sockets.open(alice)
+    types = [frame["type"] for frame in await late.until("synced")]
+    assert types == ["welcome", "reset", "synced"]
