@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
+from orgrealtime import tasks
 from orgrealtime.conf import get_settings
 
 logger = logging.getLogger("orgrealtime.bell")
@@ -247,8 +248,7 @@ class Ear:
             async with asyncio.timeout(JOIN_SECONDS):
                 for name in tuple(self._groups):
                     await self._layer.group_discard(name, self._channel)
-        self._receiver.cancel()
-        await asyncio.gather(self._receiver, return_exceptions=True)
+        await tasks.end([self._receiver])
 
     async def _open(self) -> None:
         self._channel = await self._layer.new_channel()

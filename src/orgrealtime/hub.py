@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import Error as AnyDatabaseError
 
-from orgrealtime import bell, database, stream
+from orgrealtime import bell, database, stream, tasks
 from orgrealtime.bell import Ear, Hint
 from orgrealtime.conf import get_settings
 from orgrealtime.connection import Connection
@@ -83,9 +83,7 @@ class Hub:
             timer.cancel()
         for feed in self._feeds.values():
             feed.stop()
-        for task in self._works:
-            task.cancel()
-        await asyncio.gather(*self._works, return_exceptions=True)
+        await tasks.end(self._works)
         await self._ear.close()
 
     # ------------------------------------------------------------------------------------------------- rings
