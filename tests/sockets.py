@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Self
@@ -181,9 +180,7 @@ class Sockets:
         for socket in self._sockets:
             if socket.is_running:
                 await socket.disconnect()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                await close_hub()
+        await close_hub()
         # The communicator keeps Channels' own middleware from closing what it opens.
         await sync_to_async(connections.close_all)()
         database.close()  # nothing may be under way when the database is emptied
