@@ -68,6 +68,14 @@ def seqs(page: stream.Page) -> list[int]:
 
 
 @with_commits
+def test_organisation_has_its_stream_once_it_is_committed(make_org: MakeOrg) -> None:
+    with transaction.atomic():
+        organization = make_org("fresh")
+        assert not Stream.objects.filter(pk=organization.pk).exists()
+    assert Stream.objects.filter(pk=organization.pk).exists()
+
+
+@with_commits
 def test_events_are_numbered_in_the_order_of_commits(acme: Organization) -> None:
     with open_transaction(lambda: publish(acme, "slow", {})) as slow:
         fast = publish(acme, "fast", {})

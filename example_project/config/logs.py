@@ -1,3 +1,4 @@
+import json
 import logging
 
 # What every record has; the rest was given by the caller as `extra=`.
@@ -11,6 +12,11 @@ class ExtraFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
-        extra = [f"{key}={value}" for key, value in vars(record).items() if key not in ORDINARY | REPEATED]
+        # As JSON text, so that nothing a client sent can start a line of its own.
+        extra = [
+            f"{key}={json.dumps(value, default=str)}"
+            for key, value in vars(record).items()
+            if key not in ORDINARY | REPEATED
+        ]
         first, newline, traceback = line.partition("\n")
         return " ".join([first, *extra]) + newline + traceback

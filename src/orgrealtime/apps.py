@@ -13,7 +13,8 @@ class OrgRealtimeConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from orgrealtime import checks, revocation
+        from orgrealtime import checks, organizations, revocation
 
         checks.register_all()
+        organizations.connect_receivers()
         revocation.connect_receivers()

@@ -22,8 +22,7 @@ def realtime(urlpatterns: Sequence[URLPattern], *, http: ASGIApplication | None 
     """Return an ASGI application: WebSockets go to the consumers of `urlpatterns`, all else to `http`.
 
     `http` is by default Django's own application. Origin, session and access are checked by the consumers
-    themselves, so nothing needs to be wrapped around them. A path that no pattern matches is refused like an
-    organisation that doesn't exist.
+    themselves, so nothing needs to be wrapped around them. A path that no pattern matches is refused (4403).
     """
     router = URLRouter([*urlpatterns, re_path("", cast(Any, _refuse_unknown_path))])
     http = http or get_asgi_application()

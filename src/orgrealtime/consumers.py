@@ -173,7 +173,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         try:
             start = await self._admit()
         except Refused as refused:
-            await self._refuse(refused, send)
+            await refuse(scope, send, refused)
             return
         await send({"type": "websocket.accept", "subprotocol": self._subprotocol()})
         await self._run(start, receive, send)
@@ -287,18 +287,6 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             return [welcome]
         return [welcome, wire.reset(start.position.cursor, start.reset.reason)]
 
-    async def _refuse(self, refused: Refused, send: Send) -> None:
-        logger.info(
-            "connection refused",
-            extra={
-                "code": int(refused.code),
-                "reason": refused.reason,
-                "org": self._slug(),
-                "client": self._client(),
-            },
-        )
-        await refuse(self.scope, send, refused)
-
     # ---------------------------------------------------------------------------------------- what clients send
 
     async def _listen(self, receive: Receive) -> int:
@@ -364,7 +352,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
                 try:
                     await getattr(self, self.commands[kind])(message)
                 except MessageError as error:
-                    self._complain(error)
+                    self.connection.reply(wire.error(error.code, str(error)))
                 except Exception:
                     logger.exception(
                         "a command failed", extra={"connection_id": self.connection.id, "command": kind}

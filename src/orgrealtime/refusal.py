@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from orgrealtime import wire
 from orgrealtime.errors import Refused
+
+logger = logging.getLogger("orgrealtime.connection")
 
 
 async def refuse(
@@ -15,6 +18,16 @@ async def refuse(
 ) -> None:
     """Answer the handshake with the HTTP status and a JSON body, or with the close code where a server can't."""
     code = refused.code
+    route = scope.get("url_route") or {}
+    logger.info(
+        "connection refused",
+        extra={
+            "code": int(code),
+            "reason": refused.reason,
+            "org": str(route.get("kwargs", {}).get("org_slug", "")),
+            "client": (scope.get("client") or (None,))[0],
+        },
+    )
     status = code.outcome.http_status
     if status is None or "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": int(code)})

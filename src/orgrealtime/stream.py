@@ -128,7 +128,7 @@ def advance(organization_id: Any, using: str | None = None) -> Position:
     while True:
         outcome = number(organization_id, connection)
         if outcome is None:
-            _create(organization_id, using)
+            create(organization_id, using)
         elif outcome.waiting == outcome.numbered < NUMBERING_BATCH:
             return outcome.position
 
@@ -147,7 +147,8 @@ class _Numbering(NamedTuple):
     numbered: int
 
 
-def _create(organization_id: Any, using: str) -> None:
+def create(organization_id: Any, using: str) -> None:
+    """Begin the stream of an organisation, unless it has one."""
     Stream.objects.using(using).bulk_create([Stream(organization_id=organization_id)], ignore_conflicts=True)
 
 
