@@ -313,9 +313,8 @@ class Connection:
         if self.close_code is not None:
             return
         self.cancel(1006)
-        if isinstance(
-            error, OSError
-        ):  # the client has gone; the server's disconnect message ends the consumer
+        if isinstance(error, OSError):
+            # The server's disconnect message, which follows, ends the consumer.
             logger.debug("the client has gone", extra={"connection_id": self.id})
         else:
             logger.warning(

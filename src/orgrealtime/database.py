@@ -24,6 +24,7 @@ LOOK_AFTER_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 
 _thread = threading.local()
+_pools: list[Threads] = []
 
 
 def alias() -> str:
@@ -31,21 +32,24 @@ def alias() -> str:
     return router.db_for_write(NotificationEvent)
 
 
-class _Threads:
-    """A few threads, started when they are first needed."""
+class Threads:
+    """A few threads, started when they are first needed, in which a function may use the database."""
 
     def __init__(self, name: str, count: int) -> None:
+        _pools.append(self)
         self._name = name
         self._count = count
         self._executor: ThreadPoolExecutor | None = None
 
     async def run(self, call: Callable[[], R]) -> R:
+        """Run a function in one of the threads, with connections as fresh as in a request."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._count, thread_name_prefix=f"orgrealtime-{self._name}")
         work = functools.partial(_with_connections, call)
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def close(self) -> None:
+        """End the threads and their connections; the next `run` starts new ones."""
         executor, self._executor = self._executor, None
         if executor is None:
             return
@@ -56,12 +60,13 @@ class _Threads:
         executor.shutdown(wait=True)
 
     def forget(self) -> None:
+        """Take the threads as gone, as they are in a forked child."""
         self._executor = None
 
 
 # Apart, so that a crowd that wants in, or a host's slow code, never holds up those who are in.
-_live = _Threads("live", 3)
-_visitors = _Threads("visitors", 4)
+_live = Threads("live", 3)
+_visitors = Threads("visitors", 4)
 
 
 async def run(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -92,9 +97,9 @@ def _has_come_of_age(connection: BaseDatabaseWrapper) -> bool:
 
 
 def close() -> None:
-    """End the threads and their connections; the next `run` starts new ones."""
-    _live.close()
-    _visitors.close()
+    """End all threads and their connections; the next `run` starts new ones."""
+    for pool in _pools:
+        pool.close()
 
 
 def _close_mine(everyone: threading.Barrier) -> None:
@@ -104,8 +109,8 @@ def _close_mine(everyone: threading.Barrier) -> None:
 
 
 def _forget_threads() -> None:
-    _live.forget()
-    _visitors.forget()
+    for pool in _pools:
+        pool.forget()
 
 
 os.register_at_fork(after_in_child=_forget_threads)

@@ -6,10 +6,9 @@ Each refuses a message by raising MessageError with the code `rate_limited`, bef
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from django.core.cache import cache
 
 from orgrealtime.buckets import Rate, TokenBucket
 from orgrealtime.conf import get_settings
+from orgrealtime.database import Threads
 from orgrealtime.errors import MessageError
 
 __all__ = ["MessageGate", "Rate", "SocketRateLimitMixin", "UserRateLimitMixin"]
@@ -27,7 +27,8 @@ LEASES_PER_WINDOW = 10
 MAX_ALLOWANCES = 10_000
 CACHE_SECONDS = 1.0
 
-_executor: ThreadPoolExecutor | None = None
+# Apart: a cache that hangs must not hold up those who use the database. It may itself be kept in the database.
+_threads = Threads("cache", 1)
 
 
 class MessageGate:
@@ -140,23 +141,11 @@ def _count_alone(allowance: _Allowance, rate: Rate) -> int:
 
 
 async def _ask_cache(key: str, block: int, rate: Rate) -> int:
-    # In a thread of its own: a cache that hangs must hold up neither the threads of the database nor the socket.
-    global _executor
-    if _executor is None:
-        _executor = ThreadPoolExecutor(1, thread_name_prefix="orgrealtime-cache")
     async with asyncio.timeout(CACHE_SECONDS):
-        return await asyncio.get_running_loop().run_in_executor(_executor, _lease, key, block, rate)
+        return await _threads.run(functools.partial(_lease, key, block, rate))
 
 
 def _lease(key: str, block: int, rate: Rate) -> int:
     cache.add(key, 0, timeout=rate.seconds * 2 + 1)  # backends cut it to whole seconds
     taken = cache.incr(key, block)
     return int(max(0, min(block, rate.amount - (taken - block))))
-
-
-def _forget_thread() -> None:
-    global _executor
-    _executor = None
-
-
-os.register_at_fork(after_in_child=_forget_thread)
