@@ -1,0 +1,239 @@
+"""The door for browsers whose network lets no WebSocket through: the same frames as Server-Sent Events.
+
+The consumer is the one behind the WebSocket, with all that it checks and bounds. It is run on a scope made of the
+request; what it sends is written as events (WHATWG HTML, section 9.2; protocol, "Server-Sent Events").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+from django.contrib.auth.decorators import login_not_required
+from django.core.handlers.asgi import ASGIRequest
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.decorators import method_decorator
+from django.views import View
+
+from orgrealtime import wire
+from orgrealtime.chunk import Message
+from orgrealtime.conf import get_settings
+from orgrealtime.consumers import NotificationsConsumer, OrgConsumer
+from orgrealtime.cursors import is_cursor
+from orgrealtime.errors import OUTCOMES, CloseCode
+from orgrealtime.transport import SEND_KEY, abort, notice_silence
+
+logger = logging.getLogger("orgrealtime.views")
+
+HEADERS = {
+    "Cache-Control": "no-store, no-transform",
+    "Content-Encoding": "identity",  # which keeps Django's GZipMiddleware from compressing event by event
+    "Vary": "Cookie",
+    "X-Accel-Buffering": "no",  # nginx would keep events until it has enough of them
+}
+LINE_BREAKS = {ord("\n"): " ", ord("\r"): " "}
+OWN_PAGE = {None, "same-origin", "none"}
+GONE = 1001
+PONG_SECONDS = (
+    15.0  # often enough for proxies that end what is silent, and for clients to notice that nothing comes
+)
+
+
+@method_decorator([transaction.non_atomic_requests, login_not_required], name="dispatch")
+class EventSourceView(View):
+    """Answers `GET …?since=<cursor>` with a stream that doesn't end: the frames of a WebSocket, one event each.
+
+    `consumer` is the class whose `allow`, `render`, `connected` and `disconnected` count. Needs a server that speaks
+    ASGI, and answers 501 on any other. Refuses as the socket does, with `{"error": {"code", "message"}}`.
+    """
+
+    http_method_names = ["get", "options"]
+    consumer: type[OrgConsumer] = NotificationsConsumer
+
+    async def get(self, request: HttpRequest, org_slug: str) -> HttpResponseBase:
+        """Answer with the stream, or refuse."""
+        if not isinstance(request, ASGIRequest):
+            error = {"code": "needs_asgi", "message": "this server can't stream events; ask for pages"}
+            return _answer(_Refusal(HTTPStatus.NOT_IMPLEMENTED, msgspec.json.encode({"error": error})))
+        response = _Response(self.consumer, _scope(request, org_slug))
+        refusal = await response.begin()
+        if refusal is not None:
+            return _answer(refusal)
+        notice_silence(request.scope.get(SEND_KEY))
+        return StreamingHttpResponse(response, content_type="text/event-stream", headers=HEADERS)
+
+
+class _Refusal(NamedTuple):
+    status: int
+    body: bytes
+
+
+def _refusal(code: int) -> _Refusal:
+    known = CloseCode(code) if code in OUTCOMES else CloseCode.OVERLOADED
+    status = known.outcome.http_status or HTTPStatus.SERVICE_UNAVAILABLE
+    return _Refusal(status, wire.refusal(known, known.outcome.meaning))
+
+
+class _Response:
+    """A consumer at work, and what it sends as the content of a response."""
+
+    def __init__(self, consumer: type[OrgConsumer], scope: dict[str, Any]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._begun: asyncio.Future[_Refusal | None] = self._loop.create_future()
+        self._gone = asyncio.Event()
+        # One that waits while another is written: the consumer notices if nobody reads.
+        self._chunks: asyncio.Queue[str] = asyncio.Queue(1)
+        self._status = HTTPStatus.SERVICE_UNAVAILABLE.value
+        self._is_connecting = True
+        self._is_over = False
+        self.transport = self  # where `orgrealtime.transport` looks for what to abort
+        self._socket = scope.get(SEND_KEY)
+        self._writer: asyncio.Task[Any] | None = None
+        self._task = self._loop.create_task(self._run(consumer, scope))
+
+    async def begin(self) -> _Refusal | None:
+        """Wait until the consumer accepts, or return how it refuses."""
+        try:
+            return await asyncio.shield(self._begun)
+        except asyncio.CancelledError:
+            self._gone.set()
+            raise
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        self._writer = asyncio.current_task()
+        try:
+            while not (self._is_over and self._chunks.empty()):
+                yield await self._chunks.get()
+        finally:
+            self._gone.set()
+
+    def close(self) -> None:
+        """End the consumer; Django calls this from another thread when the response is over."""
+        self._loop.call_soon_threadsafe(self._gone.set)
+
+    def abort(self) -> None:
+        """Drop the connection of a client that doesn't read, or at least end what is writing to it."""
+        if self._writer is None:  # nobody writes: middleware has answered otherwise, by the same connection
+            self._gone.set()
+        elif not abort(self._socket):
+            self._writer.cancel()
+
+    # -------------------------------------------------------------------------- what the consumer takes for a socket
+
+    async def _run(self, consumer: type[OrgConsumer], scope: dict[str, Any]) -> None:
+        try:
+            await consumer.as_asgi()(scope, self._receive, self._send)
+        except Exception:
+            logger.exception("an event stream failed")
+        finally:
+            self._refuse(CloseCode.OVERLOADED)
+            self._end()
+
+    async def _receive(self) -> Message:
+        if not self._is_connecting:
+            return await self._next_message()
+        self._is_connecting = False
+        return {"type": "websocket.connect"}
+
+    async def _next_message(self) -> Message:
+        try:
+            async with asyncio.timeout(min(get_settings().HEARTBEAT_SECONDS, PONG_SECONDS)):
+                await self._gone.wait()
+        except TimeoutError:
+            # The client can't ask whether the connection lives; it is told.
+            return {"type": "websocket.receive", "text": '{"type":"ping"}'}
+        return {"type": "websocket.disconnect", "code": GONE}
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.send":
+            await self._put(_event(message["text"]))
+        elif kind == "websocket.accept":
+            self._begun.set_result(None)
+        elif kind == "websocket.close":
+            self._refuse(message["code"])
+            await self._put(
+                f"event: close\ndata: {wire.encode({'type': 'close', 'code': message['code']})}\n\n"
+            )
+            self._end()
+        elif kind == "websocket.http.response.start":
+            self._status = message["status"]
+        elif kind == "websocket.http.response.body" and not self._begun.done():
+            self._begun.set_result(_Refusal(self._status, message["body"]))
+
+    def _refuse(self, code: int) -> None:
+        if not self._begun.done():
+            self._begun.set_result(_refusal(code))
+
+    async def _put(self, chunk: str) -> None:
+        if self._gone.is_set():
+            raise ConnectionResetError("the client has gone")
+        await self._chunks.put(chunk)
+
+    def _end(self) -> None:
+        """Let the response end once it has written what still waits."""
+        self._is_over = True
+        if self._chunks.empty():
+            self._chunks.put_nowait("")  # for who waits there
+
+
+class _Place(msgspec.Struct):
+    type: str
+    cursor: Any = None
+
+
+_read_place = msgspec.json.Decoder(_Place).decode
+
+
+def _event(text: str) -> str:
+    place = _read_place(text)
+    text = text.translate(LINE_BREAKS)  # JSON has them between its tokens only, and then by somebody's hand
+    # None for a reset: who is interrupted before it has fetched its state must come back with the old cursor.
+    if place.type == "reset" or not is_cursor(place.cursor):
+        return f"data: {text}\n\n"
+    return f"id: {place.cursor}\ndata: {text}\n\n"
+
+
+def _scope(request: ASGIRequest, org_slug: str) -> dict[str, Any]:
+    return {
+        **request.scope,
+        "type": "websocket",
+        "url_route": {"args": (), "kwargs": {"org_slug": org_slug}},
+        "subprotocols": [],
+        "extensions": {"websocket.http.response": {}},
+        "headers": [*request.scope["headers"], *_origin(request)],
+        "query_string": _query(request),
+    }
+
+
+def _origin(request: ASGIRequest) -> list[tuple[bytes, bytes]]:
+    """What a browser leaves out when a page asks its own site; a page of another site is none of ours."""
+    if "Origin" in request.headers:
+        return []
+    own = f"{request.scheme}://{request.get_host()}"
+    is_own = request.headers.get("Sec-Fetch-Site") in OWN_PAGE
+    return [(b"origin", own.encode() if is_own else b"null")]
+
+
+def _query(request: ASGIRequest) -> bytes:
+    """The query, in which the cursor with which a browser comes back by itself counts more than the first one."""
+    last = request.headers.get("Last-Event-ID")
+    query: bytes = request.scope.get("query_string", b"")
+    if last is None:
+        return query
+    others = [
+        (name, value) for name, value in parse_qsl(query.decode("latin-1")) if name not in {"since", "last"}
+    ]
+    return urlencode([*others, ("since", last)]).encode()
+
+
+def _answer(refusal: _Refusal) -> HttpResponse:
+    headers = {"Cache-Control": "no-store", "Vary": "Cookie"}
+    return HttpResponse(refusal.body, status=refusal.status, content_type="application/json", headers=headers)
