@@ -1,0 +1,283 @@
+/**
+ * One organisation's events in a page: each once and in order, over any number of connections, transports and tabs.
+ *
+ *     Client                what the application holds
+ *     ├── Reader            where this page stands, what it has got; calls the handlers, closes gaps over HTTP
+ *     └── Link              one connection after the other, and what to do when one ends
+ *         ├── SocketTransport, StreamTransport, PollTransport
+ *         └── (in Tabs)     the tabs that share one Link
+ *
+ * A Link brings *segments*: all events between two positions of the stream. Whoever has passed the first position may
+ * apply a segment, for it knows by their cursors which of the events it has. This one rule covers reconnecting, other
+ * tabs and HTTP; cursors are never compared but for equality. Speaks protocol version 1.
+ *
+ * @module orgrealtime
+ */
+export type RealtimeEvent = {
+    type: string;
+    cursor: string;
+    created_at: string;
+    actor: number | string | null;
+    [key: string]: any;
+};
+export type Reset = {
+    type: "reset";
+    cursor: string;
+    reason: string;
+};
+export type Frame = {
+    type: string;
+    [key: string]: any;
+};
+export type TransportName = "websocket" | "sse" | "polling" | "shared";
+export type StateName = "connecting" | "catching-up" | "live" | "waiting" | "offline" | "stopped" | "unauthenticated" | "forbidden";
+export type State = {
+    name: StateName;
+    transport?: TransportName;
+    retryAt?: number;
+    code?: number;
+};
+export type Kinds = {
+    event: RealtimeEvent;
+    reset: Reset;
+    state: State;
+    message: Frame;
+    error: unknown;
+};
+export type Handler<T> = (value: T) => unknown;
+export type Clock = {
+    /**
+     * milliseconds since 1970
+     */
+    now: () => number;
+    /**
+     * at least 0, less than 1
+     */
+    random: () => number;
+    setTimeout: (act: () => void, ms: number) => any;
+    clearTimeout: (id: any) => void;
+};
+export type Outside = {
+    clock: Clock;
+    WebSocket: new (url: string, protocol: string) => WebSocket;
+    fetch: (url: string, init: RequestInit) => Promise<Response>;
+    locks?: Pick<LockManager, "request">;
+    BroadcastChannel?: new (name: string) => BroadcastChannel;
+    window?: EventTarget;
+    document?: EventTarget & {
+        hidden: boolean;
+    };
+    navigator?: {
+        onLine: boolean;
+    };
+    /**
+     * what relative URLs are relative to
+     */
+    href?: string;
+};
+export type Options = {
+    /**
+     * slug of the organisation; gives the URLs that aren't given
+     */
+    org?: string;
+    /**
+     * of the socket
+     */
+    url?: string;
+    catchUpUrl?: string;
+    /**
+     * of the Server-Sent Events; default: `stream/` below `catchUpUrl`
+     */
+    streamUrl?: string;
+    /**
+     * cursor of what the page shows; default: what `storage` has, else now
+     */
+    since?: string | null;
+    /**
+     * keeps the cursor, such as `sessionStorage`
+     */
+    storage?: Pick<Storage, "getItem" | "setItem">;
+    /**
+     * one connection for all tabs of the browser, if there is a `shareKey`; default: true
+     */
+    share?: boolean;
+    /**
+     * the user's id: only tabs with the same key share
+     */
+    shareKey?: string | number;
+    /**
+     * milliseconds, where nothing but polling gets through; default: 5000
+     */
+    pollInterval?: number;
+    onEvent?: Handler<RealtimeEvent>;
+    /**
+     * fetch what the page shows afresh; asked again if it fails
+     */
+    onReset?: Handler<Reset>;
+    onState?: Handler<State>;
+    /**
+     * frames that are no events: the host's own, and `error`
+     */
+    onMessage?: Handler<Frame>;
+    /**
+     * what handlers threw; default: `console.error`
+     */
+    onError?: Handler<unknown>;
+    outside?: Partial<Outside>;
+};
+export type Site = {
+    socket: string;
+    catchUp: string;
+    stream: string;
+    pollInterval: number;
+};
+export type Answer = {
+    frame?: Frame;
+    more?: boolean;
+    code?: number;
+};
+export type Item = {
+    cursor: string;
+    event?: RealtimeEvent;
+    reset?: Reset;
+};
+export type Host = {
+    since: () => string | null;
+    segment: (prev: string, frame: Frame) => void;
+    message: (frame: Frame) => void;
+    state: (state: State) => void;
+    stopped: (code: number) => void;
+};
+export type Source = {
+    start: () => void;
+    close: (code?: number) => void;
+    /**
+     * something has changed for the better
+     */
+    wake: () => void;
+    online: () => void;
+    offline: () => void;
+    send: (text: string) => boolean;
+    handled: (item: Item) => void;
+};
+/**
+ * @typedef {{type: string, cursor: string, created_at: string, actor: number | string | null, [key: string]: any}}
+ *   RealtimeEvent  the payload's members stand beside the four
+ * @typedef {{type: "reset", cursor: string, reason: string}} Reset
+ * @typedef {{type: string, [key: string]: any}} Frame  what the server sends without a cursor
+ * @typedef {"websocket" | "sse" | "polling" | "shared"} TransportName  "shared": another tab has the connection
+ * @typedef {"connecting" | "catching-up" | "live" | "waiting" | "offline"
+ *   | "stopped" | "unauthenticated" | "forbidden"} StateName
+ * @typedef {{name: StateName, transport?: TransportName, retryAt?: number, code?: number}} State  `retryAt` in
+ *   milliseconds since 1970; `code` is why the last connection ended
+ * @typedef {{event: RealtimeEvent, reset: Reset, state: State, message: Frame, error: unknown}} Kinds
+ */
+/**
+ * @template T
+ * @typedef {(value: T) => unknown} Handler  may return a promise
+ */
+/**
+ * @typedef {object} Clock
+ * @property {() => number} now  milliseconds since 1970
+ * @property {() => number} random  at least 0, less than 1
+ * @property {(act: () => void, ms: number) => any} setTimeout
+ * @property {(id: any) => void} clearTimeout
+ */
+/**
+ * What the client takes from the browser; tests pass their own.
+ *
+ * @typedef {object} Outside
+ * @property {Clock} clock
+ * @property {new (url: string, protocol: string) => WebSocket} WebSocket
+ * @property {(url: string, init: RequestInit) => Promise<Response>} fetch
+ * @property {Pick<LockManager, "request">} [locks]
+ * @property {new (name: string) => BroadcastChannel} [BroadcastChannel]
+ * @property {EventTarget} [window]
+ * @property {EventTarget & {hidden: boolean}} [document]
+ * @property {{onLine: boolean}} [navigator]
+ * @property {string} [href]  what relative URLs are relative to
+ */
+/**
+ * @typedef {object} Options
+ * @property {string} [org]  slug of the organisation; gives the URLs that aren't given
+ * @property {string} [url]  of the socket
+ * @property {string} [catchUpUrl]
+ * @property {string} [streamUrl]  of the Server-Sent Events; default: `stream/` below `catchUpUrl`
+ * @property {string | null} [since]  cursor of what the page shows; default: what `storage` has, else now
+ * @property {Pick<Storage, "getItem" | "setItem">} [storage]  keeps the cursor, such as `sessionStorage`
+ * @property {boolean} [share]  one connection for all tabs of the browser, if there is a `shareKey`; default: true
+ * @property {string | number} [shareKey]  the user's id: only tabs with the same key share
+ * @property {number} [pollInterval]  milliseconds, where nothing but polling gets through; default: 5000
+ * @property {Handler<RealtimeEvent>} [onEvent]
+ * @property {Handler<Reset>} [onReset]  fetch what the page shows afresh; asked again if it fails
+ * @property {Handler<State>} [onState]
+ * @property {Handler<Frame>} [onMessage]  frames that are no events: the host's own, and `error`
+ * @property {Handler<unknown>} [onError]  what handlers threw; default: `console.error`
+ * @property {Partial<Outside>} [outside]
+ */
+/**
+ * @typedef {{socket: string, catchUp: string, stream: string, pollInterval: number}} Site
+ * @typedef {{frame?: Frame, more?: boolean, code?: number}} Answer  neither frame nor code: not reached
+ * @typedef {{cursor: string, event?: RealtimeEvent, reset?: Reset}} Item  a position, and what lies just before it
+ *
+ * @typedef {object} Host  whom a Link works for
+ * @property {() => string | null} since
+ * @property {(prev: string, frame: Frame) => void} segment
+ * @property {(frame: Frame) => void} message
+ * @property {(state: State) => void} state
+ * @property {(code: number) => void} stopped
+ *
+ * @typedef {object} Source  where segments come from: a Link or Tabs
+ * @property {() => void} start
+ * @property {(code?: number) => void} close
+ * @property {() => void} wake  something has changed for the better
+ * @property {() => void} online
+ * @property {() => void} offline
+ * @property {(text: string) => boolean} send
+ * @property {(item: Item) => void} handled
+ */
+/**
+ * The protocol's table "Close and error codes"; codes that aren't here are retried. The HTTP status of a code is the
+ * code less 4000.
+ *
+ * @type {Readonly<Record<number, {name: string, retry: boolean}>>}
+ */
+export declare const CLOSE_CODES: Readonly<Record<number, {
+    name: string;
+    retry: boolean;
+}>>;
+/**
+ * Follow an organisation's events.
+ *
+ * @param {Options} options
+ * @returns {Client}
+ */
+export declare function connect(options: Options): Client;
+export declare class Client {
+    #private;
+    /** @param {Options} options */
+    constructor(options: Options);
+    /** How far the handlers have come. @returns {string | null} */
+    get cursor(): string | null;
+    get state(): State;
+    /**
+     * Have a handler called from now on; returns a function that ends it.
+     *
+     * @template {keyof Kinds} Kind
+     * @param {Kind} kind
+     * @param {Handler<Kinds[Kind]>} handler
+     * @returns {() => void}
+     */
+    on<Kind extends keyof Kinds>(kind: Kind, handler: Handler<Kinds[Kind]>): () => void;
+    /**
+     * Send a message of the host application; false if nothing can take it now, and for ever over SSE or polling.
+     *
+     * @param {{type: string, [key: string]: unknown}} message
+     */
+    send(message: {
+        type: string;
+        [key: string]: unknown;
+    }): boolean;
+    /** Nothing is delivered any more, not even what has arrived. */
+    close(): void;
+}

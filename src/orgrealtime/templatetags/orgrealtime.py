@@ -1,0 +1,100 @@
+"""What a page needs to follow an organisation: `{% load orgrealtime %}`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urljoin
+
+from django import template
+from django.apps import apps
+from django.conf import settings
+from django.db import models
+from django.templatetags.static import static
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html, json_script
+from django.utils.safestring import SafeString, mark_safe
+
+from orgrealtime import stream
+from orgrealtime.conf import get_settings, organization_model
+
+register = template.Library()
+
+CONFIG_ID = "orgrealtime-config"
+MODULES = {
+    "orgrealtime": "orgrealtime/client.js",
+    "orgrealtime/notifications": "orgrealtime/notifications.js",
+}
+# As in Django's json_script: text inside of a script element must not end it.
+ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}
+
+
+@register.simple_tag
+def orgrealtime_position(organization: models.Model) -> str:
+    """Return the cursor of the organisation's newest event; what is read from the database after it may be newer."""
+    _check(organization, "orgrealtime_position")
+    return stream.position(organization).cursor
+
+
+@register.simple_tag(takes_context=True)
+def orgrealtime_client(
+    context: dict[str, Any], organization: models.Model, since: str | None = None, url: str | None = None
+) -> SafeString:
+    """Return an import map for `orgrealtime`, and what `connect(config())` needs, for the head of a page.
+
+    `since` is the position that the view has taken before it read what the page shows; default: the position now.
+    `url` is the path of your WebSocket, if it isn't that of `orgrealtime.routing`. A nonce of Django's or django-csp's
+    Content-Security-Policy is used.
+    """
+    _check(organization, "orgrealtime_client")
+    slug = str(getattr(organization, get_settings().ORGANIZATION_SLUG_FIELD))
+    given = {
+        "org": slug,
+        "since": since or orgrealtime_position(organization),
+        "url": url,
+        "catchUpUrl": _path("catch-up", slug),
+        "streamUrl": _path("stream", slug),
+        "shareKey": _user_key(context),
+    }
+    config = {name: value for name, value in given.items() if value is not None}
+    imports = json.dumps({"imports": _imports()})
+    return format_html(
+        '<script type="importmap"{}>{}</script>\n{}',
+        _nonce(context),
+        mark_safe(imports.translate(ESCAPES)),  # noqa: S308 - escaped for this place
+        json_script(config, CONFIG_ID),
+    )
+
+
+def _check(organization: Any, tag: str) -> None:
+    model = apps.get_model(organization_model())
+    if not isinstance(organization, model):
+        raise TypeError(f"{{% {tag} %}} needs an instance of {model._meta.label}, not {organization!r:.80}")
+
+
+def _imports() -> dict[str, str]:
+    imports = {name: static(path) for name, path in MODULES.items()}
+    # The element imports the client by its plain name, also where static files get names with hashes.
+    plain = urljoin(settings.STATIC_URL, MODULES["orgrealtime"])
+    return imports if imports["orgrealtime"] == plain else {**imports, plain: imports["orgrealtime"]}
+
+
+def _path(name: str, slug: str) -> str | None:
+    try:
+        return reverse(f"orgrealtime:{name}", args=[slug])
+    except NoReverseMatch:
+        return None
+
+
+def _user_key(context: dict[str, Any]) -> str | None:
+    user = getattr(context.get("request"), "user", None)
+    return str(user.pk) if user is not None and user.is_authenticated else None
+
+
+def _nonce(context: dict[str, Any]) -> SafeString | str:
+    # Django's, else django-csp's. Either is made, and sent, only when it is asked for as text.
+    made = (
+        context["csp_nonce"] if "csp_nonce" in context else getattr(context.get("request"), "csp_nonce", "")
+    )
+    nonce = str(made)
+    return format_html(' nonce="{}"', nonce) if nonce else ""

@@ -1,0 +1,190 @@
+/**
+ * As much of a document as the element needs, put in place of the missing globals when imported.
+ *
+ * It proves the element's logic; how it looks and what a screen reader says of it is for a real browser.
+ */
+
+class FakeNode extends EventTarget {
+  parent = null;
+  offsetWidth = 352;
+  children = [];
+  attributes = new Map();
+  dataset = {};
+  #text = "";
+
+  constructor(tag = "") {
+    super();
+    this.tagName = tag.toUpperCase();
+  }
+
+  setAttribute(name, value) {
+    const before = this.getAttribute(name);
+    this.attributes.set(name, String(value));
+    if (this.constructor.observedAttributes?.includes(name)) this.attributeChangedCallback(name, before, String(value));
+  }
+
+  getAttribute(name) {
+    return this.attributes.get(name) ?? null;
+  }
+
+  toggleAttribute(name, isSet) {
+    if (isSet) this.attributes.set(name, "");
+    else this.attributes.delete(name);
+  }
+
+  getBoundingClientRect() {
+    return { right: this.right ?? 1000 };
+  }
+
+  get hidden() {
+    return this.attributes.has("hidden");
+  }
+
+  set hidden(isHidden) {
+    if (isHidden) this.attributes.set("hidden", "");
+    else this.attributes.delete("hidden");
+  }
+
+  get isConnected() {
+    return this === document.body || Boolean((this.parent ?? this.host)?.isConnected);
+  }
+
+  get textContent() {
+    return this.#text + this.children.map((child) => child.textContent).join("");
+  }
+
+  set textContent(text) {
+    this.replaceChildren();
+    this.#text = String(text);
+  }
+
+  get innerHTML() {
+    throw new Error("no HTML here");
+  }
+
+  set innerHTML(html) {
+    throw new Error(`no HTML here: ${html}`);
+  }
+
+  get lastElementChild() {
+    return this.children.at(-1) ?? null;
+  }
+
+  append(...children) {
+    for (const child of children) this.#insert(child, this.children.length);
+  }
+
+  prepend(child) {
+    this.#insert(child, 0);
+  }
+
+  replaceChildren(...children) {
+    for (const child of [...this.children]) child.remove();
+    this.append(...children);
+  }
+
+  remove() {
+    const wasConnected = this.isConnected;
+    if (this.parent) this.parent.children = this.parent.children.filter((child) => child !== this);
+    this.parent = null;
+    if (wasConnected) this.disconnectedCallback?.();
+  }
+
+  #insert(child, index) {
+    child.remove();
+    child.parent = this;
+    this.children.splice(index, 0, child);
+    if (this.isConnected) child.connectedCallback?.();
+  }
+
+  attachShadow() {
+    this.shadowRoot = new FakeNode();
+    this.shadowRoot.host = this;
+    return this.shadowRoot;
+  }
+
+  focus() {
+    document.activeElement = this;
+  }
+
+  /** The first descendant with this part. */
+  part(name) {
+    for (const child of this.children) {
+      if (child.getAttribute("part")?.split(" ").includes(name)) return child;
+      const found = child.part(name);
+      if (found) return found;
+    }
+    return null;
+  }
+
+  /** Dispatch and bubble, out of shadow roots if the event is composed. */
+  fire(event) {
+    const path = [];
+    for (let node = this; node; node = node.parent ?? (event.composed ? node.host : null)) path.push(node);
+    path.push(document);
+    Object.defineProperty(event, "composedPath", { value: () => path });
+    for (const node of path) {
+      EventTarget.prototype.dispatchEvent.call(node, event);
+      if (event.cancelBubble) return;
+    }
+  }
+
+  dispatchEvent(event) {
+    if (event.bubbles) this.fire(event);
+    else super.dispatchEvent(event);
+  }
+}
+
+class FakeStorage {
+  #items = new Map();
+  isForbidden = false;
+  reads = 0;
+  writes = 0;
+
+  getItem(key) {
+    if (this.isForbidden) throw new DOMException("SecurityError");
+    this.reads++;
+    return this.#items.get(key) ?? null;
+  }
+
+  setItem(key, value) {
+    if (this.isForbidden) throw new DOMException("SecurityError");
+    this.writes++;
+    this.#items.set(key, value);
+  }
+
+  clear() {
+    this.#items.clear();
+  }
+
+  keys() {
+    return [...this.#items.keys()];
+  }
+}
+
+const definitions = new Map();
+
+globalThis.HTMLElement = FakeNode;
+globalThis.document = Object.assign(new EventTarget(), {
+  hidden: false,
+  activeElement: null,
+  documentElement: { lang: "en" },
+  createElement: (tag) => new FakeNode(tag),
+  createElementNS: (_, tag) => new FakeNode(tag),
+});
+document.body = new FakeNode("body");
+globalThis.customElements = {
+  get: (name) => definitions.get(name),
+  define: (name, constructor) => definitions.set(name, constructor),
+};
+globalThis.CSSStyleSheet = class {
+  replaceSync(text) {
+    this.text = text;
+  }
+};
+globalThis.localStorage = new FakeStorage();
+globalThis.location = new URL("https://example.org/board/");
+const windowEvents = new EventTarget();
+globalThis.addEventListener = windowEvents.addEventListener.bind(windowEvents);
+globalThis.removeEventListener = windowEvents.removeEventListener.bind(windowEvents);
+globalThis.dispatchEvent = windowEvents.dispatchEvent.bind(windowEvents);

@@ -1,0 +1,650 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+
+import "./dom.mjs";
+import { World } from "./fakes.mjs";
+import { Page } from "./support.mjs";
+
+const { OrgNotifications, describe, safeUrl } =
+  await import("../../src/orgrealtime/static/orgrealtime/notifications.js");
+
+const event = (members = {}) => ({
+  type: "note",
+  cursor: "aaaa.1",
+  created_at: "2026-11-23T08:57:00Z",
+  actor: null,
+  ...members,
+});
+
+/** A client that does what the test says. */
+class FakeClient {
+  state = { name: "live", transport: "websocket" };
+  handlers = { event: new Set(), reset: new Set(), state: new Set() };
+  isClosed = false;
+
+  on(kind, handler) {
+    this.handlers[kind].add(handler);
+    return () => this.handlers[kind].delete(handler);
+  }
+
+  close() {
+    this.isClosed = true;
+  }
+
+  emit(kind, value) {
+    return [...this.handlers[kind]].map((handler) => handler(value));
+  }
+
+  event(members) {
+    this.emit("event", event(members));
+  }
+}
+
+let element, client, root;
+
+const part = (name) => root.part(name);
+const lines = () => part("list").children.map((line) => line.children[0].textContent);
+const click = (node) => node.fire(new Event("click", { bubbles: true, composed: true }));
+const press = (node, key) => node.fire(Object.assign(new Event("keydown", { bubbles: true, composed: true }), { key }));
+
+function newElement(attributes = { org: "acme" }) {
+  const made = new OrgNotifications();
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+const settled = () => new Promise((resolve) => setTimeout(resolve));
+
+beforeEach(() => {
+  localStorage.clear();
+  localStorage.reads = localStorage.writes = 0;
+  localStorage.isForbidden = false;
+  element = newElement();
+  client = new FakeClient();
+  element.client = client;
+  document.body.append(element);
+  root = element.shadowRoot;
+});
+
+afterEach(() => document.body.replaceChildren());
+
+// Links
+
+for (const url of [
+  "/exports/7/",
+  "/",
+  "/a?b=c#d",
+  "https://example.org/x",
+  "HTTPS://example.org/x",
+  "/a:b",
+  "/%5cevil",
+]) {
+  test(`${url} is a safe link`, () => assert.equal(safeUrl(url), url));
+}
+
+for (const url of [
+  "//evil.org/",
+  "/\\evil.org",
+  "\\\\evil.org",
+  "/\t/evil.org",
+  "/\n/evil.org",
+  "\t//evil.org",
+  " //evil.org",
+  "",
+  "exports/7/",
+  "javascript:alert(1)",
+  "JavaScript:alert(1)",
+  " javascript:alert(1)",
+  "java\nscript:alert(1)",
+  "\u0001javascript:alert(1)",
+  "data:text/html,x",
+  "vbscript:x",
+  "http://example.org/",
+  "https://evil.org/",
+  "https://example.org.evil.org/",
+  "https://example.org:444/",
+  "https://example.org@evil.org/",
+  "https://user@example.org/",
+  "https:/\\evil.org",
+  "https:evil.org",
+  "https://example.org\\@evil.org",
+  "/\u0085/evil.org",
+  "https://",
+  null,
+  7,
+  {},
+  undefined,
+]) {
+  test(`${JSON.stringify(url)} is no safe link`, () => assert.equal(safeUrl(url), undefined));
+}
+
+// What a line says
+
+for (const [members, text] of [
+  [{ text: "hello" }, "hello"],
+  [{ message: "hello" }, "hello"],
+  [{ text: 7, message: "hello" }, "hello"],
+  [{ text: "  " }, "Note"],
+  [{ type: "task_event" }, "Task event"],
+  [{ type: "export.done:now" }, "Export done now"],
+]) {
+  test(`${JSON.stringify(members)} reads "${text}"`, () => assert.equal(describe(event(members)).text, text));
+}
+
+test("first safe link of the payload is taken", () => {
+  const members = { other: "/no/", icon_url: "javascript:alert(1)", download_url: "/exports/7/", url: "//evil.org" };
+  assert.equal(describe(event(members)).url, "/exports/7/");
+  assert.equal(describe(event({ curl: "/x/" })).url, undefined);
+});
+
+test("line shows text and link as they are", () => {
+  client.event({ text: "<img src=x onerror=alert(1)>", url: "/exports/7/" });
+  const link = part("link");
+  assert.equal(link.textContent, "<img src=x onerror=alert(1)>");
+  assert.equal(link.getAttribute("href"), "/exports/7/");
+  assert.equal(link.children.length, 0);
+});
+
+test("line without a safe link is text, also with a format of the page's own", () => {
+  element.format = () => ({ text: "click", url: "javascript:alert(1)" });
+  client.event();
+  assert.equal(part("link"), null);
+  assert.equal(part("text").textContent, "click");
+});
+
+test("page says how events read, and which don't appear", () => {
+  element.format = ({ task_id }) => (task_id ? { text: `Task ${task_id}` } : null);
+  client.event({ cursor: "a.1", task_id: 7 });
+  client.event({ cursor: "a.2" });
+  assert.deepEqual(lines(), ["Task 7"]);
+  assert.equal(element.unread, 1);
+});
+
+test("newest line comes first, and old ones go", () => {
+  for (let n = 1; n <= 60; n++) client.event({ cursor: `a.${n}`, text: `${n}` });
+  assert.equal(lines().length, 50);
+  assert.equal(lines()[0], "60");
+});
+
+test("line tells when", () => {
+  client.event();
+  assert.equal(part("time").getAttribute("datetime"), "2026-11-23T08:57:00Z");
+  client.event({ cursor: "a.2", created_at: "rubbish", text: "no time" });
+  assert.equal(part("list").children[0].children.length, 1);
+});
+
+// Counting
+
+test("button says how many are unread", () => {
+  assert.equal(part("button").getAttribute("aria-label"), "Notifications");
+  assert.equal(part("count").hidden, true);
+  for (const n of [1, 2, 3]) client.event({ cursor: `a.${n}` });
+  assert.equal(part("button").getAttribute("aria-label"), "Notifications, 3 unread");
+  assert.equal(part("count").textContent, "3");
+  assert.equal(part("count").hidden, false);
+});
+
+test("badge stays small", () => {
+  for (let n = 0; n < 120; n++) client.event({ cursor: `a.${n}` });
+  assert.equal(part("count").textContent, "99+");
+  assert.equal(part("button").getAttribute("aria-label"), "Notifications, 120 unread");
+});
+
+test("opening marks all as read, and shows which were new until it is closed", () => {
+  client.event();
+  click(part("button"));
+  assert.equal(element.unread, 0);
+  assert.equal(part("list").children[0].getAttribute("part"), "item unread");
+  click(part("button"));
+  assert.equal(part("list").children[0].getAttribute("part"), "item");
+});
+
+test("what comes while the list is open is read", () => {
+  click(part("button"));
+  client.event();
+  assert.equal(element.unread, 0);
+});
+
+test("count outlives the page, and is one organisation's and one user's", async () => {
+  client.event();
+  await settled();
+  const counts = [{ org: "acme" }, { org: "umbrella" }, { org: "acme", "share-key": "7" }].map((attributes) => {
+    const other = newElement(attributes);
+    other.client = new FakeClient();
+    document.body.append(other);
+    return other.unread;
+  });
+  assert.deepEqual(counts, [1, 0, 0]);
+});
+
+/** An element of another tab: it has nothing in common with the first but the storage. */
+function inAnotherTab() {
+  const other = newElement();
+  other.client = new FakeClient();
+  document.body.append(other);
+  return other;
+}
+
+for (const [how, between] of [
+  ["one after the other", () => settled()],
+  ["at the same time", () => {}],
+]) {
+  test(`event that two tabs get ${how} counts once, also after it was read`, async () => {
+    const other = inAnotherTab();
+    client.event({ cursor: "a.1" });
+    await between();
+    other.client.event({ cursor: "a.1" });
+    await settled();
+    assert.deepEqual([element.unread, other.unread], [1, 1]);
+    client.event({ cursor: "a.2" });
+    element.markRead();
+    await between();
+    other.client.event({ cursor: "a.2" });
+    await settled();
+    assert.deepEqual([element.unread, other.unread], [0, 0]);
+    assert.equal(other.shadowRoot.part("count").hidden, true);
+  });
+
+  test(`events that only one of two tabs gets ${how} count too`, async () => {
+    const other = inAnotherTab();
+    client.event({ cursor: "a.1" });
+    await between();
+    other.client.event({ cursor: "a.2" });
+    await settled();
+    assert.deepEqual([element.unread, other.unread], [2, 2]);
+    assert.equal(other.shadowRoot.part("count").textContent, "2");
+  });
+}
+
+test("many events at a time are counted with one look into the storage and one entry", () => {
+  for (let n = 1; n <= 3000; n++) client.event({ cursor: `a.${n}` });
+  assert.ok(localStorage.reads <= 2, `${localStorage.reads} reads`);
+  assert.equal(localStorage.writes, 0);
+  assert.equal(element.unread, 300);
+  element.remove();
+  assert.equal(localStorage.writes, 1);
+  assert.equal(element.unread, 300);
+});
+
+test("many events at a time are read with one entry while the list is open", async () => {
+  click(part("button"));
+  for (let n = 1; n <= 100; n++) client.event({ cursor: `a.${n}` });
+  assert.equal(element.unread, 0);
+  await settled();
+  assert.equal(localStorage.writes, 1);
+  assert.equal(inAnotherTab().unread, 0);
+});
+
+for (const [how, end] of [
+  ["taken away", () => element.remove()],
+  ["given another organisation", () => element.setAttribute("org", "umbrella")],
+  ["part of a page that is left", () => globalThis.dispatchEvent(new Event("pagehide"))],
+]) {
+  test(`what an element that is ${how} at once has counted is kept`, () => {
+    client.event();
+    end();
+    assert.equal(inAnotherTab().unread, 1);
+  });
+}
+
+test("what another tab has read meanwhile isn't unread again", async () => {
+  client.event({ cursor: "a.1" });
+  await settled();
+  client.event({ cursor: "a.2" });
+  const [key] = localStorage.keys();
+  localStorage.setItem(key, JSON.stringify({ unread: [], read: ["a.1"] }));
+  await settled();
+  assert.equal(element.unread, 1);
+  assert.equal(part("count").textContent, "1");
+});
+
+test("list remembers no more events than needed", () => {
+  for (let n = 1; n <= 301; n++) client.event({ cursor: `a.${n}`, text: `${n}` });
+  client.event({ cursor: "a.2", text: "again" });
+  assert.equal(lines()[0], "301");
+  client.event({ cursor: "a.1", text: "forgotten" });
+  assert.equal(lines()[0], "forgotten");
+});
+
+test("count follows other tabs", async () => {
+  client.event();
+  await settled();
+  localStorage.clear();
+  const [key] = ["orgrealtime.unread acme "];
+  localStorage.setItem(key, JSON.stringify({ unread: ["a.1", "a.2"], read: [] }));
+  globalThis.dispatchEvent(Object.assign(new Event("storage"), { key }));
+  assert.equal(part("count").textContent, "2");
+});
+
+test("page without storage counts for itself", () => {
+  localStorage.isForbidden = true;
+  client.event({ cursor: "a.1" });
+  client.event({ cursor: "a.2" });
+  assert.equal(element.unread, 2);
+  element.markRead();
+  assert.equal(element.unread, 0);
+});
+
+test("rubbish in the storage is no obstacle", () => {
+  localStorage.setItem("orgrealtime.unread acme ", '{"unread": 7}');
+  client.event();
+  assert.equal(element.unread, 1);
+});
+
+// Opening and closing
+
+test("button opens and closes the list and says so", () => {
+  const button = part("button");
+  assert.equal(button.getAttribute("aria-controls"), part("panel").getAttribute("id"));
+  assert.equal(button.getAttribute("aria-expanded"), "false");
+  click(button);
+  assert.equal(button.getAttribute("aria-expanded"), "true");
+  assert.equal(part("panel").hidden, false);
+  click(button);
+  assert.equal(button.getAttribute("aria-expanded"), "false");
+  assert.equal(part("panel").hidden, true);
+});
+
+test("list opens to the side that has room", () => {
+  click(part("button"));
+  assert.equal(part("panel").getAttribute("data-start"), null);
+  click(part("button"));
+  part("button").right = 60;
+  click(part("button"));
+  assert.equal(part("panel").getAttribute("data-start"), "");
+});
+
+test("Escape closes and returns the focus", () => {
+  client.event({ url: "/x/" });
+  click(part("button"));
+  part("link").focus();
+  press(part("link"), "Escape");
+  assert.equal(element.open, false);
+  assert.equal(document.activeElement, part("button"));
+});
+
+test("Escape is left to others while the list is closed", () => {
+  let heard = 0;
+  const hear = () => heard++;
+  document.addEventListener("keydown", hear);
+  press(part("button"), "Escape");
+  click(part("button"));
+  press(part("button"), "Escape");
+  document.removeEventListener("keydown", hear);
+  assert.equal(heard, 1);
+});
+
+for (const type of ["pointerdown", "focusin"]) {
+  test(`${type} elsewhere closes the list, and in it doesn't`, () => {
+    click(part("button"));
+    part("list").fire(new Event(type, { bubbles: true, composed: true }));
+    assert.equal(element.open, true);
+    document.body.fire(new Event(type, { bubbles: true, composed: true }));
+    assert.equal(element.open, false);
+  });
+}
+
+test("list of a page that is hidden closes: what comes is unread", () => {
+  click(part("button"));
+  document.dispatchEvent(new Event("visibilitychange"));
+  client.event();
+  assert.equal(element.unread, 1);
+});
+
+test("empty list says so", () => {
+  assert.equal(part("empty").hidden, false);
+  client.event();
+  assert.equal(part("empty").hidden, true);
+  assert.equal(part("list").hidden, false);
+});
+
+// Announcing
+
+test("new lines are announced, several at once as a number", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 10_000 });
+  const live = part("announcement");
+  assert.equal(live.getAttribute("aria-live"), "polite");
+  client.event({ cursor: "a.1", text: "one" });
+  t.mock.timers.tick(1);
+  assert.equal(live.textContent, "one");
+  for (const n of [2, 3, 4]) client.event({ cursor: `a.${n}`, text: `${n}` });
+  t.mock.timers.tick(2000);
+  assert.equal(live.textContent, "one");
+  t.mock.timers.tick(1000);
+  assert.equal(live.textContent, "3 new notifications");
+});
+
+test("element that is taken away announces nothing more", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 10_000 });
+  client.event({ text: "one" });
+  element.remove();
+  t.mock.timers.tick(5000);
+  assert.equal(part("announcement").textContent, "");
+});
+
+// Words
+
+test("texts can be in another language", () => {
+  element.texts = { title: "Nachrichten", unread: (count) => `${count} ungelesen`, states: { live: "Verbunden" } };
+  client.event();
+  assert.equal(part("button").getAttribute("aria-label"), "Nachrichten, 1 ungelesen");
+  assert.equal(part("state").textContent, "Verbunden");
+  client.state = { name: "offline" };
+  client.emit("state", client.state);
+  assert.equal(part("state").textContent, "Offline");
+});
+
+test("label attribute names the bell", () => {
+  element.setAttribute("label", "News");
+  assert.equal(part("button").getAttribute("aria-label"), "News");
+});
+
+// Events to the page
+
+test("element tells the page by bubbling events", () => {
+  const heard = [];
+  const hear = ({ type, detail, bubbles, composed }) => heard.push([type, detail, bubbles && composed]);
+  for (const kind of ["event", "state"]) document.addEventListener(`orgrealtime:${kind}`, hear);
+  client.event({ text: "one" });
+  client.emit("state", { name: "waiting" });
+  for (const kind of ["event", "state"]) document.removeEventListener(`orgrealtime:${kind}`, hear);
+  assert.deepEqual(heard, [
+    ["orgrealtime:event", event({ text: "one" }), true],
+    ["orgrealtime:state", { name: "waiting" }, true],
+  ]);
+});
+
+test("reset waits for what the page does about it", async () => {
+  let resolve;
+  const hear = ({ detail }) => detail.waitUntil(new Promise((done) => (resolve = done)));
+  document.addEventListener("orgrealtime:reset", hear);
+  let isOver = false;
+  const [handled] = client.emit("reset", { type: "reset", cursor: "a.1", reason: "epoch" });
+  handled.then(() => (isOver = true));
+  document.removeEventListener("orgrealtime:reset", hear);
+  await new Promise(setImmediate);
+  assert.equal(isOver, false);
+  resolve();
+  await handled;
+});
+
+test("reset that the page fails to handle fails, so that it is tried again", async () => {
+  const hear = ({ detail }) => detail.waitUntil(Promise.reject(new Error("no network")));
+  document.addEventListener("orgrealtime:reset", hear);
+  const [handled] = client.emit("reset", { type: "reset", cursor: "a.1", reason: "epoch" });
+  document.removeEventListener("orgrealtime:reset", hear);
+  await assert.rejects(handled, /no network/);
+});
+
+// Clients
+
+test("client that the page gave is left open, and heard no more, when the element goes", () => {
+  element.remove();
+  assert.equal(client.isClosed, false);
+  assert.equal(client.handlers.event.size, 0);
+});
+
+test("another client takes the place of the one before", () => {
+  client.event({ text: "old" });
+  const other = new FakeClient();
+  element.client = other;
+  assert.equal(client.handlers.event.size, 0);
+  other.event({ cursor: "b.1", text: "new" });
+  assert.deepEqual(lines(), ["new"]);
+});
+
+test("properties that were set before the element was defined count", () => {
+  const early = newElement();
+  const given = new FakeClient();
+  Object.defineProperty(early, "client", { value: given, configurable: true, writable: true, enumerable: true });
+  document.body.append(early);
+  assert.equal(early.client, given);
+  assert.equal(given.handlers.event.size, 1);
+});
+
+/** An element that connects by itself, in a world. */
+function ownConnection(attributes) {
+  const world = new World();
+  const tab = world.newTab();
+  const saved = {};
+  const { WebSocket, BroadcastChannel, locks, fetch } = tab.outside;
+  const replaced = { WebSocket, BroadcastChannel, fetch, navigator: { locks, onLine: true } };
+  for (const [name, value] of Object.entries(replaced)) {
+    saved[name] = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+  }
+  const made = newElement(attributes);
+  const restore = () => {
+    made.remove();
+    for (const [name, descriptor] of Object.entries(saved)) {
+      if (descriptor) Object.defineProperty(globalThis, name, descriptor);
+      else delete globalThis[name];
+    }
+  };
+  return { world, tab, made, restore };
+}
+
+test("element connects when it is put into the page, sharing, and closes when it is taken away", async () => {
+  const { world, tab, made, restore } = ownConnection({ org: "acme", since: "aaaa.0", "share-key": "7" });
+  await world.clock.advance(10);
+  assert.equal(tab.sockets.length, 0);
+  document.body.append(made);
+  await world.clock.advance(10);
+  assert.equal(tab.sockets[0].url.href, "wss://example.org/ws/orgs/acme/notifications/?since=aaaa.0");
+  assert.equal(world.leader, tab);
+  world.server.publish({ text: "one" });
+  await world.clock.advance(10);
+  assert.equal(made.unread, 1);
+  made.remove();
+  await world.clock.advance(10);
+  assert.equal(world.server.connections.size, 0);
+  assert.equal(world.leader, undefined);
+  // Moved within the page it goes on where it was.
+  document.body.append(made);
+  await world.clock.advance(10);
+  assert.equal(tab.sockets[1].since, "aaaa.1");
+  restore();
+});
+
+test("element doesn't share if told so, and takes URLs", async () => {
+  const { world, tab, made, restore } = ownConnection({ url: "/live/", "catch-up-url": "/missed/", share: "off" });
+  document.body.append(made);
+  await world.clock.advance(10);
+  assert.equal(tab.sockets[0].url.href, "wss://example.org/live/");
+  assert.equal(world.leader, undefined);
+  restore();
+});
+
+test("change of the organisation makes another connection", async () => {
+  const { world, tab, made, restore } = ownConnection({ org: "acme", since: "aaaa.0" });
+  document.body.append(made);
+  await world.clock.advance(10);
+  world.server.publish({ text: "one" });
+  await world.clock.advance(10);
+  made.setAttribute("since", "aaaa.1");
+  made.setAttribute("org", "umbrella");
+  await world.clock.advance(10);
+  assert.equal(tab.sockets[1].url.href, "wss://example.org/ws/orgs/umbrella/notifications/?since=aaaa.1");
+  assert.equal(world.server.connections.size, 1);
+  assert.equal(made.shadowRoot.part("list").children.length, 0);
+  restore();
+});
+
+test("element without an organisation waits for one", () => {
+  const made = newElement({});
+  document.body.append(made);
+  assert.equal(made.client, null);
+});
+
+test("client's own pages and the element agree on the interface", async () => {
+  const world = new World();
+  const page = new Page(world.newTab(), { since: "aaaa.0" });
+  const made = newElement();
+  made.client = page.client;
+  document.body.append(made);
+  await world.clock.advance(10);
+  world.server.publish({ text: "one" });
+  await world.clock.advance(10);
+  assert.equal(made.unread, 1);
+  assert.equal(made.shadowRoot.part("state").textContent, "Live");
+});
+
+/** What the catch-up view answers. */
+function answers(t, ...events) {
+  const asked = [];
+  t.mock.method(globalThis, "fetch", async (url) => {
+    asked.push(url);
+    return { ok: true, json: async () => ({ events: [...events] }) };
+  });
+  return asked;
+}
+
+test("list has what happened before the page was loaded, the newest first, and what is unread of it is marked", async (t) => {
+  const asked = answers(t, event({ cursor: "a.1", text: "one" }), event({ cursor: "a.2", text: "two" }));
+  const [before, after] = [1, 2].map(() => newElement({ org: "early", "share-key": "7" }));
+  for (const each of [before, after]) {
+    each.client = new FakeClient();
+    each.connectedCallback();
+    each.client.event({ cursor: each === before ? "a.2" : "a.3", text: each === before ? "two" : "three" });
+    await settled();
+  }
+  root = after.shadowRoot;
+  assert.deepEqual(lines(), ["three", "two", "one"]);
+  const parts = part("list").children.map((line) => line.getAttribute("part"));
+  assert.deepEqual(parts, ["item unread", "item unread", "item"]);
+  assert.equal(asked[1], "/orgs/early/notifications/?limit=50");
+});
+
+test("event that the list has from before comes once, and counts as unread", async (t) => {
+  answers(t, event({ cursor: "a.1", text: "one" }));
+  const made = newElement({ "catch-up-url": "/live/" });
+  made.client = new FakeClient();
+  made.connectedCallback();
+  await settled();
+  made.client.event({ cursor: "a.1", text: "one" });
+  root = made.shadowRoot;
+  assert.deepEqual(lines(), ["one"]);
+  assert.equal(made.unread, 1);
+});
+
+test("list of another organisation isn't mixed with what was asked for before", async (t) => {
+  answers(t, event({ cursor: "a.1", text: "old" }));
+  const made = newElement({ org: "first" });
+  made.client = new FakeClient();
+  made.connectedCallback();
+  made.client = new FakeClient();
+  made.disconnectedCallback();
+  await settled();
+  root = made.shadowRoot;
+  assert.deepEqual(lines(), []);
+});
+
+test("page that can't be read leaves the list empty", async (t) => {
+  t.mock.method(globalThis, "fetch", async () => ({ ok: false }));
+  const made = newElement({ org: "acme" });
+  made.client = new FakeClient();
+  made.connectedCallback();
+  await settled();
+  root = made.shadowRoot;
+  assert.deepEqual(lines(), []);
+});

@@ -1,0 +1,30 @@
+/** Writes the declarations beside the modules. */
+
+import { execFileSync } from "node:child_process";
+import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+export const SOURCE = here("../../src/orgrealtime/static/orgrealtime/");
+const MODULES = ["client", "notifications"];
+
+/** The texts of the declaration files, by name. Made apart: beside the old ones the compiler would read those. */
+export async function declarations() {
+  const folder = await mkdtemp(join(tmpdir(), "types-"));
+  const sources = MODULES.map((name) => join(folder, `${name}.js`));
+  for (const name of MODULES) await copyFile(join(SOURCE, `${name}.js`), join(folder, `${name}.js`));
+  const { compilerOptions } = JSON.parse(await readFile(here("tsconfig.json"), "utf8"));
+  const options = { ...compilerOptions, noEmit: false, declaration: true, emitDeclarationOnly: true, rootDir: "." };
+  await writeFile(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions: options, files: sources }));
+  execFileSync(here("node_modules/.bin/tsc"), ["--project", folder], { stdio: "inherit" });
+  const names = MODULES.map((name) => `${name}.d.ts`);
+  const texts = await Promise.all(names.map((name) => readFile(join(folder, name), "utf8")));
+  await rm(folder, { recursive: true });
+  return new Map(names.map((name, n) => [name, texts[n]]));
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  for (const [name, text] of await declarations()) await writeFile(join(SOURCE, name), text);
+}

@@ -1,0 +1,111 @@
+"""What the template tags put into a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.template import Context, Template
+from django.test import RequestFactory
+from pytest_django.fixtures import Settings
+
+from orgrealtime import publish, stream
+from orgrealtime.templatetags import orgrealtime as tags
+from tests.host.models import Organization
+
+pytestmark = pytest.mark.django_db
+
+
+def render(tag: str, organization: Organization, user: Any = None, **context: Any) -> str:
+    request = RequestFactory().get("/")
+    request.user = user or AnonymousUser()
+    values = {"organization": organization, "request": request, **context}
+    return Template("{% load orgrealtime %}{% " + tag + " %}").render(Context(values))
+
+
+def config_of(html: str) -> Any:
+    found = re.search(r'<script id="orgrealtime-config" type="application/json">(.*?)</script>', html)
+    assert found
+    return json.loads(found[1])
+
+
+def test_position_is_the_newest_cursor(acme: Organization) -> None:
+    publish(acme, "note", {})
+    assert render("orgrealtime_position organization", acme) == stream.position(acme).cursor_at(1)
+
+
+def test_client_gets_what_it_needs_to_connect(acme: Organization, alice: User) -> None:
+    config = config_of(render("orgrealtime_client organization", acme, alice))
+    assert config == {
+        "org": "acme",
+        "since": stream.position(acme).cursor,
+        "catchUpUrl": "/orgs/acme/notifications/",
+        "streamUrl": "/orgs/acme/notifications/stream/",
+        "shareKey": str(alice.pk),
+    }
+
+
+def test_view_gives_the_position_that_it_took_and_its_path(acme: Organization) -> None:
+    tag = 'orgrealtime_client organization since="0badc0de.1" url="/live/acme/"'
+    config = config_of(render(tag, acme))
+    assert (config["since"], config["url"]) == ("0badc0de.1", "/live/acme/")
+    assert "shareKey" not in config
+
+
+def test_urls_that_the_host_doesnt_serve_are_left_to_the_client(
+    acme: Organization, settings: Settings
+) -> None:
+    settings.ROOT_URLCONF = "django.contrib.auth.urls"
+    config = config_of(render("orgrealtime_client organization", acme))
+    assert "catchUpUrl" not in config
+    assert "streamUrl" not in config
+
+
+def test_modules_are_found_by_name_wherever_static_files_are(acme: Organization, settings: Settings) -> None:
+    settings.STATIC_URL = "https://cdn.example/a&b/"
+    html = render("orgrealtime_client organization", acme)
+    found = re.search(r'<script type="importmap">(.*?)</script>', html)
+    assert found
+    assert "&" not in found[1]
+    imports = json.loads(found[1])["imports"]
+    assert imports["orgrealtime"] == "https://cdn.example/a&b/orgrealtime/client.js"
+    assert set(imports) == {"orgrealtime", "orgrealtime/notifications"}
+
+
+def test_element_finds_the_client_whose_file_has_a_hash_in_its_name(
+    acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tags, "static", lambda path: f"/static/{path}".replace(".js", ".0badc0de.js"))
+    html = render("orgrealtime_client organization", acme)
+    imports = json.loads(html.split(">")[1].split("</script")[0])["imports"]
+    assert imports["/static/orgrealtime/client.js"] == "/static/orgrealtime/client.0badc0de.js"
+
+
+class LazyNonce:
+    """As Django's, which is false until it is used."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return 'no"nce'
+
+
+def test_nonce_of_the_content_security_policy_is_used(acme: Organization) -> None:
+    expected = '<script type="importmap" nonce="no&quot;nce">'
+    assert expected in render("orgrealtime_client organization", acme, csp_nonce=LazyNonce())
+    request = SimpleNamespace(csp_nonce=LazyNonce(), user=AnonymousUser())
+    assert expected in render("orgrealtime_client organization", acme, request=request)
+    assert "nonce" not in render("orgrealtime_client organization", acme)
+
+
+@pytest.mark.parametrize("tag", ["orgrealtime_position missing", 'orgrealtime_client "acme"'])
+def test_tag_says_what_it_needs(acme: Organization, tag: str) -> None:
+    with pytest.raises(
+        TypeError, match=rf"{tag.split()[0]} %}} needs an instance of host.Organization, not '"
+    ):
+        render(tag, acme)
