@@ -40,7 +40,8 @@ CHECK_PLACE = """
 import sys, orgrealtime, pathlib
 place = pathlib.Path(orgrealtime.__file__).parent
 assert place.is_relative_to(sys.argv[1]), place
-assert (place / "py.typed").exists(), "no py.typed"
+for name in ("py.typed", "static/orgrealtime/client.js", "static/orgrealtime/client.d.ts"):
+    assert (place / name).exists(), f"no {name}"
 """
 
 

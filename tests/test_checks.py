@@ -10,7 +10,7 @@ from django.core.checks import run_checks
 from django.db import connections
 from pytest_django.fixtures import Settings
 
-from orgrealtime import checks, revocation
+from orgrealtime import checks, organizations, revocation
 from tests.conftest import Configure
 
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -242,7 +242,7 @@ def test_e006_is_shown_while_developing_too(settings: Settings) -> None:
     assert shown() == {"E006"}
 
 
-# ------------------------------------------------------------------------------------------------ W001 … W004
+# ------------------------------------------------------------------------------------------------ W001 … W005
 
 
 @pytest.fixture
@@ -276,6 +276,11 @@ def dummy_cache(settings: Settings) -> None:
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
 
 
+@pytest.fixture
+def no_asgi(settings: Settings) -> None:
+    settings.ASGI_APPLICATION = None
+
+
 WRONG = [
     ("in_memory_layer", "W001"),
     ("no_layer", "W001"),
@@ -283,6 +288,7 @@ WRONG = [
     ("daphne", "W003"),
     ("local_cache", "W004"),
     ("dummy_cache", "W004"),
+    ("no_asgi", "W005"),
 ]
 
 
@@ -305,5 +311,27 @@ def test_what_does_not_fit_production_is_fine_while_developing(
 
 @pytest.mark.usefixtures("local_cache")
 def test_local_cache_is_fine_where_nothing_is_counted(configure: Configure) -> None:
-    configure(USER_RATE=None)
+    configure(USER_RATE=None, CONNECTIONS_PER_USER=None)
+    assert shown() == {"W004"}  # organisations are counted still
+    configure(CONNECTIONS_PER_ORGANIZATION=None)
     assert shown() == set()
+
+
+@pytest.mark.usefixtures("no_asgi")
+def test_asgi_need_not_be_named_where_no_event_stream_is_served(settings: Settings) -> None:
+    settings.ROOT_URLCONF = "django.contrib.auth.urls"
+    assert shown() == set()
+
+
+@pytest.mark.parametrize("name", ["nosuch.Company", "host.Compani", "nonsense"])
+def test_mistaken_model_gets_as_far_as_the_checks(settings: Settings, name: str) -> None:
+    settings.ORGREALTIME_ORGANIZATION_MODEL = name
+    organizations.connect_receivers()
+    revocation.connect_receivers()
+    assert "E001" in shown()
+
+
+def test_class_that_is_no_adapter_gets_as_far_as_the_checks(configure: Configure) -> None:
+    configure(ADAPTER="tests.host.models.Organization")
+    revocation.connect_receivers()
+    assert "E003" in shown()

@@ -76,3 +76,27 @@ def test_migration_depends_on_the_first_of_the_organisations_app_unless_named(se
     assert conf.organization_migration() == ("host", "__first__")
     settings.ORGREALTIME_ORGANIZATION_MIGRATION = "0002_organization"
     assert conf.organization_migration() == ("host", "0002_organization")
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "50", 1.5])
+def test_cap_that_is_no_number_is_refused_with_what_is_allowed(value: object) -> None:
+    with (
+        override_settings(ORGREALTIME={"CONNECTIONS_PER_USER": value}),
+        pytest.raises(ImproperlyConfigured, match=r"a whole number above 0, or None for no limit"),
+    ):
+        conf.get_settings()
+
+
+@pytest.mark.parametrize("name", ["CONNECTIONS_PER_USER", "CONNECTIONS_PER_ADDRESS", "MAX_HANDSHAKES"])
+@pytest.mark.parametrize("value", [None, 7])
+def test_cap_is_a_number_or_none_whatever_its_default(name: str, value: object) -> None:
+    with override_settings(ORGREALTIME={name: value}):
+        assert getattr(conf.get_settings(), name) == value
+
+
+def test_none_is_refused_where_there_is_always_a_limit() -> None:
+    with (
+        override_settings(ORGREALTIME={"MAX_QUEUED_COMMANDS": None}),
+        pytest.raises(ImproperlyConfigured, match="a whole number above 0, not None"),
+    ):
+        conf.get_settings()

@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from orgrealtime import connection as connection_module
-from orgrealtime import database, stream
+from orgrealtime import consumers, database, stream
 from orgrealtime.hub import get_hub
 from tests.conftest import Configure
 from tests.host.models import Organization
@@ -108,7 +108,7 @@ async def test_socket_that_never_takes_the_close_is_abandoned(
     sockets: Sockets, alice: User, acme: Organization, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(SEND_TIMEOUT_SECONDS=0.2)
-    monkeypatch.setattr(connection_module, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(consumers, "CLOSE_SECONDS", 0.2)
     async with wired(sockets, alice) as (wire, served):
         await eventually(lambda: "synced" in wire.types())
         wire.writable.clear()
@@ -140,15 +140,15 @@ async def test_ping_is_answered_while_the_backlog_is_being_read(
         await publish_event(acme, number=number)
     monkeypatch.setattr(stream, "PAGE_CHARS", 1)  # a page holds one event, so more are read after letting in
     reading, go_on = asyncio.Event(), asyncio.Event()
-    visit = database.visit
+    page = database.page
 
-    async def slow_visit(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    async def slow_page(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         if function is stream.read:
             reading.set()
             await go_on.wait()
-        return await visit(function, *arguments, **options)
+        return await page(function, *arguments, **options)
 
-    monkeypatch.setattr(connection_module.database, "visit", slow_visit)
+    monkeypatch.setattr(connection_module.database, "page", slow_page)
     async with wired(sockets, alice, f"since={position.cursor}") as (wire, _):
         await asyncio.wait_for(reading.wait(), PATIENCE)
         wire.say({"type": "ping"})

@@ -412,6 +412,17 @@ async def test_ping_is_answered_with_the_cursor_reached(
     assert await socket.ask({"type": "ping"}) == {"type": "pong", "cursor": event["cursor"]}
 
 
+async def test_client_that_used_to_ping_and_falls_silent_is_closed_4408(
+    sockets: Sockets, alice: User, bob: User, configure: Configure
+) -> None:
+    configure(HEARTBEAT_SECONDS=0.1, POLL_SECONDS=0.05)
+    quiet = await (await sockets.open(bob)).synced()  # never pings, as a client of another make
+    socket = await (await sockets.open(alice)).synced()
+    assert (await socket.ask({"type": "ping"}))["type"] == "pong"
+    assert await socket.close_code() == 4408
+    assert (await quiet.ask({"type": "ping"}))["type"] == "pong"
+
+
 MALFORMED = {
     "no JSON": "{",
     "empty": "",
@@ -871,8 +882,14 @@ async def queries_of_an_event(socket: Socket, organization: Organization, statem
 
 
 async def test_live_event_costs_the_same_queries_for_1_and_for_200_sockets(
-    sockets: Sockets, alice: User, acme: Organization, quiet: None, statements: list[str]
+    sockets: Sockets,
+    alice: User,
+    acme: Organization,
+    quiet: None,
+    statements: list[str],
+    configure: Configure,
 ) -> None:
+    configure(CONNECTIONS_PER_USER=None)
     cookie = await database.run(log_in, alice)
     one = await (await sockets.open(cookie=cookie)).synced()
     for_one = await queries_of_an_event(one, acme, statements)
@@ -881,3 +898,24 @@ async def test_live_event_costs_the_same_queries_for_1_and_for_200_sockets(
     for other in others:
         await other.events(1)
     assert for_one == for_many == 3, statements
+
+
+async def test_acknowledging_a_long_way_is_not_counted_as_messages(
+    sockets: Sockets, alice: User, acme: Organization, configure: Configure
+) -> None:
+    configure(SOCKET_RATE=Rate(2, 60), USER_RATE=Rate(2, 60))
+    socket = await (await sockets.open(alice)).synced()
+    for _ in range(5):
+        await database.run(publish_many, acme, 60)
+        cursor = (await socket.events(60))[-1]["cursor"]
+        await socket.send_json_to({"type": "ack", "cursor": cursor})
+    assert await socket.is_alive()
+    for _ in range(2):
+        answer = await socket.ask({"type": "ping"})
+    assert answer["error"]["code"] == "rate_limited"
+
+
+def publish_many(acme: Organization, count: int) -> None:
+    with transaction.atomic():
+        for number in range(count):
+            publish(acme, "note", {"number": number})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -44,3 +45,10 @@ async def test_connection_that_was_lost_is_replaced_after_one_error(
     with pytest.raises(OperationalError):
         await threads.run(backend)
     assert await threads.run(backend) != lost
+
+
+async def test_stop_iteration_of_the_host_s_code_is_handed_on_as_an_error() -> None:
+    """asyncio can't hand on the exception itself, and who waits would wait for ever."""
+    async with asyncio.timeout(5):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await database.visit(lambda: next(iter([])))

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,20 +16,9 @@ from orgrealtime import conf, wire
 from orgrealtime.buckets import Rate
 from orgrealtime.errors import OUTCOMES, Outcome
 from tests.clients import log_in
-from tests.servers import Server
+from tests.project import DOCS, ROOT, Project, fenced, read
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
 SOURCE = ROOT / "src/orgrealtime"
-
-
-def read(page: str) -> str:
-    return (DOCS / page).read_text()
-
-
-def fenced(text: str, opening: str) -> list[str]:
-    """The contents of the blocks that begin with ``` and this pattern."""
-    return re.findall(rf"^```{opening}\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 # Names
@@ -154,8 +137,10 @@ def logging_page() -> dict[tuple[str, str, str], str]:
     return rows
 
 
-def test_guarantees_page_names_tests_that_exist() -> None:
-    named = set(re.findall(r"`(test_\w+)`", read("explanation/guarantees.md")))
+@pytest.mark.parametrize("page", ["explanation/guarantees.md", "explanation/abuse.md"])
+def test_page_names_tests_that_exist(page: str) -> None:
+    named = set(re.findall(r"`(test_\w+)`", read(page)))
+    assert named
     written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert {name for name in named if not re.search(rf"def {name}\(", written)} == set()
 
@@ -188,48 +173,6 @@ def test_python_in_the_documentation_compiles(block: str) -> None:
     compile(code, "documentation", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
-class Project(Server):
-    """A project made by `startproject` and the files that a page shows, under uvicorn."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        environ = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"}
-        self.popen_options = {"cwd": self.folder, "env": environ}
-        self.run(sys.executable, "-m", "django", "startproject", "config", ".")
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def write(self, caption: str, text: str) -> None:
-        """Write a file, or add to it if the caption ends in "at the end"."""
-        name, _, place = caption.partition(", ")
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_text() if place else ""
-        path.write_text(f"{before}\n{text}")
-
-    def run(self, *command: str) -> str:
-        done: subprocess.CompletedProcess[str]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, **self.popen_options)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def manage(self, *arguments: str) -> str:
-        return self.run(sys.executable, "manage.py", *arguments)
-
-    def _command(self) -> list[str]:
-        options = ["--port", str(self.port), "--ws", "websockets-sansio"]
-        return [sys.executable, "-m", "uvicorn", "config.asgi:application", *options]
-
-    def _answers(self) -> bool:
-        try:
-            urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=5).close()
-        except OSError:
-            return False
-        return True
-
-
 @pytest.fixture
 def project() -> Iterator[Project]:
     project = Project()
@@ -238,20 +181,12 @@ def project() -> Iterator[Project]:
 
 
 async def test_tutorial_leads_to_two_live_pages(project: Project) -> None:
-    text = read("tutorial/first-page.md")
-    files = [block.split("\n\n", 1) for block in fenced(text, r"\{code-block\} \S+")]
-    commands = [shlex.split(line) for line in re.findall(r"^\$ python manage\.py (.+)$", text, re.MULTILINE)]
-    preparing = [command for command in commands if command[0] != "orgrealtime_publish"]
-    first, second = [command for command in commands if command[0] == "orgrealtime_publish"]
-    project.manage(*preparing.pop(0))  # startapp
-    for caption, content in files:
-        project.write(caption.removeprefix(":caption: "), content)
-    for command in preparing:
-        project.manage(*command)
+    first, second = project.follow_tutorial()
     project.start()
-
     async with log_in(project.url, "alice") as alice, log_in(project.url, "bob") as bob:
-        assert "websocket" in (await alice.http.get("/orgs/acme/")).text.lower()
+        page = (await alice.http.get("/orgs/acme/")).text
+        assert '"orgrealtime": "/static/orgrealtime/client.js"' in page
+        assert (await alice.http.get("/static/orgrealtime/client.js")).status_code == 200
         async with alice.socket() as socket:
             await socket.synced()
             await bob.post("/orgs/acme/", text="Hello, Alice")

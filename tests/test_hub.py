@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Collection
 from typing import Any
 
@@ -9,18 +11,20 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from orgrealtime import database, publish, stream
+from orgrealtime import consumers, database, publish, stream
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer, command
 from orgrealtime.cursors import Cursor
+from orgrealtime.feed import MAX_CHUNKS
 from orgrealtime.hub import get_hub
-from orgrealtime.models import new_epoch
+from orgrealtime.models import NotificationEvent, Stream, new_epoch
 from orgrealtime.stream import PAGE_CHARS
 from orgrealtime.views import CatchUpView
-from tests.conftest import Configure
+from tests.conftest import Configure, MakeOrg, MakeUser
 from tests.host.models import Membership, Organization
-from tests.sockets import Frame, Sockets, publish_event, routed
+from tests.sockets import Frame, Sockets, eventually, publish_event, routed, settled
+from tests.threads import open_transaction
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -152,3 +156,133 @@ async def test_connection_that_was_let_in_under_another_epoch_is_reset(
     late = await sockets.open(alice)
     types = [frame["type"] for frame in await late.until("synced")]
     assert types == ["welcome", "reset", "synced"]
+
+
+async def test_stream_that_goes_back_resets_who_is_there_and_who_comes_back_after_it_has_grown(
+    sockets: Sockets, alice: User, bob: User, acme: Organization, configure: Configure
+) -> None:
+    configure(POLL_SECONDS=0.1, IDLE_POLL_SECONDS=0.1)
+    away, there = [await (await sockets.open(user)).synced() for user in (alice, bob)]
+    for number in range(3):
+        await publish_event(acme, number=number)
+    cursor = (await away.events(3))[-1]["cursor"]
+    await there.events(3)
+    await away.disconnect()
+
+    def restore_an_older_database() -> None:
+        NotificationEvent.objects.filter(seq__gt=1).delete()
+        Stream.objects.update(head=1)
+
+    await database.visit(restore_an_older_database)
+    assert (await there.until("reset"))[-1]["reason"] == "ahead"
+    for number in range(3):
+        await publish_event(acme, number=number)
+    assert len(await there.events(3)) == 3
+    again = await sockets.open(alice, query=f"since={cursor}")
+    assert [frame["type"] for frame in await again.until("synced")] == ["welcome", "reset", "synced"]
+
+
+async def test_locked_streams_of_other_organisations_delay_nobody(
+    sockets: Sockets, alice: User, acme: Organization, make_org: MakeOrg, make_user: MakeUser
+) -> None:
+    """Who deletes organisations holds their streams until the commit."""
+    hers = await (await sockets.open(alice)).synced()
+    slugs = [f"locked-{number}" for number in range(6)]
+    locked = await database.run(lambda: [make_org(slug) for slug in slugs])
+    for org in locked:
+        member = await database.run(make_user, f"member of {org.slug}", org)
+        await (await sockets.open(member, org.slug)).synced()
+    await settled()
+
+    def lock() -> Any:
+        return list(Stream.objects.select_for_update().filter(organization__in=locked))
+
+    with open_transaction(lock):
+        for org in locked:
+            await publish_event(org)
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(3):
+            await publish_event(acme)
+            await hers.events(1)
+            await (await sockets.open(alice)).synced()
+
+
+async def test_event_rung_for_while_the_only_reader_comes_back_arrives_at_once(
+    sockets: Sockets, alice: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await (await sockets.open(alice)).synced()
+    await settled()
+    await first.disconnect()
+    await eventually(lambda: not get_hub().connections())
+    enter = get_hub().census.enter
+
+    async def enter_after_an_event(places: Any) -> None:
+        await publish_event(acme)
+        await asyncio.sleep(0.2)  # the ring has been heard
+        await enter(places)
+
+    monkeypatch.setattr(get_hub().census, "enter", enter_after_an_event)
+    again = await sockets.open(alice)
+    async with asyncio.timeout(2):
+        assert len(await again.events(1)) == 1
+
+
+async def test_readers_at_many_places_share_a_bounded_memory(
+    sockets: Sockets, alice: User, acme: Organization
+) -> None:
+    hers = await (await sockets.open(alice)).synced()
+    for number in range(40):
+        await publish_event(acme, number=number)
+    await hers.events(40)
+    feed = get_hub().feed(acme.pk)
+    assert feed is not None
+    for seq in range(40):
+        behind = await sockets.open(alice, query=f"since={feed.cursor_at(seq)}")
+        assert len(await behind.events(40 - seq)) == 40 - seq
+        await behind.disconnect()
+    assert len(feed._chunks) <= MAX_CHUNKS
+
+
+async def test_newcomer_after_another_epoch_has_begun_is_not_reset(
+    sockets: Sockets, alice: User, acme: Organization
+) -> None:
+    first = await (await sockets.open(alice)).synced()
+    await first.disconnect()
+    await eventually(lambda: not get_hub().connections())
+    await database.run(lambda: Stream.objects.update(epoch=new_epoch()))
+    newcomer = await sockets.open(alice)
+    assert [frame["type"] for frame in await newcomer.until("synced")] == ["welcome", "synced"]
+    await publish_event(acme)
+    await newcomer.events(1)
+
+
+class Endless(OrgConsumer):
+    """A host's hooks that never come back."""
+
+    async def connected(self) -> None:
+        if self.user.username == "bob":
+            await asyncio.sleep(3600)
+
+    async def disconnected(self, code: int) -> None:
+        await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize("name", ["alice", "bob"])
+async def test_hook_that_never_returns_keeps_no_place(
+    sockets: Sockets,
+    alice: User,
+    bob: User,
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    monkeypatch.setattr(consumers, "HOOK_SECONDS", 0.2)
+    configure(CONNECTIONS_PER_USER=1)
+    user = alice if name == "alice" else bob
+    socket = await (await sockets.open(user, application=routed(Endless))).synced()
+    await socket.send_input({"type": "websocket.disconnect", "code": 1000})
+    await eventually(lambda: not get_hub().connections())
+    await eventually(lambda: not get_hub().census._counts)
+    await eventually(lambda: not socket.is_running)
+    with contextlib.suppress(TimeoutError):
+        await socket.wait()

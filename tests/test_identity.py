@@ -19,9 +19,10 @@ from pytest_django.fixtures import Settings
 
 from orgrealtime import database
 from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.hub import get_hub
 from orgrealtime.identity import Identity, authenticate, living_sessions
 from tests.host.models import Organization
-from tests.sockets import APPLICATION, Sockets, log_in
+from tests.sockets import APPLICATION, Sockets, eventually, log_in, settled
 
 ENGINES = {name: f"django.contrib.sessions.backends.{name}" for name in ("db", "cached_db", "cache", "file")}
 SIGNED_COOKIES = "django.contrib.sessions.backends.signed_cookies"
@@ -161,7 +162,7 @@ def test_user_is_known_whatever_keeps_the_sessions(engine: str, alice: User) -> 
     identity = authenticate(scope_with(log_in(alice)))
     assert identity.user == alice
     assert identity.session_key is not None
-    assert living_sessions([identity.session_key]) == {identity.session_key}
+    assert set(living_sessions([identity.session_key])) == {identity.session_key}
 
 
 def test_unknown_session_is_refused_whatever_keeps_the_sessions(engine: str) -> None:
@@ -172,13 +173,13 @@ def test_unknown_session_is_refused_whatever_keeps_the_sessions(engine: str) -> 
 def test_session_that_has_ended_lives_no_longer_whatever_kept_it(engine: str, alice: User) -> None:
     ended, lasting = key_of(log_in(alice)), key_of(log_in(alice))
     import_module(django_settings.SESSION_ENGINE).SessionStore(ended).flush()
-    assert living_sessions([ended, lasting]) == {lasting}
+    assert set(living_sessions([ended, lasting])) == {lasting}
 
 
 def test_expired_session_lives_no_longer(alice: User) -> None:
     cookie = log_in(alice)
     Session.objects.update(expire_date=timezone.now())
-    assert living_sessions([key_of(cookie)]) == set()
+    assert living_sessions([key_of(cookie)]) == {}
 
 
 def test_many_sessions_are_looked_up_in_one_query(
@@ -186,7 +187,7 @@ def test_many_sessions_are_looked_up_in_one_query(
 ) -> None:
     keys = [key_of(log_in(alice)) for _ in range(3)]
     with django_assert_num_queries(1):
-        assert living_sessions(keys) == set(keys)
+        assert set(living_sessions(keys)) == set(keys)
 
 
 # ----------------------------------------------------------------------------------------- the host's middleware
@@ -238,3 +239,61 @@ async def test_user_of_the_host_s_auth_middleware_is_let_in_with_the_session(
 
 async def test_nobody_of_the_host_s_auth_middleware_is_refused(sockets: Sockets, acme: Organization) -> None:
     assert await sockets.refused(application=AuthMiddlewareStack(APPLICATION)) == 4401
+
+
+# ------------------------------------------------------------------------------------------------- when it ends
+
+
+def in_seconds(seconds: float) -> datetime.datetime:
+    return timezone.now() + datetime.timedelta(seconds=seconds)
+
+
+def test_end_of_a_database_session_is_learnt_without_another_query(
+    alice: User, django_assert_num_queries: Callable[[int], Any]
+) -> None:
+    cookie = log_in(alice)
+    with django_assert_num_queries(2):
+        identity = authenticate(scope_with(cookie))
+    assert identity.session_expires_at == Session.objects.get().expire_date.timestamp()
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, True, "soon", datetime.datetime(2100, 1, 1), float("nan"), float("inf")]
+)
+async def test_end_that_can_t_be_read_is_refused_with_4503_and_one_clear_error(
+    sockets: Sockets, alice: User, wrong: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await sockets.refused(scope={"user": alice, "expires_at": wrong}) == 4503
+    [error] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "aware datetime or a number of Unix seconds" in str(error.exc_info)
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda end: end, lambda end: end.timestamp(), lambda end: int(end.timestamp())]
+)
+async def test_login_of_the_host_s_middleware_ends_at_its_end(
+    sockets: Sockets, alice: User, kind: Any
+) -> None:
+    assert await sockets.refused(scope={"user": alice, "expires_at": kind(in_seconds(-2))}) == 4401
+    socket = await sockets.open(scope={"user": alice, "expires_at": kind(in_seconds(3))})
+    await socket.synced()
+    assert await socket.close_code() == 4401
+
+
+async def test_expired_database_session_closes_its_socket(sockets: Sockets, alice: User) -> None:
+    cookie = await database.run(log_in, alice)
+    await database.run(Session.objects.update, expire_date=in_seconds(3))
+    socket = await (await sockets.open(cookie=cookie)).synced()
+    assert await socket.close_code() == 4401
+
+
+async def test_prolonged_database_session_keeps_its_socket(sockets: Sockets, alice: User) -> None:
+    cookie = await database.run(log_in, alice)
+    first, later = in_seconds(6), in_seconds(1000)
+    await database.run(Session.objects.update, expire_date=first)
+    socket = await (await sockets.open(cookie=cookie)).synced()
+    await settled()  # the check that follows joining is over
+    await database.run(Session.objects.update, expire_date=later)
+    [connection] = get_hub()._guard._all()
+    await eventually(lambda: connection.identity.session_expires_at == later.timestamp())
+    assert await socket.is_alive()

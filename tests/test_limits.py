@@ -165,7 +165,8 @@ async def test_process_counts_alone_without_its_cache_and_says_so(
 ) -> None:
     configure(USER_RATE=Rate(5, LONG))
     assert await admitted(UserGate(7), 20) == 5
-    (record,) = caplog.records
+    record, exceeded = caplog.records
+    assert exceeded.limit == "USER_RATE"  # type: ignore[attr-defined]
     assert (record.name, record.levelno) == ("orgrealtime.limits", logging.WARNING)
     assert record.error == "ConnectionError"  # type: ignore[attr-defined]
 
@@ -228,3 +229,18 @@ async def test_frozen_cache_delays_neither_events_nor_messages(
         for socket in opened:
             assert {(await socket.frame())["type"], (await socket.frame())["type"]} == {"note", "pong"}
     assert published.result().pk
+
+
+# ------------------------------------------------------------------------------------------------------ dry run
+
+
+@pytest.mark.parametrize("limit", ["SOCKET_RATE", "SOCKET_BYTE_RATE", "USER_RATE"])
+async def test_dry_run_lets_messages_in_and_logs_once_for_a_connection(
+    configure: Configure, caplog: pytest.LogCaptureFixture, limit: str
+) -> None:
+    configure(**{limit: Rate(1, LONG, burst=1)}, LIMITS_DRY_RUN=True)
+    for gate in [SocketGate(), UserGate(7)]:
+        assert await admitted(gate, 10) == 10
+    (record,) = caplog.records
+    assert record.getMessage() == "a limit is exceeded"
+    assert (record.limit, record.enforced) == (limit, False)  # type: ignore[attr-defined]

@@ -327,3 +327,14 @@ def test_every_key_that_says_url_is_checked_wherever_it_stands(key: str) -> None
 def test_no_host_is_allowed_unless_listed() -> None:
     with pytest.raises(PayloadError, match="URL_HOSTS"):
         encode({"download_url": "https://files.example.com/1.csv"})
+
+
+@pytest.mark.parametrize(
+    ("number", "digits"), [(1e308, 309), (-1e308, 310), (5e-324, 326), (1e22, 23), (1.5, 3)]
+)
+def test_numbers_count_with_all_their_digits(number: float, digits: int) -> None:
+    """PostgreSQL keeps them so, and sends them so."""
+    size = len('{"x":}') + digits
+    encode_payload({"x": number}, max_bytes=size)
+    with pytest.raises(PayloadTooLarge):
+        encode_payload({"x": number}, max_bytes=size - 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,19 +12,19 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.db import transaction
+from django.db import DataError, OperationalError, transaction
 from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from orgrealtime import bell, database, revocation
+from orgrealtime import bell, database, guard, revocation
 from orgrealtime.access import Access, revoke
 from orgrealtime.adapters import MembershipAdapter
 from orgrealtime.consumers import OrgConsumer
 from orgrealtime.hub import get_hub
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
-from tests.sockets import Socket, Sockets, eventually, log_in, publish_event, routed, settled
+from tests.sockets import PATIENCE, Socket, Sockets, eventually, log_in, publish_event, routed, settled
 
 PROMISED = 2.0  # seconds until a connection whose access has ended is closed
 SOON = 0.2
@@ -263,23 +265,88 @@ class Buggy(OrgConsumer):
     """Can't tell about alice any more once she has connected."""
 
     asked: set[str] = set()
+    error: type[Exception] = LookupError
 
     def allow(self, user: Any, access: Access) -> bool:
         if user.username == "alice" and "alice" in self.asked:
-            raise LookupError("a bug of the host")
+            raise self.error("a bug of the host")
         self.asked.add(user.username)
         return True
 
 
+@pytest.mark.parametrize("error", [LookupError, OperationalError, DataError])
 async def test_host_s_bug_about_one_member_does_not_keep_another_connected(
-    configure: Configure, sockets: Sockets, alice: User, bob: User
+    configure: Configure,
+    sockets: Sockets,
+    alice: User,
+    bob: User,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
 ) -> None:
+    monkeypatch.setattr(Buggy, "error", error)
     Buggy.asked.clear()
     configure(ACCESS_CHECK_SECONDS=SOON)
     await (await sockets.open(alice, application=routed(Buggy))).synced()
     his = await (await sockets.open(bob, application=routed(Buggy))).synced()
     await database.run(Membership.objects.filter(user=bob)._raw_delete, "default")
     assert await closed(his) == 4403
+
+
+class Faulty(MembershipAdapter):
+    """Its query fails as long as alice is asked about."""
+
+    def accesses(self, pairs: Any) -> Any:
+        if len(pairs) > 1 or User.objects.get(username="alice").pk in {pair[1] for pair in pairs}:
+            raise DataError("a row that can't be read")
+        return super().accesses(pairs)
+
+
+async def test_host_s_query_that_fails_for_one_member_does_not_keep_another_connected(
+    configure: Configure, sockets: Sockets, alice: User, bob: User
+) -> None:
+    configure(ACCESS_CHECK_SECONDS=SOON, ADAPTER="tests.test_revocation.Faulty")
+    hers, his = [await (await sockets.open(user)).synced() for user in (alice, bob)]
+    await database.run(Membership.objects.filter(user=bob)._raw_delete, "default")
+    assert await closed(his) == 4403
+    assert await closed(hers) == 4503
+
+
+class Slow(OrgConsumer):
+    """Takes its time about all but alice, once it is told to."""
+
+    takes_long = threading.Event()
+    is_over = threading.Event()
+
+    def allow(self, user: Any, access: Access) -> bool:
+        if self.takes_long.is_set() and user.username != "alice":
+            self.is_over.wait(PATIENCE)
+        return True
+
+
+@pytest.fixture
+def slowly() -> Iterator[None]:
+    yield
+    Slow.is_over.set()
+
+
+async def test_host_s_slow_check_of_some_delays_neither_events_nor_newcomers(
+    sockets: Sockets, slowly: None, acme: Organization, alice: User, make_user: Any
+) -> None:
+    Slow.takes_long.clear()
+    Slow.is_over.clear()
+    hers = await (await sockets.open(alice, application=routed(Slow))).synced()
+    others = await database.run(lambda: [make_user(f"slow-{number}", acme) for number in range(8)])
+    for user in others:
+        await (await sockets.open(user, application=routed(Slow))).synced()
+    await settled()
+    Slow.takes_long.set()
+    for user in others:
+        bell.check_user(user.pk)
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(1):
+        await publish_event(acme, "note")
+        await hers.events(1)
+        await (await sockets.open(alice, application=routed(Slow))).synced()
 
 
 async def test_member_about_whom_the_host_s_check_fails_is_closed_to_come_again(
@@ -318,6 +385,39 @@ async def test_removed_member_is_closed_though_nobody_can_say_which_sessions_liv
     assert await closed(socket) == 4403
 
 
+async def test_answer_to_the_later_question_counts(
+    hers: Socket, alice: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two checks, one that began first may ask last, if it has many to ask about before."""
+    await settled()
+    hub = get_hub()
+    (connection,) = hub.connections()
+    answers = iter([Access(acme.pk, alice.pk, "admin"), Access(acme.pk, alice.pk, "guest")])
+    monkeypatch.setattr(guard, "recheck", lambda asked: {one: next(answers) for one in asked})
+    first_slice, second = hub._guard.check([connection]), hub._guard.check([connection])
+    await second
+    await first_slice
+    assert connection.access.role == "guest"
+
+
+def test_hints_about_more_than_are_remembered_count_for_everybody() -> None:
+    told = guard._Told()
+    for number in range(guard.MAX_REMEMBERED + 2):
+        told.note(("user", str(number)), 100.0 + number / 1000)
+    assert told.is_later(("user", "never mentioned"), 100.0)
+    assert not told.is_later(("user", "never mentioned"), 200.0)
+    assert len(told._moments) <= guard.MAX_REMEMBERED
+
+
+def test_hints_are_forgotten_after_a_while() -> None:
+    told = guard._Told()
+    told.note(("user", "1"), 100.0)
+    for number in range(5):
+        told.note(("user", "2"), 101.0 + guard.REMEMBERED_SECONDS + number)
+    assert not told.is_later(("user", "1"), 0.0)
+    assert told.is_later(("user", "2"), 101.0)
+
+
 @pytest.fixture
 def person_model() -> Iterator[type[User]]:
     """A proxy of the user model, as hosts have them for their admin."""
@@ -342,6 +442,21 @@ async def test_user_who_is_disabled_through_a_proxy_model_is_closed(
 
 
 # ------------------------------------------------------------------------------------------------------- the cost
+
+
+async def test_hints_about_many_are_checked_together(
+    sockets: Sockets, acme: Organization, make_user: Any, statements: list[str]
+) -> None:
+    users = await database.run(lambda: [make_user(f"user-{number}", acme) for number in range(30)])
+    for user in users:
+        await (await sockets.open(user)).synced()
+    await settled()
+    await asyncio.sleep(1)
+    statements.clear()
+    for user in users:
+        bell.check_user(user.pk)
+    await asyncio.sleep(1.5)
+    assert 0 < len([sql for sql in statements if "host_membership" in sql]) < 15
 
 
 async def test_check_of_many_connections_costs_two_queries(
@@ -393,3 +508,66 @@ def test_saved_user_is_checked(rung: Rung, alice: User) -> None:
 
 def test_saved_membership_has_its_user_checked(rung: Rung, alice: User) -> None:
     assert rung(Membership.objects.get().save) == [alice.pk]
+
+
+# ----------------------------------------------------------------------------------------------- organisations
+
+
+async def test_deleted_organisation_closes_all_its_connections(
+    hers: Socket, his: Socket, acme: Organization
+) -> None:
+    await database.run(acme.delete)
+    assert (await closed(hers), await closed(his)) == (4403, 4403)
+
+
+class _NamedAdapter(MembershipAdapter):
+    """Organisations whose name is empty count for nobody, and watchers see notes alone."""
+
+    def queryset(self) -> Any:
+        return super().queryset().exclude(organization__name="")
+
+    def access(self, membership: Any) -> Access:
+        types = frozenset({"note"}) if membership.role == "watcher" else None
+        return Access(membership.organization_id, membership.user_id, membership.role, types)
+
+
+async def test_organisation_that_is_switched_off_closes_its_connections_and_no_others(
+    sockets: Sockets, alice: User, dave: User, acme: Organization, configure: Configure
+) -> None:
+    configure(ADAPTER="tests.test_revocation._NamedAdapter")
+    at_acme = [await (await sockets.open(user)).synced() for user in (alice, dave)]
+    at_globex = await (await sockets.open(dave, "globex")).synced()
+    await database.run(save_with, acme, name="")
+    assert [await closed(socket) for socket in at_acme] == [4403, 4403]
+    assert await at_globex.is_alive()
+
+
+async def test_changed_role_limits_what_is_sent_from_then_on(
+    hers: Socket, alice: User, acme: Organization, configure: Configure
+) -> None:
+    configure(ADAPTER="tests.test_revocation._NamedAdapter")
+    await database.run(save_with, await Membership.objects.aget(user=alice), role="watcher")
+    guard = get_hub()._guard
+    await eventually(lambda: {one.access.role for one in guard._all()} == {"watcher"})
+    await publish_event(acme, "secret")
+    await publish_event(acme, "note")
+    [event] = await hers.events(1)
+    assert event["type"] == "note"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"organization": "1", "everybody": 1},
+        {"organization": "1", "everybody": None},
+        {"everybody": True},
+        {"organization": "1", "user": "1", "everybody": True},
+    ],
+)
+def test_hint_about_everybody_must_be_whole(message: dict[str, Any]) -> None:
+    assert bell.read_message({"type": bell.MESSAGE_TYPE, **message}) is None
+
+
+def test_hint_about_everybody_is_read() -> None:
+    message = {"type": bell.MESSAGE_TYPE, "organization": "1", "user": None, "everybody": True}
+    assert bell.read_message(message) == bell.Hint("1", everybody=True)

@@ -127,3 +127,31 @@ async def test_future_may_be_stepped_as_well() -> None:
     assert rest is not None
     future.set_result(None)
     await rest
+
+
+class Foreign:
+    """Waits as what other languages make does: an iterator that nothing can be thrown into."""
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self._future = future
+        self._waits = False
+
+    def __await__(self) -> Foreign:
+        return self
+
+    def __iter__(self) -> Foreign:
+        return self
+
+    def __next__(self) -> asyncio.Future[None]:
+        if self._waits:
+            raise StopIteration
+        self._waits = self._future._asyncio_future_blocking = True  # type: ignore[attr-defined]
+        return self._future
+
+
+async def test_foreign_awaitable_can_be_given_up() -> None:
+    rest = step(Foreign(asyncio.get_running_loop().create_future()))
+    assert rest is not None
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
@@ -9,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,34 @@ def test_organisation_has_its_stream_once_it_is_committed(make_org: MakeOrg) -> 
         organization = make_org("fresh")
         assert not Stream.objects.filter(pk=organization.pk).exists()
     assert Stream.objects.filter(pk=organization.pk).exists()
+
+
+@with_commits
+@pytest.mark.parametrize("in_block", [False, True])
+def test_organisation_whose_stream_cant_be_made_is_saved_all_the_same(
+    make_org: MakeOrg, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, in_block: bool
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Stream.objects, "using", lambda alias: 1 / 0)
+        with transaction.atomic() if in_block else contextlib.nullcontext():
+            organization = make_org("fresh")
+    assert "division by zero" in caplog.text
+    publish_many(organization, 1)
+    assert stream.position(organization).head == 1
+
+
+@with_commits
+def test_reader_of_a_stream_that_somebody_has_locked_gets_what_is_numbered(acme: Organization) -> None:
+    publish_many(acme, 1)
+    before = stream.position(acme)
+    with open_transaction(lambda: list(Stream.objects.select_for_update())):
+        publish_many(acme, 1)
+        begin = time.monotonic()
+        assert stream.position(acme) == before
+        with pytest.raises(OperationalError):
+            stream.number(acme.pk)
+        assert time.monotonic() - begin < 5
+    assert stream.position(acme).head == 2
 
 
 @with_commits
@@ -368,6 +398,67 @@ def test_reader_of_another_stream_or_beyond_the_head_is_reset(
     assert (caught.value.reason, caught.value.position) == (reason, position)
 
 
+@pytest.fixture
+def restore(transactional_db: None) -> Iterator[Callable[[], None]]:
+    """Keeps the streams as they are when called first; puts them back, as from a dump, when called again."""
+    calls = iter(
+        [
+            "CREATE TABLE kept AS SELECT * FROM orgrealtime_stream",
+            """ALTER TABLE orgrealtime_stream RENAME TO ours;
+            CREATE TABLE orgrealtime_stream (LIKE ours INCLUDING ALL);
+            INSERT INTO orgrealtime_stream SELECT * FROM kept""",
+        ]
+    )
+
+    def call(statement: str | None = None) -> None:
+        with connections["default"].cursor() as cursor:
+            cursor.execute(statement or next(calls))
+
+    yield call
+    call("DROP TABLE kept, orgrealtime_stream; ALTER TABLE ours RENAME TO orgrealtime_stream")
+
+
+@with_commits
+def test_reader_from_before_a_restored_dump_is_reset_though_the_stream_has_grown_past_it(
+    acme: Organization, restore: Callable[[], None]
+) -> None:
+    publish_many(acme, 2)
+    stream.advance(acme.pk)
+    restore()
+    publish_many(acme, 2)
+    reader = Cursor.parse(stream.position(acme).cursor)
+    NotificationEvent.objects.filter(seq__gt=2).delete()
+    restore()
+    publish_many(acme, 5)
+    with pytest.raises(StreamReset) as reset:
+        stream.read(acme.pk, reader)
+    assert reset.value.position.head == 7
+    newcomer = Cursor.parse(reset.value.position.cursor)
+    publish_many(acme, 1)
+    assert seqs(stream.read(acme.pk, newcomer)) == [8]
+
+
+@on_both_databases
+def test_stream_that_ends_before_a_known_cursor_gets_another_epoch_once(
+    org: Organization, alias: str
+) -> None:
+    publish(org, "note", {}, using=alias)
+    before = stream.position(org, alias)
+    known = Cursor(before.epoch, before.head + 3)
+    renewed = stream.renew(org.pk, known, alias)
+    assert (renewed.epoch != before.epoch, renewed.head) == (True, before.head)
+    assert stream.renew(org.pk, known, alias) == renewed
+    assert stream.renew(org.pk, Cursor(renewed.epoch, renewed.head), alias) == renewed
+
+
+@with_commits
+def test_stream_of_before_the_table_was_remembered_keeps_its_epoch(acme: Organization) -> None:
+    before = stream.position(acme)
+    Stream.objects.update(table_oid=None)
+    assert stream.position(acme) == before
+    assert not Stream.objects.filter(table_oid=None).exists()
+
+
 def test_stream_that_was_made_again_resets_its_readers(acme: Organization) -> None:
     cursor = Cursor.parse(stream.position(acme).cursor)
     Stream.objects.all().delete()
@@ -466,6 +557,40 @@ def test_poison_row_is_skipped_with_an_error_and_the_stream_goes_on(
     (record,) = caplog.records
     assert (record.levelname, record.__dict__["seq"]) == ("ERROR", 2)
     assert "garbage" not in caplog.text
+
+
+@on_both_databases
+@pytest.mark.parametrize(
+    "audience", ['["x"]', "[null]", "[1.5]", "[99999999999999999999]", "[[1]]", '{"1": 2}', "12", "[true]"]
+)
+def test_poisoned_audience_does_not_stop_the_numbering(org: Organization, alias: str, audience: str) -> None:
+    publish(org, "before", {}, using=alias)
+    poisoned = publish(org, "poisoned", {}, to=[1], using=alias)
+    publish(org, "after", {}, to=[1], using=alias)
+    cast = "::jsonb" if alias == "default" else ""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            f"UPDATE orgrealtime_notificationevent SET audience = %s{cast} WHERE id = %s",  # noqa: S608
+            [audience, poisoned.pk],
+        )
+    assert stream.position(org, alias).head == 3
+    start = beginning(org, alias)
+    page = stream.read(org.pk, start, access=Access(org.pk, 1), using=alias)
+    assert [event.type for event in page.events if event.type != "poisoned"] == ["before", "after"]
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "20000-01-01"])
+def test_moment_that_python_doesnt_know_costs_its_event_only(
+    acme: Organization, moment: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_many(acme, 3)
+    start = beginning(acme)
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            "UPDATE orgrealtime_notificationevent SET created_at = %s::timestamptz WHERE seq = 2", [moment]
+        )
+    assert seqs(stream.read(acme.pk, start)) == [1, 3]
+    assert "its row can't be encoded" in caplog.text
 
 
 def test_page_full_of_poison_still_leads_on(acme: Organization) -> None:

@@ -10,8 +10,9 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import connections
 from django.test import Client, RequestFactory
+from pytest_django.fixtures import Settings
 
-from orgrealtime import database, publish, stream
+from orgrealtime import database, publish, stream, views
 from orgrealtime.access import Access
 from orgrealtime.views import CatchUpView
 from tests.host.models import Membership, Organization
@@ -308,3 +309,18 @@ def test_events_are_rendered_by_the_host(alice: User, acme: Organization) -> Non
     page = json.loads(ask_hooked(alice, since=cursor_at(acme, 0)).content)
     assert [(event["number"], event["shouted"]) for event in page["events"]] == [(0, True), (2, True)]
     assert (page["cursor"], page["has_more"]) == (cursor_at(acme, 3), True)
+
+
+@pytest.mark.parametrize("path", [ACME, f"{ACME}stream/", f"{ACME}ticket/"])
+def test_client_is_told_401_where_the_host_sends_everybody_to_log_in(
+    client: Client, acme: Organization, settings: Settings, path: str
+) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
+    answer = client.post(path) if path.endswith("ticket/") else client.get(path)
+    assert answer.status_code in {401, 501}
+
+
+def test_process_that_drains_answers_503(hers: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "is_draining", lambda: True)
+    answer = hers.get(ACME)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")

@@ -9,7 +9,7 @@ from typing import Any
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
-from django.db import models
+from django.db import models, router
 from django.utils.module_loading import import_string
 
 from orgrealtime.access import Access
@@ -71,8 +71,9 @@ class MembershipAdapter(OrganizationAdapter):
         self.slug_field = settings.ORGANIZATION_SLUG_FIELD
 
     def queryset(self) -> models.QuerySet[Any]:
-        """Return the memberships that count."""
-        return self._model()._default_manager.all()
+        """Return the memberships that count, from the primary: a replica may not know yet that one has ended."""
+        model = self._model()
+        return model._default_manager.using(router.db_for_write(model))
 
     def access(self, membership: Any) -> Access:
         """Return what a membership lets its user see; default: everything that is for all members or for them."""
@@ -148,9 +149,11 @@ class MembershipAdapter(OrganizationAdapter):
             )
         try:
             return apps.get_model(self.membership_model)
-        except (LookupError, ValueError) as error:
+        except LookupError as error:
+            raise ImproperlyConfigured(f"ORGREALTIME['MEMBERSHIP_MODEL']: {error.args[0]}") from None
+        except ValueError:
             raise ImproperlyConfigured(
-                f"ORGREALTIME['MEMBERSHIP_MODEL'] is 'app_label.ModelName', not {self.membership_model!r}: {error}"
+                f"ORGREALTIME['MEMBERSHIP_MODEL'] is 'app_label.ModelName', not {self.membership_model!r}"
             ) from None
 
 
@@ -190,5 +193,8 @@ class DjangoOrganizationsAdapter(MembershipAdapter):
 
 def get_adapter() -> OrganizationAdapter:
     """Return an instance of the adapter in force."""
-    adapter: OrganizationAdapter = import_string(get_settings().ADAPTER)()
-    return adapter
+    name = get_settings().ADAPTER
+    adapter = import_string(name)
+    if not (isinstance(adapter, type) and issubclass(adapter, OrganizationAdapter)):
+        raise ImproperlyConfigured(f"ORGREALTIME['ADAPTER'] is a subclass of OrganizationAdapter, not {name}")
+    return adapter()

@@ -9,9 +9,11 @@ from channels.routing import URLRouter
 from django.core.asgi import get_asgi_application
 from django.urls import URLPattern, re_path
 
+from orgrealtime.drain import before_termination
 from orgrealtime.errors import CloseCode, Refused
-from orgrealtime.hub import close_hub
+from orgrealtime.hub import close_hub, drain_hub
 from orgrealtime.refusal import refuse
+from orgrealtime.transport import SEND_KEY
 
 ASGIApplication = Callable[
     [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any
@@ -23,6 +25,7 @@ def realtime(urlpatterns: Sequence[URLPattern], *, http: ASGIApplication | None 
 
     `http` is by default Django's own application. Origin, session and access are checked by the consumers
     themselves, so nothing needs to be wrapped around them. A path that no pattern matches is refused (4403).
+    On SIGTERM connections are drained before the server stops, where it has the ASGI lifespan (uvicorn, granian).
     """
     router = URLRouter([*urlpatterns, re_path("", cast(Any, _refuse_unknown_path))])
     http = http or get_asgi_application()
@@ -35,7 +38,7 @@ def realtime(urlpatterns: Sequence[URLPattern], *, http: ASGIApplication | None 
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         else:
-            await http(scope, receive, send)
+            await http({**scope, SEND_KEY: send}, receive, send)
 
     return application
 
@@ -56,4 +59,5 @@ async def _lifespan(receive: Callable[[], Awaitable[Any]], send: Callable[[Any],
             await close_hub()
             await send({"type": "lifespan.shutdown.complete"})
             return
+        before_termination(drain_hub)
         await send({"type": "lifespan.startup.complete"})

@@ -44,3 +44,7 @@ class TokenBucket:
             return False
         self._tokens -= amount
         return True
+
+    def give_back(self, amount: float) -> None:
+        """Put back what was taken."""
+        self._tokens = min(self._rate.capacity, self._tokens + amount)

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
+from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from orgrealtime import conf
@@ -177,12 +178,30 @@ def _check_production() -> Iterator[checks.CheckMessage]:
             id="orgrealtime.W003",
         )
     cache = settings.CACHES.get("default", {}).get("BACKEND", "")
-    if given.USER_RATE is not None and cache.endswith(("LocMemCache", "DummyCache")):
+    shared = ("USER_RATE", "CONNECTIONS_PER_USER", "CONNECTIONS_PER_ORGANIZATION", "CONNECTIONS_PER_ADDRESS")
+    counted = [name for name in shared if getattr(given, name) is not None]
+    if counted and cache.endswith(("LocMemCache", "DummyCache")):
         yield checks.Warning(
-            "The default cache isn't shared, so ORGREALTIME['USER_RATE'] is counted per process.",
+            f"The default cache isn't shared, so of ORGREALTIME {', '.join(counted)} are counted per process.",
             hint="Configure a cache that all processes share, such as Redis.",
             id="orgrealtime.W004",
         )
+
+    if _serves_event_streams() and not getattr(settings, "ASGI_APPLICATION", None):
+        yield checks.Warning(
+            "ASGI_APPLICATION isn't set: if this project is served through WSGI, there are no WebSockets, and the "
+            "Server-Sent Events of orgrealtime.urls are answered with 501.",
+            hint="Serve it through ASGI, and say so: ASGI_APPLICATION = 'config.asgi.application'.",
+            id="orgrealtime.W005",
+        )
+
+
+def _serves_event_streams() -> bool:
+    try:
+        reverse("orgrealtime:stream", args=["any"])
+    except (ImproperlyConfigured, NoReverseMatch):
+        return False
+    return True
 
 
 def _alias() -> str:

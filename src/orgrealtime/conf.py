@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -30,14 +32,24 @@ class Settings:
     SOCKET_BYTE_RATE: Rate | None = Rate(65_536, 1, burst=262_144)
     USER_RATE: Rate | None = Rate(600, 60)
     MAX_MESSAGE_BYTES: int = 16_384
+    MAX_QUEUED_COMMANDS: int = 16
+    CONNECTIONS_PER_USER: int | None = 50
+    CONNECTIONS_PER_ORGANIZATION: int | None = 10_000
+    CONNECTIONS_PER_ADDRESS: int | None = None
+    TRUSTED_PROXIES: tuple[str, ...] = ()
+    MAX_HANDSHAKES: int | None = 50
+    MAX_CATCH_UP_PAGES: int | None = 20
+    LIMITS_DRY_RUN: bool = False
     HEARTBEAT_SECONDS: float = 25.0
     POLL_SECONDS: float = 2.0
     IDLE_POLL_SECONDS: float = 10.0
     ACCESS_CHECK_SECONDS: float = 30.0
     SEND_TIMEOUT_SECONDS: float = 20.0
+    DRAIN_SECONDS: float = 10.0
 
 
-NAMES = frozenset(field.name for field in fields(Settings))
+TYPES = {field.name: str(field.type) for field in fields(Settings)}
+NAMES = frozenset(TYPES)
 FLAT_NAMES = ("ORGREALTIME_ORGANIZATION_MODEL", "ORGREALTIME_ORGANIZATION_MIGRATION")
 
 _cache: tuple[dict[str, Any], Settings] | None = None
@@ -62,22 +74,37 @@ def get_settings() -> Settings:
 
 
 def _check(name: str, value: Any) -> None:
-    match getattr(Settings(), name):
-        case Rate():
+    match TYPES[name]:
+        case "Rate | None":
             fits, wanted = value is None or isinstance(value, Rate), "an orgrealtime.buckets.Rate or None"
-        case bool():
+        case "bool":
             fits, wanted = isinstance(value, bool), "True or False"
-        case int():
+        case "int":
             fits, wanted = type(value) is int and value > 0, "a whole number above 0"
-        case float():
+        case "int | None":
+            fits = value is None or (type(value) is int and value > 0)
+            wanted = "a whole number above 0, or None for no limit"
+        case "float":
             fits, wanted = type(value) in {int, float} and value > 0, "a number of seconds above 0"
-        case tuple():
+        case "tuple[str, ...]":
             is_list = isinstance(value, list | tuple | set | frozenset)
             fits, wanted = is_list and all(isinstance(item, str) for item in value), "a list of texts"
         case _:
             fits, wanted = isinstance(value, str), "a text"
     if not fits:
         raise ImproperlyConfigured(f"ORGREALTIME[{name!r}] is {wanted}, not {value!r:.60}")
+    if name == "TRUSTED_PROXIES":
+        _check_networks(value)
+
+
+def _check_networks(entries: Iterable[str]) -> None:
+    for entry in entries:
+        try:
+            ipaddress.ip_network(entry)
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"ORGREALTIME['TRUSTED_PROXIES'] has addresses and networks, as '10.0.0.0/8': {error}"
+            ) from None
 
 
 def organization_model() -> str:

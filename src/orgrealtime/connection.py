@@ -24,7 +24,7 @@ logger = logging.getLogger("orgrealtime.connection")
 MAX_REPLIES = 64
 MAX_UNACKNOWLEDGED = 2000
 BACKLOG_PAGE = 200
-CLOSE_SECONDS = 2.0
+SILENT_HEARTBEATS = 3  # browsers let a page in the background act once a minute
 RETRY_SECONDS = 1.0
 
 
@@ -54,15 +54,16 @@ class Source(Protocol):
 class Connection:
     """Sends what lies after its cursor whenever the socket takes it: backlog, live events and recovery are one.
 
-    `asgi_send` is the server's send; `abandon` ends the consumer of a socket that can't be closed any more;
+    `asgi_send` is the server's send; `hang_up` is called once, when nothing more is to be sent but the close code;
     `is_allowed` is the host's own condition, asked in a database thread; `render`, if given, makes the text of
     each event for this connection alone.
     """
 
     __slots__ = (
-        "_abandon", "_ack_timer", "_acknowledged", "_backlog", "_reader", "_render", "_replies", "_send", "_synced",
-        "_target", "_task", "_unacknowledged", "access", "checked", "close_code", "close_reason", "epoch", "feed", "id",
-        "identity", "is_allowed", "owes_cursor", "sent_events", "seq",
+        "_ack_timer", "_acknowledged", "_backlog", "_hang_up", "_page_limit", "_reader", "_render", "_replies",
+        "_send", "_synced", "_target", "_task", "_unacknowledged", "access", "checked", "close_code",
+        "close_reason", "epoch", "feed", "id", "identity", "is_allowed", "is_over", "owes_cursor", "pinged_at",
+        "sent_events", "seq",
     )  # fmt: skip
 
     def __init__(
@@ -72,7 +73,7 @@ class Connection:
         access: Access,
         cursor: Cursor,
         asgi_send: Callable[[Message], Awaitable[None]],
-        abandon: Callable[[], None],
+        hang_up: Callable[[], None],
         is_allowed: Callable[[Any, Access], bool],
         render: Callable[[str], str | None] | None = None,
     ) -> None:
@@ -87,14 +88,17 @@ class Connection:
         self.close_reason = "by the client"
         self.owes_cursor = False
         self.sent_events = 0
+        self.is_over = False  # nothing serves this socket any more
+        self.pinged_at: float | None = None
         self._send = asgi_send
-        self._abandon = abandon
+        self._hang_up = hang_up
         self.is_allowed = is_allowed
         self._render = render
         self._task: asyncio.Task[None] | None = None  # what must end before the next frame
         self._reader: asyncio.Task[None] | None = None  # what must end before the next event
         self._replies: deque[Message] | None = None
         self._backlog: deque[Chunk] | None = None
+        self._page_limit = BACKLOG_PAGE
         self._synced = False
         self._target = 0
         self._acknowledged: int | None = None
@@ -194,8 +198,8 @@ class Connection:
         # In this reader's own time: the feed's tail doesn't reach back far enough.
         after = Cursor(self.epoch, self.seq)
         try:
-            page = await database.visit(
-                stream.read, feed.organization_id, after, access=self.access, limit=BACKLOG_PAGE
+            page = await database.page(
+                stream.read, feed.organization_id, after, access=self.access, limit=self._page_limit
             )
         except StreamReset as reset:
             if reset.reason == "retention":
@@ -210,6 +214,8 @@ class Connection:
             )
             await asyncio.sleep(RETRY_SECONDS)
         else:
+            # A page ends early where its events are large: most of what the database looked at was in vain.
+            self._page_limit = min(BACKLOG_PAGE, 2 * len(page.events) + 2)
             if after == (self.epoch, self.seq):
                 self._add_backlog(page)
         self._reader = None
@@ -250,17 +256,32 @@ class Connection:
 
     # --------------------------------------------------------------------------------------------- receiving
 
-    def acknowledge(self, cursor: Cursor) -> bool:
-        """Note that the client has handled everything up to `cursor`; return False if it can't have."""
+    def acknowledge(self, cursor: Cursor) -> int | None:
+        """Note that the client has handled all up to `cursor`; return how many events more, None if it can't have."""
         feed = self.feed
         if feed is None or cursor.epoch != self.epoch or cursor.seq > self.seq:
-            return False
+            return None
+        before = self._unacknowledged
         if self._acknowledged is None or cursor.seq > self._acknowledged:
             self._acknowledged = cursor.seq
             self._unacknowledged = min(self._unacknowledged, self.seq - cursor.seq)
+            covered = before - self._unacknowledged
             if self._task is None:
                 self.pump()
-        return True
+            return covered
+        return 0
+
+    def ping(self, now: float) -> None:
+        """Answer a ping that came at `now` (seconds of the loop's clock)."""
+        self.pinged_at = now
+        self.reply(wire.pong(self.cursor))
+
+    def close_if_silent(self, now: float) -> None:
+        """Close the connection of a client that used to ping and has stopped: not every server sends pings itself."""
+        if self.pinged_at is None:
+            return
+        if now - self.pinged_at > SILENT_HEARTBEATS * get_settings().HEARTBEAT_SECONDS:
+            self.close(CloseCode.SLOW_CONSUMER, "no ping any more")
 
     def _waits_for_ack(self) -> bool:
         # Only clients that acknowledge are held to it: on some servers it is the only sign of one that doesn't read.
@@ -286,7 +307,7 @@ class Connection:
             return
         self.close_reason = reason
         self.cancel(code)
-        self._start(self._close(code))
+        self._hang_up()
 
     def cancel(self, code: int) -> None:
         """Leave the feed and stop all work, for a socket that is gone or has to go."""
@@ -302,13 +323,6 @@ class Connection:
                 task.cancel()
         self._task = self._reader = None
 
-    async def _close(self, code: int) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._send({"type": "websocket.close", "code": int(code)})
-        except Exception:
-            self._abandon()
-
     def _lost(self, error: Exception) -> None:
         if self.close_code is not None:
             return
@@ -321,4 +335,4 @@ class Connection:
                 "a frame can't be sent", extra={"connection_id": self.id, "error": type(error).__name__}
             )
             self.close_reason = "sending failed"
-            self._abandon()
+            self._hang_up()

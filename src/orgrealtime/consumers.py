@@ -18,30 +18,49 @@ from channels.consumer import AsyncConsumer
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
-from orgrealtime import database, stream, wire
+from orgrealtime import database, stream, tickets, wire
 from orgrealtime.access import Access
 from orgrealtime.adapters import get_adapter
+from orgrealtime.addresses import client_address
 from orgrealtime.buckets import Rate, TokenBucket
+from orgrealtime.census import Census, Place, places_of
 from orgrealtime.chunk import Message
 from orgrealtime.conf import get_settings
 from orgrealtime.connection import MAX_UNACKNOWLEDGED, Connection
 from orgrealtime.cursors import Cursor, Position
-from orgrealtime.errors import UNSUPPORTED_DATA, CloseCode, CursorError, MessageError, Refused, StreamReset
+from orgrealtime.errors import (
+    INTERNAL_ERROR,
+    UNSUPPORTED_DATA,
+    CloseCode,
+    CursorError,
+    MessageError,
+    Refused,
+    StreamReset,
+)
 from orgrealtime.hooks import refuse_coroutines
 from orgrealtime.hub import Hub, get_hub
 from orgrealtime.identity import Identity, authenticate
-from orgrealtime.limits import SocketRateLimitMixin, UserRateLimitMixin
+from orgrealtime.limits import SocketRateLimitMixin, UserRateLimitMixin, exceeded
 from orgrealtime.origins import check_origin
 from orgrealtime.queries import parse_count
 from orgrealtime.refusal import refuse
 from orgrealtime.stream import Page
+from orgrealtime.transport import abort
 
 __all__ = ["NotificationsConsumer", "OrgConsumer", "command"]
 
 logger = logging.getLogger("orgrealtime.connection")
 
 MAX_LAST = 500
-MAX_QUEUED_COMMANDS = 16
+CLOSE_SECONDS = 2.0
+GOODBYE_SECONDS = 5.0  # for a client to answer the close, before it is let go
+HANDSHAKE_WAIT_SECONDS = 5.0
+HOOK_SECONDS = 10.0
+# Servers differ in what they let through; session cookies and what proxies add stay far below.
+MAX_HANDSHAKE_BYTES = 16_384
+MAX_HEADERS = 100
+# An acknowledgement of so many events isn't counted as a message: what is sent bounds how often it can come.
+ACK_EVENTS = 50
 # How many refused messages one connection may send before it is closed.
 PATIENCE = {CloseCode.BAD_REQUEST: Rate(10, 60), CloseCode.RATE_LIMITED: Rate(60, 60)}
 
@@ -49,6 +68,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Handler = Callable[..., Awaitable[None]]
 H = TypeVar("H", bound=Handler)
+T = TypeVar("T")
 
 
 def command(name: str) -> Callable[[H], H]:
@@ -103,6 +123,8 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     identity: Identity
     _admitted: Access
     _admitted_at: float
+    _census: Census
+    _places: tuple[Place, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -125,10 +147,13 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         return True
 
     async def connected(self) -> None:
-        """Do what your application needs once the connection stands; `welcome` has been sent."""
+        """Do what your application needs once the connection stands; `welcome` has been sent.
+
+        What the client sends is read afterwards. One that takes longer than 10 seconds ends the connection.
+        """
 
     async def disconnected(self, code: int) -> None:
-        """Clean up after a connection that had been accepted, however it ended; `code` is the close code."""
+        """Clean up, within 10 seconds, after a connection that had been accepted; `code` is the close code."""
 
     def render(self, event: dict[str, Any]) -> dict[str, Any] | None:
         """Return an event as this connection shall see it, or None to hide it; keep `type` and `cursor`.
@@ -170,19 +195,51 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         self.scope = scope
         await receive()  # websocket.connect
         self._admitted_at = asyncio.get_running_loop().time()
+        self._census = get_hub().census
         try:
-            start = await self._admit()
-        except Refused as refused:
-            await refuse(scope, send, refused)
-            return
-        await send({"type": "websocket.accept", "subprotocol": self._subprotocol()})
-        await self._run(start, receive, send)
+            try:
+                start = await self._take_turn()
+            except Refused as refused:
+                await refuse(scope, send, refused)
+                return
+            await send({"type": "websocket.accept", "subprotocol": self._subprotocol()})
+            await self._run(start, receive, send)
+        finally:
+            self._leave_places()
+
+    def _leave_places(self) -> None:
+        places, self._places = self._places, ()
+        self._census.leave(places)
+
+    async def _take_turn(self) -> _Start:
+        turnstile, most = get_hub().turnstile, get_settings().MAX_HANDSHAKES
+        if most is None or (get_settings().LIMITS_DRY_RUN and turnstile.inside >= most):
+            if most is not None:
+                exceeded("MAX_HANDSHAKES")
+            turnstile.squeeze_in()
+        elif not await turnstile.enter(most, HANDSHAKE_WAIT_SECONDS):
+            exceeded("MAX_HANDSHAKES")
+            raise Refused(CloseCode.OVERLOADED, "MAX_HANDSHAKES", "too many connections are being opened")
+        try:
+            return await self._admit()
+        finally:
+            turnstile.leave(get_settings().MAX_HANDSHAKES)
 
     async def _admit(self) -> _Start:
         try:
+            self._check_size()
             wish = self._read_query()
-            check_origin(self.scope)
-            return await database.visit(self._let_in, wish, get_hub())
+            ticket = tickets.offered(self.scope)
+            if ticket is None:
+                check_origin(self.scope)
+            _refuse_if_draining()
+            start = await database.visit(self._let_in, wish, get_hub(), ticket)
+            places = places_of(self._admitted.user_id, self.organization.pk, self._client())
+            _refuse_if_draining()
+            await self._census.enter(places)
+            self._places = places
+            _refuse_if_draining()
+            return start
         except CursorError as error:
             raise Refused(CloseCode.BAD_REQUEST, "malformed query", f"since: {error}") from None
         except Refused:
@@ -191,13 +248,16 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             logger.exception("a connection can't be checked")
             raise Refused(CloseCode.OVERLOADED, "the checks failed") from None
 
-    def _let_in(self, wish: _Wish, hub: Hub) -> _Start:
+    def _let_in(self, wish: _Wish, hub: Hub, ticket: str | None) -> _Start:
         # One visit to a database thread, at most five queries: session, user, membership, position, backlog.
         slug = self._slug()
         if not slug:
             raise ImproperlyConfigured("the route of this consumer needs <slug:org_slug> in its path")
-        self.identity = authenticate(self.scope)
+        redeemed = None if ticket is None else tickets.redeem(ticket, self.scope)
+        self.identity = authenticate(self.scope) if redeemed is None else redeemed.identity
         found = get_adapter().find(slug, self.identity.user) if "\x00" not in slug else None
+        if redeemed is not None:
+            _check_organization(redeemed, found)
         if found is None or not self.allow(self.identity.user, found[1]):
             raise Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
         self.organization, self._admitted = found
@@ -225,12 +285,14 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     async def _run(self, start: _Start, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
-        is_abandoned = False
+        self._waits = False
+        self._ends = False
+        self._is_disconnected = False
 
-        def abandon() -> None:
-            nonlocal is_abandoned
-            is_abandoned = True
-            task.cancel()
+        def hang_up() -> None:
+            self._ends = True
+            if self._waits and asyncio.current_task() is not task:
+                task.cancel()
 
         connection = self.connection = Connection(
             secrets.token_hex(8),
@@ -238,7 +300,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             self._admitted,
             Cursor(start.position.epoch, start.seq),
             send,
-            abandon,
+            hang_up,
             self.allow,
             self._renderer(),
         )
@@ -251,19 +313,19 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             get_hub().attach(connection, self.organization.pk, start.position, self._admitted_at)
             self._log_opened()
             connection.start(self._first_frames(start), start.position.head, start.page)
-            await self.connected()
-            code = await self._listen(receive)
-        except asyncio.CancelledError:
-            if not is_abandoned:
-                raise
-            task.uncancel()
+            await self._unless_ended(_in_time(self.connected()))
+            code = await self._listen(receive) or code
+            if self._ends and not self._is_disconnected:
+                await self._take_leave(receive, send)
         finally:
             code = connection.close_code or code
             connection.cancel(code)
+            connection.is_over = True
             if self._worker is not None:
                 self._worker.cancel()
             self._log_closed(code, time.monotonic() - opened)
-            await self.disconnected(code)
+            self._leave_places()
+            await _in_time(self.disconnected(code))
 
     def _first_frames(self, start: _Start) -> list[str]:
         settings = get_settings()
@@ -289,18 +351,44 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
 
     # ---------------------------------------------------------------------------------------- what clients send
 
-    async def _listen(self, receive: Receive) -> int:
-        while True:
-            message = await receive()
+    async def _listen(self, receive: Receive) -> int | None:
+        while not self._ends:
+            message = await self._unless_ended(receive())
+            if message is None:
+                break
             if message["type"] == "websocket.disconnect":
+                self._is_disconnected = True
                 return int(message.get("code") or 1005)
             text = message.get("text")
-            if self.connection.close_code is not None:
-                continue
             if text is None:
                 self.connection.close(UNSUPPORTED_DATA, "binary frame")
             else:
                 await self._take(text)
+        return None
+
+    async def _unless_ended(self, work: Awaitable[T]) -> T | None:
+        self._waits = True
+        try:
+            return await work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._ends or task is None or task.uncancel() > 0:
+                raise
+            return None
+        finally:
+            self._waits = False
+
+    async def _take_leave(self, receive: Receive, send: Send) -> None:
+        # Not while reading: granian's close waits until nobody reads.
+        code = INTERNAL_ERROR if self.connection.close_code == 1006 else self.connection.close_code
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await send({"type": "websocket.close", "code": int(code or INTERNAL_ERROR)})
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                while (await receive())["type"] != "websocket.disconnect":
+                    pass
+        except Exception:
+            abort(send)
 
     async def _take(self, text: str) -> None:
         size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
@@ -317,7 +405,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
 
     def _carry_out(self, kind: str, message: Message) -> None:
         if kind == "ping":
-            self.connection.reply(wire.pong(self.connection.cursor))
+            self.connection.ping(asyncio.get_running_loop().time())
         elif kind == "ack":
             self._acknowledge(message)
         elif kind in self.commands:
@@ -331,13 +419,17 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             cursor = Cursor.parse(message.get("cursor"))
         except CursorError as error:
             raise MessageError(str(error)) from None
-        if not self.connection.acknowledge(cursor):
+        covered = self.connection.acknowledge(cursor)
+        if covered is None:
             raise MessageError("this cursor hasn't been sent on this connection")
+        if covered >= ACK_EVENTS:
+            self.forgive_message()  # else who catches up a long way would be closed for saying how far it has come
 
     def _queue_command(self, kind: str, message: Message) -> None:
-        if len(self._commands) >= MAX_QUEUED_COMMANDS:
+        most = get_settings().MAX_QUEUED_COMMANDS
+        if len(self._commands) >= most and self.exceeds("MAX_QUEUED_COMMANDS"):
             raise MessageError(
-                f"{MAX_QUEUED_COMMANDS} messages are waiting already; wait for their effect",
+                f"{most} messages are waiting already; wait for their effect",
                 code="rate_limited",
             )
         self._commands.append((kind, message))
@@ -374,6 +466,18 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
 
     def _slug(self) -> str:
         return str(self.scope["url_route"]["kwargs"].get("org_slug", ""))
+
+    def _check_size(self) -> None:
+        headers = self.scope.get("headers", ())
+        size = len(self.scope.get("query_string", b"")) + sum(
+            len(name) + len(value) for name, value in headers
+        )
+        if len(headers) > MAX_HEADERS or size > MAX_HANDSHAKE_BYTES:
+            raise Refused(
+                CloseCode.BAD_REQUEST,
+                "oversized handshake",
+                f"at most {MAX_HEADERS} headers, and {MAX_HANDSHAKE_BYTES} bytes of headers and query",
+            )
 
     def _read_query(self) -> _Wish:
         try:
@@ -412,7 +516,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         return wire.SUBPROTOCOL if wire.SUBPROTOCOL in (self.scope.get("subprotocols") or ()) else None
 
     def _client(self) -> str | None:
-        return (self.scope.get("client") or (None,))[0]
+        return client_address(self.scope)
 
     def _log_opened(self) -> None:
         logger.info(
@@ -441,6 +545,27 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
 
 class NotificationsConsumer(OrgConsumer):
     """The stream of one organisation, as the protocol has it, and nothing besides."""
+
+
+async def _in_time(hook: Awaitable[T]) -> T:
+    # One that never returned would keep the connection's place, and its end from being noticed.
+    async with asyncio.timeout(HOOK_SECONDS):
+        return await hook
+
+
+def _refuse_if_draining() -> None:
+    if get_hub().is_draining:
+        raise Refused(CloseCode.OVERLOADED, "draining", "this server is stopping; try again")
+
+
+def _check_organization(redeemed: tickets.Redeemed, found: tuple[models.Model, Access] | None) -> None:
+    if found is not None:
+        fits = found[0].pk == redeemed.organization_id
+    else:  # the member of before is told 4403, as ever; any other organisation is one for which the ticket isn't
+        pair = (redeemed.organization_id, redeemed.identity.user.pk)
+        fits = pair not in get_adapter().accesses({pair})
+    if not fits:
+        raise tickets.refusal("ticket of another organisation")
 
 
 def _plain(key: Any) -> int | str:

@@ -30,6 +30,11 @@ class Cursor(NamedTuple):
         return cls(match[1], int(match[2]))
 
 
+def is_cursor(text: object) -> bool:
+    """Tell whether this is the text of a cursor."""
+    return isinstance(text, str) and len(text) <= 35 and _CURSOR.fullmatch(text) is not None
+
+
 class Position(NamedTuple):
     """What is known of a stream: its epoch, the newest number (`head`) and the newest number pruned (`floor`)."""
 

@@ -71,7 +71,7 @@ OUTCOMES: dict[CloseCode, Outcome] = {
             4408, "slow_consumer", None, retry=True, meaning="the client reads too slowly; resume by cursor"
         ),
         Outcome(4413, "payload_too_large", 413, retry=False, meaning="a message exceeds the size limit"),
-        Outcome(4429, "rate_limited", 429, retry=True, meaning="too many messages"),
+        Outcome(4429, "rate_limited", 429, retry=True, meaning="too many messages or connections"),
         Outcome(4503, "overloaded", 503, retry=True, meaning="the server can't take this connection now"),
     )
 }
@@ -79,6 +79,7 @@ OUTCOMES: dict[CloseCode, Outcome] = {
 # RFC 6455 section 7.4.1
 UNSUPPORTED_DATA = 1003
 INTERNAL_ERROR = 1011
+SERVICE_RESTART = 1012
 
 
 class OrgRealtimeError(Exception):

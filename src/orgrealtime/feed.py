@@ -13,14 +13,23 @@ from orgrealtime.chunk import Chunk, cut
 from orgrealtime.connection import Connection
 from orgrealtime.cursors import Cursor, Position
 from orgrealtime.errors import INTERNAL_ERROR, StreamReset
+from orgrealtime.stream import Page
 from orgrealtime.tail import Tail
 
 logger = logging.getLogger("orgrealtime.feed")
 
 PAGE_SIZE = 500
+FEW_EVENTS = 16
+MAX_CHUNKS = 8  # readers at different places: beyond that a frame is made anew
 YIELD_EVERY = 200  # connections served before the loop may do something else
 CURSOR_SECONDS = 1.0
-RETRY_SECONDS = (0.2, 5.0)
+RETRY_SECONDS = (0.2, 1.0)
+
+
+def _read(organization_id: Any, after: Cursor, limit: int) -> Page:
+    # Not `advance`, which would leave out events while somebody holds the stream's lock, and say nothing of it.
+    position = stream.number(organization_id)
+    return stream.read(organization_id, after, limit=limit, position=position)
 
 
 class Feed:
@@ -39,6 +48,7 @@ class Feed:
         self._on_leave = on_leave
         self._chunks: dict[int, Chunk] = {}
         self._is_behind = False
+        self._page_limit = PAGE_SIZE
         self._task: asyncio.Task[None] | None = None
         self._cursor_timer: asyncio.TimerHandle | None = None
 
@@ -75,6 +85,8 @@ class Feed:
             events = self.tail.after(seq)
             if events is None:
                 return None
+            if len(self._chunks) >= MAX_CHUNKS:
+                del self._chunks[next(iter(self._chunks))]
             chunk = self._chunks[seq] = next(cut(events, self.tail.head, self.cursor_at))
         return chunk
 
@@ -110,10 +122,14 @@ class Feed:
                     await self._read()
                     delay = RETRY_SECONDS[0]
                 except Exception as error:
-                    logger.warning(
-                        "the stream can't be read, trying again",
-                        extra={"organization_id": str(self.organization_id), "error": type(error).__name__},
-                    )
+                    if delay == RETRY_SECONDS[0]:  # once for each row of failures
+                        logger.warning(
+                            "the stream can't be read, trying again",
+                            extra={
+                                "organization_id": str(self.organization_id),
+                                "error": type(error).__name__,
+                            },
+                        )
                     self._is_behind = True
                     await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, no secret
                     delay = min(delay * 2, longest)
@@ -123,10 +139,15 @@ class Feed:
     async def _read(self) -> None:
         after = Cursor(self.epoch, self.tail.head)
         try:
-            page = await database.run(stream.read, self.organization_id, after, limit=PAGE_SIZE)
+            page = await database.run(_read, self.organization_id, after, self._page_limit)
         except StreamReset as reset:
-            await self._reset(reset.position, reset.reason)
+            position = reset.position
+            if reset.reason == "ahead":
+                position = await database.run(stream.renew, self.organization_id, after)
+            await self._reset(position, reset.reason)
             return
+        # A page ends early where its events are large: most of what the database looked at was in vain.
+        self._page_limit = min(PAGE_SIZE, 2 * len(page.events) + FEW_EVENTS)
         self._is_behind = self._is_behind or page.has_more
         # Frame by frame: a burst larger than the tail must not throw those off it who are up to date.
         for part in cut(page.events, page.seq, page.position.cursor_at):

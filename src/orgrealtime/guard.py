@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
@@ -19,12 +20,17 @@ logger = logging.getLogger("orgrealtime.guard")
 
 SLICE = 500  # connections checked at once, so that the event loop gets its turn in between
 SECOND_LOOK_SECONDS = 0.7  # a session ends after its logout signal
+MAX_ROUNDS = 2  # the second for those about whom the host takes long
 REMEMBERED_SECONDS = 60.0
 MAX_REMEMBERED = 10_000
 
 
+# "user" or "organization", and its primary key as text
+Target = tuple[str, str]
+
+
 class Guard:
-    """Knows the connections of each user, and closes those whose access has ended.
+    """Knows the connections of each user and organisation, and closes those whose access has ended.
 
     `start` runs a coroutine in the background.
     """
@@ -32,56 +38,72 @@ class Guard:
     def __init__(self, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._start = start
         self._clock = asyncio.get_running_loop().time
-        self._connections: dict[str, set[Connection]] = {}
-        self._told: dict[str, float] = {}
-        self._checking: set[str] = set()
+        self._connections: dict[Target, set[Connection]] = {}
+        self._told = _Told()
+        self._due: set[Target] = set()
+        self._due_again: set[Target] = set()
+        self._rounds = 0
         self._numbers = itertools.count(1)
 
     def add(self, connection: Connection, admitted_at: float) -> None:
         """Watch a connection whose access was looked up at `admitted_at` or later (seconds of the loop's clock)."""
-        user = str(connection.access.user_id)
-        self._connections.setdefault(user, set()).add(connection)
-        if self._told.get(user, -1.0) >= admitted_at:
-            self._check_soon(user)
+        for target in _targets(connection):
+            self._connections.setdefault(target, set()).add(connection)
+            if self._told.is_later(target, admitted_at):
+                self._check_soon(target)
 
     def remove(self, connection: Connection) -> None:
         """Watch a connection no longer."""
-        user = str(connection.access.user_id)
-        connections = self._connections.get(user, set())
-        connections.discard(connection)
-        if not connections:
-            self._connections.pop(user, None)
+        for target in _targets(connection):
+            connections = self._connections.get(target, set())
+            connections.discard(connection)
+            if not connections:
+                self._connections.pop(target, None)
 
     def tell(self, user: str) -> None:
         """Take the hint that the access of a user may have ended."""
-        now = self._clock()
-        if len(self._told) >= MAX_REMEMBERED:
-            self._told = {user: at for user, at in self._told.items() if now - at < REMEMBERED_SECONDS}
-        self._told[user] = now
-        self._check_soon(user)
+        self._tell(("user", user))
+
+    def tell_organization(self, organization: str) -> None:
+        """Take the hint that the access of everybody to an organisation may have ended."""
+        self._tell(("organization", organization))
+
+    def _tell(self, target: Target) -> None:
+        self._told.note(target, self._clock())
+        self._check_soon(target)
+
+    def tick(self, now: float) -> None:
+        """Close those whose login has ended by `now` (Unix seconds); check those again whose session may have."""
+        due = set()
+        for connection in self._all():
+            identity = connection.identity
+            if identity.has_expired(now):
+                connection.close(CloseCode.UNAUTHENTICATED, "login expired")
+            elif identity.session_expires_at is not None and identity.session_expires_at <= now:
+                due.add(("user", str(connection.access.user_id)))
+        for target in due:
+            self._tell(target)
 
     async def check_all(self) -> None:
         """Check all connections again; raise if the database can't be asked."""
-        await self.check([connection for each in self._connections.values() for connection in each])
+        await self.check(self._all())
 
     async def check(self, connections: Collection[Connection]) -> None:
         """Check these connections again; raise if the database can't be asked."""
-        number = next(self._numbers)
         waiting = iter(connections)
         while part := list(itertools.islice(waiting, SLICE)):
-            await self._check_part(part, number)
+            await self._check_part(part)
 
-    async def _check_part(self, connections: list[Connection], number: int) -> None:
+    async def _check_part(self, connections: list[Connection]) -> None:
+        number = next(self._numbers)
         try:
-            verdicts = await database.run(recheck, connections)
-        except AnyDatabaseError:
-            raise
-        except Exception:
-            if (
-                len(connections) > 1
-            ):  # one of them makes the host's adapter fail: the others must not pay for it
+            verdicts = await database.check(recheck, connections)
+        except Exception as error:
+            if isinstance(error, AnyDatabaseError) and await database.check(database.is_away):
+                raise
+            if len(connections) > 1:  # one makes the host's adapter fail: the others must not pay for it
                 for connection in connections:
-                    await self._check_part([connection], number)
+                    await self._check_part([connection])
                 return
             logger.exception("access can't be checked", extra={"connection_id": connections[0].id})
             verdicts = {connections[0]: CloseCode.OVERLOADED}
@@ -92,27 +114,74 @@ class Guard:
                 connection.checked = number
                 connection.access = verdict
 
-    def _check_soon(self, user: str) -> None:
-        if user in self._connections and user not in self._checking:
-            self._checking.add(user)
-            self._start(self._check_user(user))
+    def _all(self) -> list[Connection]:
+        return [
+            connection
+            for (kind, _), connections in self._connections.items()
+            if kind == "user"
+            for connection in connections
+        ]
 
-    async def _check_user(self, user: str) -> None:
+    def _check_soon(self, target: Target) -> None:
+        if target in self._connections:
+            self._due.add(target)
+            self._start_round()
+
+    def _start_round(self) -> None:
+        if self._rounds < MAX_ROUNDS:
+            self._rounds += 1
+            self._start(self._go_round())
+
+    async def _go_round(self) -> None:
+        """Check all that is due, together, until nothing is."""
         try:
-            told = None
-            while told != self._told.get(user):  # once for all that is told meanwhile
-                told = self._told.get(user)
-                await self._try_to_check(user)
-                await asyncio.sleep(SECOND_LOOK_SECONDS)
-                await self._try_to_check(user)
+            while self._due or self._due_again:
+                told, again = self._due, self._due_again
+                self._due, self._due_again = set(), set()
+                await self._try_to_check(told | again)
+                if told:
+                    self._start(self._check_again(told))
         finally:
-            self._checking.discard(user)
+            self._rounds -= 1
 
-    async def _try_to_check(self, user: str) -> None:
+    async def _check_again(self, targets: set[Target]) -> None:
+        await asyncio.sleep(SECOND_LOOK_SECONDS)
+        self._due_again |= targets & self._connections.keys()
+        self._start_round()
+
+    async def _try_to_check(self, targets: set[Target]) -> None:
+        connections = {each for target in targets for each in self._connections.get(target, ())}
         try:
-            await self.check(tuple(self._connections.get(user, ())))
+            await self.check(connections)
         except AnyDatabaseError as error:
             logger.warning(
                 "the database can't be asked about access, trying again",
                 extra={"error": type(error).__name__},
             )
+
+
+class _Told:
+    """When it was told about whom, for as long as somebody may be added who was checked before."""
+
+    def __init__(self) -> None:
+        self._moments: dict[Target, float] = {}  # the oldest first
+        self._about_all = -math.inf
+
+    def note(self, target: Target, now: float) -> None:
+        self._moments.pop(target, None)
+        self._moments[target] = now
+        oldest = next(iter(self._moments))
+        if now - self._moments[oldest] > REMEMBERED_SECONDS:
+            del self._moments[oldest]  # one for each that comes: it doesn't grow
+        elif len(self._moments) > MAX_REMEMBERED:
+            self._moments.clear()
+            self._about_all = now
+
+    def is_later(self, target: Target, moment: float) -> bool:
+        """Tell whether it was told about this one at `moment` or later."""
+        return max(self._moments.get(target, -math.inf), self._about_all) >= moment
+
+
+def _targets(connection: Connection) -> tuple[Target, Target]:
+    access = connection.access
+    return ("user", str(access.user_id)), ("organization", str(access.organization_id))

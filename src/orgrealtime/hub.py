@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -12,11 +13,14 @@ from django.db import Error as AnyDatabaseError
 
 from orgrealtime import bell, database, stream, tasks
 from orgrealtime.bell import Ear, Hint
+from orgrealtime.census import Census
 from orgrealtime.conf import get_settings
 from orgrealtime.connection import Connection
 from orgrealtime.cursors import Position
+from orgrealtime.drain import drain
 from orgrealtime.feed import Feed
 from orgrealtime.guard import Guard
+from orgrealtime.turnstile import Turnstile
 
 logger = logging.getLogger("orgrealtime.hub")
 
@@ -24,6 +28,7 @@ JOIN_AGAIN_SECONDS = 120.0
 LINGER_SECONDS = 30.0
 SECOND_LOOK_SECONDS = 0.7  # some layers confirm a subscription late
 STALL_SECONDS = 1.0
+TICK_SECONDS = 1.0
 
 
 class Hub:
@@ -32,14 +37,18 @@ class Hub:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._feeds: dict[str, Feed] = {}
+        self.census = Census()
+        self.turnstile = Turnstile()
         self._guard = Guard(self._work)
         self._ear = Ear(self._heard)
         self._works: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._joining: asyncio.Task[None] | None = None
+        self.is_draining = False  # nobody is let in any more
         bell.add_listener(self)
         self._work(self._heal())
         self._work(self._check_access_regularly())
+        self._work(self._check_ends())
 
     @property
     def is_dead(self) -> bool:
@@ -58,14 +67,18 @@ class Hub:
         `admitted_at` is when the checks began, by the loop's clock: what ends access after that is still to be seen.
         """
         key = str(organization_id)
+        self._cancel_timer(key)
         feed = self._feeds.get(key)
+        if feed is not None and not feed.connections and feed.epoch != position.epoch:
+            feed.stop()  # it lingered while another database was restored, and would reset who comes now
+            feed = None
         if feed is None:
             feed = self._feeds[key] = Feed(organization_id, position, self._on_leave)
             self._work(self._listen(feed))
-        self._cancel_timer(key)
+        was_idle = not feed.connections  # and has not looked when it was rung for
         feed.add(connection)
         self._guard.add(connection, admitted_at)
-        if (position.epoch, position.head) != (feed.epoch, feed.tail.head):
+        if was_idle or (position.epoch, position.head) != (feed.epoch, feed.tail.head):
             feed.wake()
         return feed
 
@@ -76,6 +89,15 @@ class Hub:
         else:
             self._loop.call_soon_threadsafe(self._heard, hint)
 
+    def connections(self) -> list[Connection]:
+        """Return the connections that are served now."""
+        return [connection for feed in self._feeds.values() for connection in feed.connections]
+
+    async def drain(self) -> None:
+        """Let nobody in any more, send all clients elsewhere, and return when their sockets are closed."""
+        self.is_draining = True
+        await drain(self.connections, get_settings().DRAIN_SECONDS)
+
     async def close(self) -> None:
         """End all work of this hub; its connections are no longer served."""
         bell.remove_listener(self)
@@ -83,13 +105,16 @@ class Hub:
             timer.cancel()
         for feed in self._feeds.values():
             feed.stop()
+        await self.census.close()
         await tasks.end(self._works)
         await self._ear.close()
 
     # ------------------------------------------------------------------------------------------------- rings
 
     def _heard(self, hint: Hint) -> None:
-        if hint.user is not None:
+        if hint.everybody:
+            self._guard.tell_organization(str(hint.organization))
+        elif hint.user is not None:
             self._guard.tell(hint.user)
         elif hint.organization in self._feeds:
             self._feeds[hint.organization].wake()
@@ -99,7 +124,7 @@ class Hub:
     async def _listen(self, feed: Feed) -> None:
         await self._ear.join(feed.organization_id)
         feed.wake()  # what was committed before the layer knew us
-        await self._try(self._guard.check(tuple(feed.connections)))  # and what ended access
+        self._guard.tell_organization(str(feed.organization_id))  # and what ended access
         await asyncio.sleep(SECOND_LOOK_SECONDS)
         feed.wake()
 
@@ -142,7 +167,8 @@ class Hub:
             if now >= next_join or not is_proved:
                 next_join = now + JOIN_AGAIN_SECONDS
                 self._join_again()
-            await self._sleep(get_settings().POLL_SECONDS)
+            if not await self._sleep(get_settings().POLL_SECONDS):
+                self._close_silent()
 
     def _join_again(self) -> None:
         # Beside the polling: a layer that takes long for thousands of groups must not hold that up.
@@ -162,12 +188,25 @@ class Hub:
             await self._sleep(get_settings().ACCESS_CHECK_SECONDS)
             await self._try(self._guard.check_all())
 
-    async def _sleep(self, seconds: float) -> None:
+    def _close_silent(self) -> None:
+        now = self._loop.time()
+        for connection in self.connections():
+            connection.close_if_silent(now)
+
+    async def _check_ends(self) -> None:
+        # Apart from the healing, which waits for layer and database.
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._guard.tick(time.time())
+
+    async def _sleep(self, seconds: float) -> bool:
+        """Sleep about so long; return whether the loop was blocked, so that what clients sent waits to be read."""
         due = self._loop.time() + seconds * random.uniform(0.9, 1.0)  # noqa: S311 - spreads load, no secret
         await asyncio.sleep(due - self._loop.time())
         late = self._loop.time() - due
         if late > STALL_SECONDS:
             logger.warning("the event loop was blocked", extra={"seconds": round(late, 2)})
+        return late > STALL_SECONDS
 
     async def _try(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -196,6 +235,16 @@ def get_hub() -> Hub:
             del _hubs[ended]
         hub = _hubs[loop] = Hub()
     return hub
+
+
+def is_draining() -> bool:
+    """Tell whether a hub of this process lets nobody in any more; may be called from any thread."""
+    return any(hub.is_draining for hub in tuple(_hubs.values()))
+
+
+async def drain_hub() -> None:
+    """Drain the hub of the running event loop."""
+    await get_hub().drain()
 
 
 async def close_hub() -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
+import math
+import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, cast
 
 from django.conf import settings
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user, get_user_model
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.db import SessionStore as DatabaseSession
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models, router
 from django.http import parse_cookie
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
@@ -22,12 +29,20 @@ from orgrealtime.errors import CloseCode, Refused
 class Identity:
     """A user and, where the login came from one, the session that stands for it.
 
-    `session_hash` is the part of the session that changes with the password.
+    `session_hash` is the part of the session that changes with the password. Both ends are in Unix seconds, None where
+    there is none or it isn't known: at `expires_at` the login ends, after `session_expires_at` the session is asked
+    again, for it may have been prolonged.
     """
 
     user: Any
     session_key: str | None = None
     session_hash: str = ""
+    expires_at: float | None = None
+    session_expires_at: float | None = field(default=None, compare=False)
+
+    def has_expired(self, now: float) -> bool:
+        """Tell whether the login has reached its end; `now` is in Unix seconds."""
+        return self.expires_at is not None and self.expires_at <= now
 
     def is_valid_for(self, user: Any) -> bool:
         """Tell whether this login still stands, given the user as the database has it now."""
@@ -55,6 +70,35 @@ def authenticate(scope: Mapping[str, Any]) -> Identity:
     Needs a thread that may use the database. Raises Refused (4401) for nobody and for users who aren't active.
     """
     identity = _from_scope(scope) if "user" in scope else _from_session(_session(scope))
+    if "expires_at" in scope:
+        identity = replace(identity, expires_at=_unix_seconds(scope["expires_at"]))
+        if identity.has_expired(time.time()):
+            raise Refused(CloseCode.UNAUTHENTICATED, "login expired")
+    return _active(identity)
+
+
+def identify(user_id: Any, session_key: str | None) -> Identity:
+    """Return this user by the session that must be theirs still, or without one.
+
+    Needs a thread that may use the database. Raises Refused (4401) if the session has ended or the user isn't active.
+    """
+    if session_key is not None:
+        identity = _active(_from_session(cast(SessionBase, _session_store()(session_key))))
+        if identity.user.pk != user_id:
+            raise Refused(CloseCode.UNAUTHENTICATED, "another user's session")
+        return identity
+    user = _primary(get_user_model()).filter(pk=user_id).first()
+    return _active(Identity(AnonymousUser() if user is None else user))
+
+
+def session_of(user: Any, session: SessionBase | None) -> str | None:
+    """Return the key of the session by which this user is logged in; None if it is another's, or there is none."""
+    if session is None or session.get(SESSION_KEY) != str(user.pk):
+        return None
+    return session.session_key
+
+
+def _active(identity: Identity) -> Identity:
     user = identity.user
     if not user.is_authenticated:
         raise Refused(CloseCode.UNAUTHENTICATED, "anonymous")
@@ -68,16 +112,21 @@ def has_session_cookie(scope: Mapping[str, Any]) -> bool:
     return settings.SESSION_COOKIE_NAME in _cookies(scope)
 
 
-def living_sessions(keys: Collection[str]) -> set[str]:
-    """Return those of the session keys that still stand for a session, in one query if the database has them."""
+def living_sessions(keys: Collection[str]) -> dict[str, float | None]:
+    """Return those of the session keys that still stand for a session, in one query if the database has them.
+
+    With each its end in Unix seconds, None where that isn't known.
+    """
     store = _session_store()
     if store.__module__ == "django.contrib.sessions.backends.signed_cookies":
-        return set(keys)  # the server knows nothing of these sessions; the password check still holds
+        return dict.fromkeys(
+            keys
+        )  # the server knows nothing of these sessions; the password check still holds
     if hasattr(store, "get_model_class"):
         model = store.get_model_class()
-        living = model._default_manager.filter(session_key__in=keys, expire_date__gt=timezone.now())
-        return set(living.values_list("session_key", flat=True))
-    return {key for key in keys if store().exists(key)}
+        living = _primary(model).filter(session_key__in=keys, expire_date__gt=timezone.now())
+        return {key: end.timestamp() for key, end in living.values_list("session_key", "expire_date")}
+    return {key: None for key in keys if store().exists(key)}
 
 
 def _from_scope(scope: Mapping[str, Any]) -> Identity:
@@ -88,9 +137,39 @@ def _from_scope(scope: Mapping[str, Any]) -> Identity:
 
 
 def _from_session(session: SessionBase) -> Identity:
-    data = _Snapshot(session.load()) if session.session_key else _Snapshot()
+    data, end = _load(session) if session.session_key else (_Snapshot(), None)
     request = cast(Any, SimpleNamespace(session=data))
-    return Identity(get_user(request), session.session_key, data.get(HASH_SESSION_KEY, ""))
+    session_hash = data.get(HASH_SESSION_KEY, "")
+    return Identity(get_user(request), session.session_key, session_hash, session_expires_at=end)
+
+
+def _load(session: SessionBase) -> tuple[_Snapshot, float | None]:
+    if type(session).load is not DatabaseSession.load:
+        return _Snapshot(session.load()), None
+    # What `load` does, and the end of the session from the same row.
+    sessions = _primary(cast(Any, session).get_model_class())
+    row = sessions.filter(session_key=session.session_key, expire_date__gt=timezone.now()).first()
+    return (
+        (_Snapshot(), None)
+        if row is None
+        else (_Snapshot(session.decode(row.session_data)), row.expire_date.timestamp())
+    )
+
+
+def _primary(model: type[models.Model]) -> models.QuerySet[Any]:
+    # A replica may not know yet that a session or a user has ended.
+    return model._default_manager.using(router.db_for_write(model))
+
+
+def _unix_seconds(value: object) -> float:
+    if isinstance(value, datetime.datetime) and value.utcoffset() is not None:
+        return value.timestamp()
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise ImproperlyConfigured(
+        f'scope["expires_at"] is an aware datetime or a number of Unix seconds, not {value!r:.60}; '
+        "leave it out where the login has no end"
+    )
 
 
 def _session(scope: Mapping[str, Any]) -> SessionBase:

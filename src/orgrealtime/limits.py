@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import logging
 import time
 from dataclasses import dataclass
@@ -31,11 +32,36 @@ CACHE_SECONDS = 1.0
 _threads = Threads("cache", 1)
 
 
+def key_of(ident: object) -> str:
+    """Return any text as a part of a key that every cache takes."""
+    return hashlib.blake2s(str(ident).encode(errors="replace"), digest_size=12).hexdigest()
+
+
+def exceeded(limit: str, **about: Any) -> bool:
+    """Log that a limit, named as its setting, is exceeded; return whether to enforce it (`LIMITS_DRY_RUN`)."""
+    is_enforced = not get_settings().LIMITS_DRY_RUN
+    logger.warning("a limit is exceeded", extra={"limit": limit, "enforced": is_enforced, **about})
+    return is_enforced
+
+
 class MessageGate:
     """Lets every message in; the mixins are put before it."""
 
+    _exceeded: frozenset[str] = frozenset()
+
     async def admit_message(self, size: int) -> None:
         """Raise MessageError if a message of `size` bytes may not come now."""
+
+    def forgive_message(self) -> None:
+        """Count the message that was admitted last for none."""
+
+    def exceeds(self, limit: str) -> bool:
+        """Tell whether to enforce a limit that is exceeded; logged once for each connection and limit."""
+        if limit in self._exceeded:
+            return not get_settings().LIMITS_DRY_RUN
+        self._exceeded = self._exceeded | {limit}
+        connection = getattr(self, "connection", None)
+        return exceeded(limit, connection_id=getattr(connection, "id", None))
 
 
 class SocketRateLimitMixin(MessageGate):
@@ -59,13 +85,19 @@ class SocketRateLimitMixin(MessageGate):
         now = time.monotonic()
         if (rate := self.message_rate) is not None:
             self._message_bucket = self._message_bucket or TokenBucket(rate, now)
-            if not self._message_bucket.take(1, now):
+            if not self._message_bucket.take(1, now) and self.exceeds("SOCKET_RATE"):
                 raise _limited(f"{rate.amount:g} messages per {rate.seconds:g} s on one connection")
         if (rate := self.byte_rate) is not None:
             self._byte_bucket = self._byte_bucket or TokenBucket(rate, now)
-            if not self._byte_bucket.take(size, now):
+            if not self._byte_bucket.take(size, now) and self.exceeds("SOCKET_BYTE_RATE"):
                 raise _limited(f"{rate.amount:g} bytes per {rate.seconds:g} s on one connection")
         await super().admit_message(size)
+
+    def forgive_message(self) -> None:
+        """Give this socket its message back; its bytes count."""
+        if self._message_bucket is not None:
+            self._message_bucket.give_back(1)
+        super().forgive_message()
 
 
 class UserRateLimitMixin(MessageGate):
@@ -85,9 +117,15 @@ class UserRateLimitMixin(MessageGate):
     async def admit_message(self, size: int) -> None:
         """Refuse what exceeds the rate of this user."""
         rate = self.user_rate
-        if rate is not None and not await _take_shared(str(self.user_id), rate):
+        if rate is not None and not await _take_shared(str(self.user_id), rate) and self.exceeds("USER_RATE"):
             raise _limited(f"{rate.amount:g} messages per {rate.seconds:g} s for one user")
         await super().admit_message(size)
+
+    def forgive_message(self) -> None:
+        """Give this user the message back."""
+        if (rate := self.user_rate) is not None:
+            _allowance(str(self.user_id), rate).left += 1
+        super().forgive_message()
 
 
 def _limited(what: str) -> MessageError:
@@ -120,7 +158,7 @@ async def _take_shared(user: str, rate: Rate) -> bool:
         block = max(1, int(rate.amount) // LEASES_PER_WINDOW)
         try:
             granted = await _ask_cache(
-                f"orgrealtime.rate.{user}.{rate.seconds:g}.{allowance.window:.0f}", block, rate
+                f"orgrealtime.rate.{key_of(user)}.{rate.seconds:g}.{allowance.window:.0f}", block, rate
             )
         except Exception as error:
             logger.warning("the cache can't count, counting alone", extra={"error": type(error).__name__})

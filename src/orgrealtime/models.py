@@ -25,6 +25,8 @@ class Stream(models.Model):
     epoch = models.CharField(max_length=16, default=new_epoch, editable=False)
     head = models.BigIntegerField(default=0, editable=False)
     floor = models.BigIntegerField(default=0, editable=False)
+    # PostgreSQL's number of the table in which this row belongs: in one restored from a dump it is another's.
+    table_oid = models.BigIntegerField(null=True, editable=False)
 
     def __str__(self) -> str:
         return f"stream of {self.organization_id} at {self.epoch}.{self.head}"
@@ -94,3 +96,19 @@ class Recipient(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id} gets {self.organization_id}/{self.seq}"
+
+
+class Ticket(models.Model):
+    """A client's right to connect once, within seconds, without a cookie; the ticket itself is not kept."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    organization = models.ForeignKey(
+        organization_model(), on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    session_key = models.TextField(null=True)  # noqa: DJ001 - NULL: issued without a session
+    origin = models.TextField(null=True)  # noqa: DJ001 - NULL: issued to no page
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"ticket of {self.user_id} for {self.organization_id}"

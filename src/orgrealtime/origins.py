@@ -27,9 +27,7 @@ def check_origin(scope: Mapping[str, Any]) -> None:
 
     Without an Origin only a client that isn't a browser may connect: one without a session cookie.
     """
-    origins = [
-        value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"origin"
-    ]
+    origins = _given_origins(scope)
     if not origins:
         if has_session_cookie(scope):
             raise _refused("cookie without origin", "a session cookie counts only together with an Origin")
@@ -41,6 +39,18 @@ def check_origin(scope: Mapping[str, Any]) -> None:
         raise _refused(
             "foreign origin", "pages of this Origin may not connect: it is neither this site's nor allowed"
         )
+
+
+def fits_origin(scope: Mapping[str, Any], bound: str | None) -> bool:
+    """Tell whether the handshake has no Origin, or exactly the one to which it is bound."""
+    origins = _given_origins(scope)
+    if not origins:
+        return True
+    return len(origins) == 1 and (origin := parse(origins[0])) is not None and origin == parse(bound or "")
+
+
+def _given_origins(scope: Mapping[str, Any]) -> list[str]:
+    return [value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"origin"]
 
 
 def _refused(reason: str, message: str) -> Refused:

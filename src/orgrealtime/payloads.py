@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Collection
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,10 +35,22 @@ def encode_payload(payload: object, *, max_bytes: int, url_hosts: Collection[str
     _check_urls(payload, "$", url_hosts)
     # As the JSONField will: unlike msgspec it takes subclasses of str, int and float, such as SafeString.
     text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
-    size = len(text.encode())
+    size = len(text.encode()) + _digits_more(payload)
     if size > max_bytes:
         raise PayloadTooLarge(size, max_bytes)
     return text
+
+
+def _digits_more(value: object) -> int:
+    """Return by how many characters numbers with an exponent grow in PostgreSQL, which writes all their digits."""
+    if isinstance(value, float):
+        text = repr(value)
+        return len(f"{Decimal(text):f}") - len(text) if "e" in text else 0
+    if isinstance(value, dict):
+        return sum(map(_digits_more, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_digits_more, value))
+    return 0
 
 
 def check_value(value: object, path: str = "$", depth: int = 1) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from orgrealtime import wire
+from orgrealtime.addresses import client_address
 from orgrealtime.errors import Refused
 
 logger = logging.getLogger("orgrealtime.connection")
@@ -25,7 +26,7 @@ async def refuse(
             "code": int(code),
             "reason": refused.reason,
             "org": str(route.get("kwargs", {}).get("org_slug", "")),
-            "client": (scope.get("client") or (None,))[0],
+            "client": client_address(scope),
         },
     )
     status = code.outcome.http_status

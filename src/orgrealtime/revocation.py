@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,14 +16,17 @@ from django.db.models.signals import post_delete, post_save
 
 from orgrealtime import bell
 from orgrealtime.adapters import get_adapter
+from orgrealtime.conf import organization_model
 
 LOGIN_FIELDS = frozenset({"last_login"})
 
 
 def connect_receivers() -> None:
-    """Listen to what ends access: memberships, users, logouts."""
+    """Listen to what ends access: memberships, users, organisations, logouts."""
     user_logged_out.connect(_logged_out, dispatch_uid="orgrealtime.logout")
     _listen(get_user_model(), _user_changed)
+    with contextlib.suppress(ImproperlyConfigured, LookupError, ValueError):  # a system check says so
+        _listen(apps.get_model(organization_model()), _organization_changed)
     try:
         membership_models = get_adapter().membership_models()
     except (ImproperlyConfigured, ImportError, LookupError, ValueError):
@@ -56,6 +60,12 @@ def _user_changed(sender: Any, instance: Any, using: str, **change: Any) -> None
 def _membership_changed(sender: Any, instance: models.Model, using: str, **change: Any) -> None:
     if not change.get("created"):
         _check_after_commit(get_adapter().user_of(instance), using)
+
+
+def _organization_changed(sender: Any, instance: models.Model, using: str, **change: Any) -> None:
+    if not change.get("created"):
+        # Its key is taken now: a deleted instance loses it.
+        transaction.on_commit(partial(bell.check_organization, instance.pk), using=using, robust=True)
 
 
 def _check_after_commit(user_id: Any, using: str | None) -> None:

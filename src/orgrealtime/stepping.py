@@ -26,8 +26,12 @@ def _rest(running: Any, waits_for: Any) -> Generator[Any, Any, None]:
         try:
             yield waits_for
         except BaseException as error:
+            # Granian's iterators can't be thrown into; then it is raised here, as `yield from` does (PEP 380).
+            throw = getattr(running, "throw", None)
+            if throw is None:
+                raise
             try:
-                waits_for = running.throw(error)
+                waits_for = throw(error)
             except StopIteration:
                 return
         else:

@@ -10,25 +10,33 @@ import datetime
 import functools
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import connections, models, router, transaction
+from django.core.exceptions import ValidationError
+from django.db import OperationalError, connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from orgrealtime import wire
 from orgrealtime.access import Access
 from orgrealtime.cursors import Cursor, Position
-from orgrealtime.models import NotificationEvent, Recipient, Stream
+from orgrealtime.models import NotificationEvent, Recipient, Stream, new_epoch
 from orgrealtime.tail import StreamEvent
 
 logger = logging.getLogger("orgrealtime.stream")
 
 NUMBERING_BATCH = 1000
 PAGE_SIZE = 500
+LOCK_MILLISECONDS = 200
+LOCK_NOT_AVAILABLE = "55P03"
+PATIENCE = f"set_config('lock_timeout', '{LOCK_MILLISECONDS}', TRUE)"
+INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 PAGE_CHARS = 524_288  # a page ends with the event that exceeds it: what a reader waits for is kept in memory
 
 
@@ -117,20 +125,49 @@ def position(organization: models.Model, using: str | None = None) -> Position:
 def advance(organization_id: Any, using: str | None = None) -> Position:
     """Number what has committed and return where the stream stands then.
 
-    Inside an open transaction nothing is numbered, for that would hold the stream's lock until its end; the
-    position is then the last one numbered, which is never too far.
+    Inside an open transaction nothing is numbered, for that would hold the stream's lock until its end, nor while
+    somebody else holds it; the position is then the last one numbered, which is never too far.
     """
     using = using or router.db_for_write(NotificationEvent)
     connection = connections[using]
-    number = _number_postgresql if connection.vendor == "postgresql" else _number_portably
-    if _is_in_transaction(connection):
-        number = _no_numbering
+    if not _is_in_transaction(connection):
+        try:
+            return number(organization_id, using)
+        except OperationalError as error:
+            if not _is_locked_out(error):
+                raise
+    return _advance(organization_id, connection, _no_numbering)
+
+
+def number(organization_id: Any, using: str | None = None) -> Position:
+    """Number what has committed and return where the stream stands then; not inside an open transaction.
+
+    Raises OperationalError if somebody else holds the stream's lock for longer than LOCK_MILLISECONDS.
+    """
+    connection = connections[using or router.db_for_write(NotificationEvent)]
+    way = _number_postgresql if connection.vendor == "postgresql" else _number_portably
+    return _advance(organization_id, connection, way)
+
+
+def _advance(
+    organization_id: Any,
+    connection: BaseDatabaseWrapper,
+    number: Callable[[Any, BaseDatabaseWrapper], _Numbering | None],
+) -> Position:
+    using = connection.alias
     while True:
         outcome = number(organization_id, connection)
         if outcome is None:
             create(organization_id, using)
+        elif not outcome.is_at_home:
+            _settle(organization_id, connection)
         elif outcome.waiting == outcome.numbered < NUMBERING_BATCH:
             return outcome.position
+
+
+def _is_locked_out(error: OperationalError) -> bool:
+    cause = error.__cause__
+    return LOCK_NOT_AVAILABLE in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None))
 
 
 def _is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
@@ -145,11 +182,42 @@ class _Numbering(NamedTuple):
     position: Position
     waiting: int
     numbered: int
+    is_at_home: bool = True
 
 
 def create(organization_id: Any, using: str) -> None:
     """Begin the stream of an organisation, unless it has one."""
-    Stream.objects.using(using).bulk_create([Stream(organization_id=organization_id)], ignore_conflicts=True)
+    stream = Stream(organization_id=organization_id)
+    if connections[using].vendor == "postgresql":
+        stream.table_oid = RawSQL("%s::regclass::oid::bigint", [Stream._meta.db_table])
+    Stream.objects.using(using).bulk_create([stream], ignore_conflicts=True)
+
+
+def renew(organization_id: Any, known: Cursor, using: str | None = None) -> Position:
+    """Give a stream another epoch if it ends before a cursor that it is known to have had; return where it stands.
+
+    An older database has been restored: once the stream has grown past that cursor, nothing else would tell.
+    """
+    using = using or router.db_for_write(NotificationEvent)
+    streams = Stream.objects.using(using).filter(
+        pk=organization_id, epoch=known.epoch, head__lt=known.seq
+    )  # whoever comes first: to the others it has another epoch already
+    streams.update(epoch=new_epoch())
+    return advance(organization_id, using)
+
+
+def _settle(organization_id: Any, connection: BaseDatabaseWrapper) -> None:
+    # The row has been copied into another table, as when a dump is restored: how far the stream was is unknown.
+    stream = Stream._meta.db_table
+    sql = f"""
+    WITH patience AS MATERIALIZED (SELECT {PATIENCE})
+    UPDATE {stream} AS stream
+    SET table_oid = stream.tableoid::bigint, epoch = CASE WHEN table_oid IS NULL THEN epoch ELSE %s END
+    FROM patience WHERE organization_id = %s AND table_oid IS DISTINCT FROM stream.tableoid::bigint
+    """
+    organization = Stream._meta.pk.get_db_prep_value(organization_id, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [new_epoch(), organization])
 
 
 def _no_numbering(organization_id: Any, connection: BaseDatabaseWrapper) -> _Numbering | None:
@@ -159,19 +227,24 @@ def _no_numbering(organization_id: Any, connection: BaseDatabaseWrapper) -> _Num
 
 
 @functools.cache
-def _numbering_sql(user_key: str) -> str:
+def _numbering_sql(user_key: str, is_key: str, patience: str) -> str:
     # One statement, so that no client ever holds the stream's lock while it sleeps, hangs or dies. All parts of a
     # statement see the snapshot of its start, except rows that FOR UPDATE locks, which are the newest. If the two
     # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again. Events that
     # a transaction of the host has locked (deleting a user does, for the actor) get their numbers when it has ended.
+    # The wait for the stream itself is bounded, within this statement: who deletes an organisation holds its stream.
     event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
     return f"""
     WITH seen AS (
-        SELECT epoch, head, floor FROM {stream} WHERE organization_id = %(org)s
+        SELECT epoch, head, floor, table_oid IS NOT DISTINCT FROM tableoid::bigint AS is_at_home
+        FROM {stream} WHERE organization_id = %(org)s
+    ), patience AS MATERIALIZED (
+        SELECT {patience}
     ), locked AS (
-        SELECT head FROM {stream} WHERE organization_id = %(org)s AND EXISTS (
+        SELECT head FROM {stream} AS stream, patience
+        WHERE organization_id = %(org)s AND (SELECT is_at_home FROM seen) AND EXISTS (
             SELECT 1 FROM {event} WHERE organization_id = %(org)s AND seq IS NULL
-        ) FOR UPDATE
+        ) FOR UPDATE OF stream
     ), pending AS (
         SELECT id, row_number() OVER (ORDER BY id) AS place FROM (
             SELECT event.id FROM {event} AS event, locked
@@ -186,7 +259,7 @@ def _numbering_sql(user_key: str) -> str:
         INSERT INTO {recipient} (organization_id, user_id, seq)
         SELECT DISTINCT organization_id, who::{user_key}, seq FROM numbered, jsonb_array_elements_text(
             CASE WHEN jsonb_typeof(audience) = 'array' THEN audience ELSE '[]' END
-        ) AS who
+        ) AS who WHERE {is_key}
     ), newest AS (
         SELECT max(seq) AS head, count(*) AS count FROM numbered
     ), raised AS (
@@ -194,21 +267,33 @@ def _numbering_sql(user_key: str) -> str:
         WHERE organization_id = %(org)s AND newest.head IS NOT NULL
     )
     SELECT epoch, COALESCE(newest.head, (SELECT head FROM locked), seen.head), floor,
-        (SELECT count(*) FROM pending), newest.count
+        (SELECT count(*) FROM pending), newest.count, seen.is_at_home
     FROM seen, newest
     """
 
 
 def _number_postgresql(organization_id: Any, connection: BaseDatabaseWrapper) -> _Numbering | None:
-    user_key = Recipient._meta.get_field("user").db_type(connection)
     organization = Stream._meta.pk.get_db_prep_value(organization_id, connection)
+    user_key = str(Recipient._meta.get_field("user").db_type(connection))
+    # In the transaction of a TestCase a setting would last beyond the statement.
+    patience = "1" if connection.in_atomic_block else PATIENCE
     with connection.cursor() as cursor:
-        cursor.execute(_numbering_sql(str(user_key)), {"org": organization})
+        cursor.execute(_numbering_sql(user_key, _is_key(user_key), patience), {"org": organization})
         row = cursor.fetchone()
     if row is None:
         return None
-    epoch, head, floor, waiting, numbered = row
-    return _Numbering(Position(epoch, head, floor), waiting, numbered)
+    epoch, head, floor, waiting, numbered, is_at_home = row
+    return _Numbering(Position(epoch, head, floor), waiting, numbered, is_at_home)
+
+
+def _is_key(user_key: str) -> str:
+    # What somebody has put there by hand, and is no key, is left out: the cast would stop the stream for ever.
+    if user_key == "uuid":
+        return "who ~* '^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$'"
+    if user_key in INTEGER_BITS:
+        most = 2 ** (INTEGER_BITS[user_key] - 1) - 1
+        return f"CASE WHEN who ~ '^-?[0-9]{{1,19}}$' THEN who::numeric BETWEEN {-most - 1} AND {most} ELSE FALSE END"
+    return "who IS NOT NULL"
 
 
 def _number_portably(organization_id: Any, connection: BaseDatabaseWrapper) -> _Numbering | None:
@@ -223,7 +308,8 @@ def _number_portably(organization_id: Any, connection: BaseDatabaseWrapper) -> _
     with transaction.atomic(using):
         streams.update(head=models.F("head"))  # takes SQLite's write lock before anything is read under it
         stream = streams.get()
-        waiting = list(pending.order_by("id").only("id", "audience")[:NUMBERING_BATCH])
+        as_text = Cast("audience", models.TextField())
+        waiting = list(pending.order_by("id").only("id").annotate(text=as_text)[:NUMBERING_BATCH])
         for seq, event in enumerate(waiting, stream.head + 1):
             event.seq = seq
         NotificationEvent.objects.using(using).bulk_update(waiting, ["seq"])
@@ -238,13 +324,25 @@ def _recipients(organization_id: Any, events: Iterable[NotificationEvent]) -> li
     return [
         Recipient(organization_id=organization_id, user_id=user_id, seq=event.seq)
         for event in events
-        if event.seq is not None and event.audience is not None
-        for user_id in _audience(event.audience)
+        if event.seq is not None
+        for user_id in _addressed(event.text)  # type: ignore[attr-defined]
     ]
 
 
+def _addressed(audience: str | None) -> Collection[Any]:
+    if audience is None:
+        return ()
+    try:
+        keys = _audience(json.loads(audience))
+        for key in keys:
+            get_user_model()._meta.pk.clean(key, None)
+        return keys
+    except (TypeError, ValueError, ValidationError):
+        return ()  # somebody has edited it; whoever reads the event will say so
+
+
 def _audience(stored: Any) -> frozenset[Any]:
-    if not isinstance(stored, list):
+    if not isinstance(stored, list) or None in stored:
         raise TypeError("an audience is a list of primary keys")
     to_python = get_user_model()._meta.pk.to_python
     return frozenset(to_python(user_id) for user_id in stored)
@@ -306,15 +404,21 @@ class _Row(NamedTuple):
     seq: int
     type: str
     payload: str
-    created_at: datetime.datetime | str
+    created_at: datetime.datetime | str | None
     actor: Any
     audience: str | None
 
 
-_COLUMNS = (
-    "event.seq AS seq, event.type, CAST(event.payload AS text) AS payload, event.created_at, event.actor_id, "
-    "CAST(event.audience AS text) AS audience"
-)
+def _columns(connection: BaseDatabaseWrapper) -> str:
+    created_at = "event.created_at"
+    if connection.vendor == "postgresql":
+        # As text: PostgreSQL knows moments that Python doesn't, and one such row would spoil the page it is in.
+        offset = "TZH:TZM" if settings.USE_TZ else ""
+        created_at = f"to_char(event.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US{offset}') AS created_at"
+    return (
+        f"event.seq AS seq, event.type, CAST(event.payload AS text) AS payload, {created_at}, event.actor_id, "
+        "CAST(event.audience AS text) AS audience"
+    )
 
 
 def _select(
@@ -330,9 +434,10 @@ def _select(
     connection = connections[using or router.db_for_write(NotificationEvent)]
     organization = Stream._meta.pk.get_db_prep_value(organization_id, connection)
     event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
+    columns = _columns(connection)
     if access is None:
         inner = f"""
-        SELECT {_COLUMNS} FROM {event} AS event
+        SELECT {columns} FROM {event} AS event
         WHERE event.organization_id = %s AND event.{condition} ORDER BY event.seq {order} LIMIT {limit}
         """
         params = [organization, bound]
@@ -342,11 +447,11 @@ def _select(
         user = Recipient._meta.get_field("user").get_db_prep_value(access.user_id, connection)
         inner = f"""
         SELECT * FROM (
-            SELECT {_COLUMNS} FROM {event} AS event
+            SELECT {columns} FROM {event} AS event
             WHERE event.organization_id = %s AND event.audience IS NULL AND event.{condition} AND {types}
             ORDER BY event.seq {order} LIMIT {limit}
         ) AS shared UNION ALL SELECT * FROM (
-            SELECT {_COLUMNS} FROM {recipient} AS recipient
+            SELECT {columns} FROM {recipient} AS recipient
             JOIN {event} AS event ON event.organization_id = recipient.organization_id AND event.seq = recipient.seq
             WHERE recipient.organization_id = %s AND recipient.user_id = %s AND recipient.{condition} AND {types}
             ORDER BY recipient.seq {order} LIMIT {limit}
@@ -400,9 +505,9 @@ def _decode_row(row: _Row, position: Position, zone: datetime.tzinfo) -> StreamE
         return None
 
 
-def _utc(moment: datetime.datetime | str, zone: datetime.tzinfo) -> datetime.datetime:
-    if isinstance(moment, str):  # SQLite, where the column's type is lost in a subquery
-        moment = datetime.datetime.fromisoformat(moment)
+def _utc(moment: datetime.datetime | str | None, zone: datetime.tzinfo) -> datetime.datetime:
+    if not isinstance(moment, datetime.datetime):
+        moment = datetime.datetime.fromisoformat(moment or "")
     return (moment if timezone.is_aware(moment) else moment.replace(tzinfo=zone)).astimezone(datetime.UTC)
 
 

@@ -1,38 +1,85 @@
-"""The HTTP door: the catch-up view."""
+"""The HTTP door: the catch-up view, and tickets for clients without cookies."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from django.contrib.auth.decorators import login_not_required
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.vary import vary_on_cookie
 
-from orgrealtime import stream, wire
+from orgrealtime import stream, tickets, wire
 from orgrealtime.access import Access
 from orgrealtime.adapters import get_adapter
+from orgrealtime.conf import get_settings
 from orgrealtime.cursors import Cursor
 from orgrealtime.errors import CloseCode, CursorError, Refused, StreamReset
 from orgrealtime.hooks import refuse_coroutines
+from orgrealtime.hub import is_draining
+from orgrealtime.identity import session_of
+from orgrealtime.limits import exceeded
 from orgrealtime.queries import parse_count
 from orgrealtime.stream import Page
 
 logger = logging.getLogger("orgrealtime.views")
 
 MAX_LIMIT = 500
+PAGE_WAIT_SECONDS = 2.0
+RETRY_AFTER_SECONDS = 2
 
 
-# Numbering doesn't happen inside a transaction that stays open, so ATOMIC_REQUESTS must not open one here.
-@method_decorator([transaction.non_atomic_requests, vary_on_cookie], name="dispatch")
+class _Desk:
+    """The pages that this process reads at once; the others wait a little."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._busy = 0
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places; raise Refused if none comes free."""
+        with self._changed:
+            if not self._changed.wait_for(self._has_room, self._patience()) and exceeded(
+                "MAX_CATCH_UP_PAGES"
+            ):
+                raise Refused(CloseCode.OVERLOADED, "MAX_CATCH_UP_PAGES", "too many pages are being read")
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify()
+
+    def _has_room(self) -> bool:
+        most = get_settings().MAX_CATCH_UP_PAGES
+        return most is None or self._busy < most
+
+    def _patience(self) -> float:
+        return 0.0 if get_settings().LIMITS_DRY_RUN else PAGE_WAIT_SECONDS
+
+
+_desk = _Desk()
+
+
+# Numbering doesn't happen inside a transaction that stays open, so ATOMIC_REQUESTS must not open one here. And clients
+# are answered with 401, not sent to a page to log in.
+@method_decorator([transaction.non_atomic_requests, login_not_required, vary_on_cookie], name="dispatch")
 class CatchUpView(View):
     """Answers `GET …?since=<cursor>&limit=<n>` with the events after the cursor, as the socket would send them.
 
-    Without `since`: the newest `limit` events. Answers 400, 401, 403 and 410 with `{"error": {"code", "message"}}`.
+    Without `since`: the newest `limit` events. Answers 400, 401, 403, 410 and 503 with
+    `{"error": {"code", "message"}}`.
     """
 
     http_method_names = ["get", "head", "options"]
@@ -56,8 +103,13 @@ class CatchUpView(View):
     def get(self, request: HttpRequest, org_slug: str) -> HttpResponse:
         """Answer with a page of events."""
         try:
+            if (
+                is_draining()
+            ):  # as sockets are refused: a client takes the two together for a network without sockets
+                raise Refused(CloseCode.OVERLOADED, "draining", "this server is stopping; try again")
             self.organization, self.access = self.let_in(request, org_slug)
-            return _answer(HTTPStatus.OK, self._body(self._read(request)))
+            with _desk.place():
+                return _answer(HTTPStatus.OK, self._body(self._read(request)))
         except CursorError as error:
             return _error(CloseCode.BAD_REQUEST, f"since: {error}")
         except Refused as refused:
@@ -69,13 +121,7 @@ class CatchUpView(View):
 
     def let_in(self, request: HttpRequest, org_slug: str) -> tuple[models.Model, Access]:
         """Return organisation and access of the user who asks; raise Refused for anybody else."""
-        user = request.user
-        if not user.is_authenticated or not user.is_active:
-            raise Refused(CloseCode.UNAUTHENTICATED, "anonymous")
-        found = get_adapter().find(org_slug, user) if "\x00" not in org_slug else None
-        if found is None or not self.allow(user, found[1]):
-            raise Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
-        return found
+        return _let_in(request, org_slug, self.allow)
 
     def _read(self, request: HttpRequest) -> Page:
         organization_id, access = self.organization.pk, self.access
@@ -104,8 +150,55 @@ class CatchUpView(View):
             return None
 
 
+# Committed before the answer goes out, whatever ATOMIC_REQUESTS says.
+@method_decorator(
+    [transaction.non_atomic_requests, login_not_required, csrf_protect, vary_on_cookie], name="dispatch"
+)
+class TicketView(View):
+    """Answers `POST` of a logged-in member with `{"ticket": "…", "expires_in": 30}`: good for one connection.
+
+    Protected against CSRF whatever middleware there is. Answers 401, 403 and 429 as `CatchUpView` does.
+    """
+
+    http_method_names = ["post", "options"]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_coroutines(cls, "allow")
+
+    def allow(self, user: Any, access: Access) -> bool:
+        """Tell whether this member may have a ticket; default: every member may."""
+        return True
+
+    def post(self, request: HttpRequest, org_slug: str) -> HttpResponse:
+        """Answer with a new ticket."""
+        try:
+            organization, _ = _let_in(request, org_slug, self.allow)
+            session_key = session_of(request.user, getattr(request, "session", None))
+            ticket = tickets.issue(request.user, organization, session_key, request.headers.get("Origin"))
+        except Refused as refused:
+            return _error(refused.code, refused.message)
+        body = {"ticket": ticket, "expires_in": tickets.LIFE_SECONDS}
+        return _answer(HTTPStatus.CREATED, msgspec.json.encode(body))
+
+
+def _let_in(
+    request: HttpRequest, org_slug: str, allow: Callable[[Any, Access], bool]
+) -> tuple[models.Model, Access]:
+    user = request.user
+    if not user.is_authenticated or not user.is_active:
+        raise Refused(CloseCode.UNAUTHENTICATED, "anonymous")
+    found = get_adapter().find(org_slug, user) if "\x00" not in org_slug else None
+    if found is None or not allow(user, found[1]):
+        raise Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
+    return found
+
+
 def _error(code: CloseCode, message: str) -> HttpResponse:
-    return _answer(code.outcome.http_status or HTTPStatus.BAD_REQUEST, wire.refusal(code, message))
+    answer = _answer(code.outcome.http_status or HTTPStatus.BAD_REQUEST, wire.refusal(code, message))
+    if code is CloseCode.OVERLOADED:
+        answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return answer
 
 
 def _answer(status: int, body: bytes) -> HttpResponse:

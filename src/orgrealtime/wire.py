@@ -64,6 +64,13 @@ def pong(cursor: str) -> str:
     return f'{{"type":"pong","cursor":"{cursor}"}}'
 
 
+def going_away(retry_after: float, window: float) -> str:
+    """Return the frame that says: reconnect after `retry_after` and a random part of `window`, both in seconds."""
+    return encode(
+        {"type": "going_away", "retry_after_ms": round(retry_after * 1000), "window_ms": round(window * 1000)}
+    )
+
+
 def error(code: str, message: str) -> str:
     """Return the frame that says that a request failed; the connection stays."""
     return encode({"type": "error", "error": {"code": code, "message": message}})

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import models
 from django.utils import timezone
 
-from orgrealtime import stream
+from orgrealtime import stream, tickets
 from orgrealtime.adapters import get_adapter
 from orgrealtime.models import Stream
 
@@ -55,6 +55,7 @@ class Command(BaseCommand):
                 self.stderr.write("")
             total += deleted
         if not options["dry_run"]:
+            tickets.prune()
             self.stdout.write(f"{total} events deleted")
 
     def _days_ago(self, days: float) -> datetime.datetime:

@@ -1,0 +1,104 @@
+"""Two real workers and a real Redis: limits on connections hold over both, and outlive a killed one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import websockets
+
+from tests.clients import Browser, log_in
+from tests.integration.lookout import worker_pids
+from tests.servers import Redis, Site
+
+CAP = 10  # of few_connections.py
+FREE_SECONDS = 45
+FOLDER = Path(__file__).parent
+
+
+@pytest.fixture(params=["uvicorn", "granian"])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    environ = {"DJANGO_SETTINGS_MODULE": "few_connections", "PYTHONPATH": str(FOLDER)}
+    with (
+        Redis() as redis,
+        Site(server=request.param, workers=2, environ=environ | {"REDIS_URL": redis.url}) as site,
+    ):
+        yield site
+
+
+class Crowd:
+    """Many connections of one user."""
+
+    def __init__(self, browser: Browser, stack: AsyncExitStack) -> None:
+        self.browser = browser
+        self.stack = stack
+        self.statuses: Counter[int] = Counter()
+
+    async def connect(self) -> bool:
+        try:
+            await self.stack.enter_async_context(self.browser.socket())
+        except websockets.InvalidStatus as refused:
+            self.statuses[refused.response.status_code] += 1
+            return False
+        return True
+
+    async def rush(self, count: int) -> int:
+        """How many of so many that come at once are let in."""
+        return sum(await asyncio.gather(*(self.connect() for _ in range(count))))
+
+
+@asynccontextmanager
+async def crowd(site: Site, user: str) -> AsyncIterator[Crowd]:
+    async with log_in(site.url, user) as browser, AsyncExitStack() as stack:
+        yield Crowd(browser, stack)
+
+
+def refusals(site: Site) -> set[int]:
+    # granian has no answers to refused handshakes: its own is a bare 403
+    return {429} if site.server == "uvicorn" else {429, 403}
+
+
+async def test_a57_user_gets_the_cap_over_both_workers_and_nobody_else_is_touched(site: Site) -> None:
+    async with crowd(site, "alice") as alice, crowd(site, "bob") as bob:
+        opened = await alice.rush(60)
+        assert 0 <= opened <= CAP
+        async with asyncio.timeout(30):
+            while opened < CAP:  # two that race may both be refused
+                opened += await alice.connect()
+        assert not any([await alice.connect() for _ in range(5)])
+        assert set(alice.statuses) <= refusals(site)
+        assert await bob.connect()
+
+
+@pytest.mark.slow
+async def test_a57_places_of_killed_workers_come_free(site: Site) -> None:
+    async with crowd(site, "alice") as alice:
+        async with asyncio.timeout(30):
+            opened = 0
+            while opened < CAP:
+                opened += await alice.connect()
+        assert not await alice.connect()
+        pids = worker_pids(site)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        begin = time.monotonic()
+        if site.server == "granian":  # which ends with its workers
+            await asyncio.to_thread(site.restart)
+        opened = 0
+        async with asyncio.timeout(FREE_SECONDS + 15):
+            while opened < CAP:
+                # until the new worker listens
+                with contextlib.suppress(OSError, websockets.InvalidHandshake, TimeoutError):
+                    opened += await alice.connect()
+                await asyncio.sleep(0.1)
+        seconds = time.monotonic() - begin
+        assert seconds <= FREE_SECONDS
+        assert not await alice.connect()

@@ -1,0 +1,119 @@
+"""What a stopping server does for its sockets, on both servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+import websockets
+
+from tests.clients import Browser, log_in
+from tests.publisher import Publisher
+from tests.servers import Site
+
+SERVERS = ["uvicorn", "granian"]
+GRACE = 30.0  # seconds within which a stopping server has to be gone
+
+
+@pytest.fixture(params=SERVERS)
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    with Site(server=request.param) as site:
+        yield site
+
+
+def tell_to_stop(site: Site) -> None:
+    os.kill(site.pid, signal.SIGTERM)
+
+
+async def ended(site: Site, since: float) -> float:
+    """Wait until the server has ended; return after how many seconds."""
+    assert site.process is not None
+    await asyncio.to_thread(site.process.wait, GRACE)
+    return time.monotonic() - since
+
+
+async def half_open(browser: Browser, port: int) -> socket.socket:
+    """A socket that has been let in and whose client neither reads nor answers from then on."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect(("127.0.0.1", port))
+    lines = [
+        "GET /ws/orgs/acme/notifications/ HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        f"Origin: {browser.url}",
+        f"Cookie: {browser.cookie}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ]
+    raw.sendall("\r\n".join([*lines, "", ""]).encode())
+    answer = await asyncio.to_thread(raw.recv, 12)
+    assert answer == b"HTTP/1.1 101", answer
+    return raw
+
+
+async def test_sigterm_tells_clients_closes_them_with_1012_and_ends(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice, alice.socket() as one, alice.socket() as other:
+        for client in (one, other):
+            await client.synced()
+        begin = time.monotonic()
+        tell_to_stop(site)
+        for client in (one, other):
+            await client.until(lambda it: it.close_code is not None, GRACE)
+            assert client.close_code == 1012
+            assert client.frames[-1]["type"] == "going_away"
+            assert client.frames[-1]["window_ms"] >= 500
+        assert await ended(site, begin) < GRACE
+
+
+async def test_draining_server_refuses_new_sockets_and_delivers_to_the_old_ones(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice, alice.socket() as old:
+        await old.synced()
+        with Publisher(site) as publisher:
+            await asyncio.to_thread(publisher.publish, {"number": 1})
+            tell_to_stop(site)
+            await old.until(lambda it: "going_away" in it.types())
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                async with alice.socket():
+                    pass
+            assert refused.value.response.status_code in {403, 503}
+            await asyncio.to_thread(publisher.publish, {"number": 2})
+            await old.until(lambda it: it.close_code is not None, GRACE)
+        begin = time.monotonic()
+        assert await ended(site, begin) < GRACE
+        numbers = [event["number"] for event in old.events]
+        assert numbers in ([1], [1, 2])  # what came after the close is found by the cursor:
+        await asyncio.to_thread(site.start)
+        async with alice.socket(query=f"since={old.cursor}") as again:
+            await again.synced()
+            assert numbers + [event["number"] for event in again.events] == [1, 2]
+
+
+async def test_half_open_clients_dont_keep_a_server_from_ending(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice:
+        silent = [await half_open(alice, site.port) for _ in range(3)]
+        with Publisher(site) as publisher:
+            for _ in range(60):  # more than the kernel and the server buffer
+                await asyncio.to_thread(publisher.publish, {"text": "x" * 60_000})
+        begin = time.monotonic()
+        tell_to_stop(site)
+        assert await ended(site, begin) < GRACE
+        for raw in silent:
+            raw.close()
+
+
+async def test_second_sigterm_hurries(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice, alice.socket() as client:
+        await client.synced()
+        tell_to_stop(site)
+        await client.until(lambda it: "going_away" in it.types())
+        tell_to_stop(site)
+        await client.until(lambda it: it.close_code is not None, GRACE)
+        begin = time.monotonic()
+        assert await ended(site, begin) < GRACE

@@ -1,0 +1,305 @@
+"""The example's exports: made by a real Celery worker or a thread, downloaded by members, never ending in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.clients import Browser, Socket, log_in
+from tests.servers import Redis, Site, Worker
+
+EXPORTS = "/orgs/acme/exports/"
+PROMISED = 15.0  # seconds from a worker's death to the event
+LONG = {"EXPORT_SECONDS": "60"}
+Event = dict[str, Any]
+
+
+@pytest.fixture
+def own_redis() -> Iterator[Redis]:
+    """One for each site: a worker takes the tasks of every site at its broker."""
+    with Redis() as redis:
+        yield redis
+
+
+@pytest.fixture(scope="module", params=["worker", "thread", "SQLite"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site whose exports take a second, in one process or with a worker."""
+    environ = {"EXPORT_SECONDS": "1", "REDIS_URL": ""}
+    if request.param == "SQLite":
+        environ["DATABASE_URL"] = f"sqlite:///{tmp_path_factory.mktemp('site')}/db.sqlite3"
+    with ExitStack() as stack:
+        if request.param == "worker":
+            environ["REDIS_URL"] = stack.enter_context(Redis()).url
+        site = stack.enter_context(Site(environ=environ))
+        if request.param == "worker":
+            stack.enter_context(Worker(site))
+        yield site
+
+
+@asynccontextmanager
+async def following(browser: Browser, org: str = "acme") -> AsyncIterator[Socket]:
+    async with browser.socket(org) as socket:
+        yield await socket.synced()
+
+
+async def request_export(browser: Browser, org: str = "acme", **fields: str) -> Event:
+    browser.http.headers["Accept"] = "application/json"
+    answer = await browser.post(f"/orgs/{org}/exports/", **fields)
+    assert answer.status_code == 202, answer.text
+    job: Event = answer.json()
+    return job
+
+
+def of(socket: Socket, type: str, job: Event) -> list[Event]:
+    return [e for e in socket.events if e["type"] == type and e["job_id"] == job["job_id"]]
+
+
+async def outcome(socket: Socket, job: Event, seconds: float = 20.0) -> Event:
+    """The event that says how the export ended."""
+    await socket.until(lambda one: of(one, "export_done", job), seconds)
+    (event,) = of(socket, "export_done", job)
+    return event
+
+
+async def under_way(socket: Socket, job: Event) -> None:
+    await socket.until(lambda one: of(one, "export_progress", job))
+
+
+async def stored(site: Site, job: Event) -> Event:
+    program = (
+        "import json; from exports.models import Export; "
+        f"e = Export.objects.get(pk='{job['job_id']}'); "
+        "print(json.dumps({'status': e.status, 'file': e.file.name, 'error': e.error}))"
+    )
+    printed = await asyncio.to_thread(site.manage, "shell", "-v", "0", "-c", program)
+    row: Event = json.loads(printed.strip().splitlines()[-1])
+    return row
+
+
+# What comes of it
+
+
+async def test_member_gets_progress_and_then_a_file_with_the_tasks(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice, following(alice) as socket:
+        job = await request_export(alice)
+        event = await outcome(socket, job)
+        assert event["status"] == "done"
+        assert event["download_url"] == f"{EXPORTS}{job['job_id']}/download/"
+        progress = [e["progress"] for e in of(socket, "export_progress", job)]
+        assert progress == sorted(progress)
+        assert len(progress) > 5
+        assert progress[-1] == 100
+        answer = await alice.http.get(event["download_url"])
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"].startswith('attachment; filename="acme-tasks-')
+    assert answer.headers["cache-control"] == "private, no-store"
+    rows = list(csv.reader(io.StringIO(answer.content.decode("utf-8-sig"))))
+    assert len(rows) == 1 + 6
+    assert ["Renew the office insurance", "Done"] in [row[:2] for row in rows]
+
+
+async def test_others_hear_of_the_file_but_not_of_the_progress(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice, log_in(site.url, "bob") as bob:
+        async with following(bob) as socket:
+            job = await request_export(alice)
+            assert (await outcome(socket, job))["status"] == "done"
+            assert of(socket, "export_progress", job) == []
+        assert (await bob.http.get(f"{EXPORTS}{job['job_id']}/download/")).status_code == 200
+
+
+async def test_failing_export_says_failed_and_has_no_file(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice, following(alice) as socket:
+        job = await request_export(alice, fail="1")
+        event = await outcome(socket, job)
+        assert (event["status"], event["download_url"]) == ("failed", "")
+        assert (await alice.http.get(f"{EXPORTS}{job['job_id']}/download/")).status_code == 404
+    row = await stored(site, job)
+    assert row["status"] == "failed"
+    assert row["file"] == ""
+    assert "try again" in row["error"]
+
+
+async def test_second_click_gets_the_export_that_is_under_way(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice, following(alice) as socket:
+        jobs = await asyncio.gather(*(request_export(alice) for _ in range(5)))
+        assert len({job["job_id"] for job in jobs}) == 1
+        await outcome(socket, jobs[0])
+        another = await request_export(alice)
+        assert another["job_id"] != jobs[0]["job_id"]
+        await outcome(socket, another)
+
+
+async def test_page_learns_what_it_missed(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice, following(alice) as socket:
+        job = await request_export(alice)
+        await outcome(socket, job)
+        listed = (await alice.http.get(EXPORTS)).json()["exports"]
+    assert listed[0]["job_id"] == job["job_id"]
+    assert listed[0]["status"] == "done"
+
+
+# Who may
+
+
+async def test_stranger_gets_one_answer_for_every_organisation_and_file(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice, following(alice) as socket:
+        job = await request_export(alice)
+        await outcome(socket, job)
+    async with log_in(site.url, "carol") as carol:
+        carol.http.headers["Accept"] = "application/json"
+        real = await carol.http.get(f"{EXPORTS}{job['job_id']}/download/")
+        nowhere = await carol.http.get(f"/orgs/nowhere/exports/{job['job_id']}/download/")
+        smuggled = await carol.http.get(f"/orgs/globex/exports/{job['job_id']}/download/")
+        posted = await carol.post(EXPORTS)
+    assert (real.status_code, nowhere.status_code, smuggled.status_code) == (403, 403, 404)
+    assert real.text == nowhere.text
+    assert posted.status_code == 403
+
+
+async def test_anonymous_is_sent_to_the_login_and_back(site: Site) -> None:
+    path = f"{EXPORTS}00000000-0000-0000-0000-000000000000/download/"
+    async with httpx.AsyncClient(base_url=site.url) as anonymous:
+        answer = await anonymous.get(path, headers={"Accept": "text/html"})
+    assert answer.status_code == 302
+    assert answer.headers["location"] == f"/accounts/login/?next={path}"
+
+
+async def test_post_without_csrf_token_is_refused(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice:
+        assert (await alice.http.post(EXPORTS, headers={"Origin": site.url})).status_code == 403
+
+
+async def test_unknown_job_is_not_found(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice:
+        path = f"{EXPORTS}00000000-0000-0000-0000-000000000000/download/"
+        assert (await alice.http.get(path)).status_code == 404
+
+
+async def test_formula_in_a_title_is_text_in_the_file(site: Site) -> None:
+    program = (
+        "from tracker.models import *; "
+        "Organization.objects.get(slug='globex').tasks.create(title='=HYPERLINK(\"http://evil\")')"
+    )
+    await asyncio.to_thread(site.manage, "shell", "-c", program)
+    async with log_in(site.url, "carol") as carol, following(carol, "globex") as socket:
+        event = await outcome(socket, await request_export(carol, "globex"))
+        text = (await carol.http.get(event["download_url"])).text
+    assert "\n\"'=HYPERLINK" in text or "\n'=HYPERLINK" in text
+
+
+async def test_files_are_gone_after_a_day(site: Site) -> None:
+    async with log_in(site.url, "alice") as alice, following(alice) as socket:
+        old = await outcome(socket, await request_export(alice))
+        for file in (site.folder / "media/exports").iterdir():
+            os.utime(file, (time.time() - 90_000,) * 2)
+        await asyncio.to_thread(
+            site.manage,
+            "shell",
+            "-c",
+            "from exports.models import *; from django.utils import timezone; "
+            "Export.objects.update(updated_at=timezone.now() - timedelta(days=1, hours=1))",
+        )
+        new = await outcome(socket, await request_export(alice))
+        assert "deleted" in await asyncio.to_thread(site.manage, "prune_exports")
+        assert (await alice.http.get(old["download_url"])).status_code == 404
+        assert (await alice.http.get(new["download_url"])).status_code == 200
+    assert len(list((site.folder / "media/exports").iterdir())) == 1
+
+
+# Death in the middle
+
+
+def kill_child(site: Site, worker: Worker) -> None:
+    os.kill(worker.child, signal.SIGKILL)
+
+
+def kill_worker(site: Site, worker: Worker) -> None:
+    worker.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [kill_child, kill_worker])
+async def test_killed_worker_ends_as_failed_once(
+    own_redis: Redis, kill: Callable[[Site, Worker], None]
+) -> None:
+    # Two web processes and the worker's parent watch; one of them may say so.
+    with Site(workers=2, environ={"REDIS_URL": own_redis.url, **LONG}) as site, Worker(site) as worker:
+        async with log_in(site.url, "alice") as alice, following(alice) as socket:
+            job = await request_export(alice)
+            await under_way(socket, job)
+            kill(site, worker)
+            event = await outcome(socket, job, PROMISED)
+            assert event["status"] == "failed"
+            assert "interrupted" in (await stored(site, job))["error"]
+            worker.start()
+            # The next one is taken, and nothing more is heard of the first.
+            another = await request_export(alice)
+            await under_way(socket, another)
+            assert len(of(socket, "export_done", job)) == 1
+
+
+@pytest.mark.slow
+async def test_worker_that_comes_back_late_changes_nothing(own_redis: Redis) -> None:
+    with Site(environ={"REDIS_URL": own_redis.url, **LONG}) as site, Worker(site) as worker:
+        async with log_in(site.url, "alice") as alice, following(alice) as socket:
+            job = await request_export(alice)
+            await under_way(socket, job)
+            os.kill(worker.child, signal.SIGSTOP)
+            assert (await outcome(socket, job, PROMISED))["status"] == "failed"
+            heard = len(socket.events)
+            os.kill(worker.child, signal.SIGCONT)
+            another = await request_export(alice)
+            await under_way(socket, another)  # by the same child, which has given the first one up
+            assert [e["job_id"] for e in socket.events[heard:]] == [another["job_id"]]
+            assert (await stored(site, job))["status"] == "failed"
+
+
+@pytest.mark.slow
+async def test_killed_web_process_that_made_the_export_ends_it_as_failed(tmp_path: Any) -> None:
+    environ = {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3", "REDIS_URL": "", **LONG}
+    with Site(environ=environ) as site:
+        async with log_in(site.url, "alice") as alice:
+            async with following(alice) as socket:
+                job = await request_export(alice)
+                await under_way(socket, job)
+                cursor = socket.cursor
+            site.kill()
+            killed_at = time.monotonic()
+            site.start()
+            async with alice.socket(query=f"since={cursor}") as again:
+                event = await outcome(again, job, PROMISED - (time.monotonic() - killed_at))
+    assert event["status"] == "failed"
+
+
+@pytest.mark.slow
+async def test_worker_outlives_a_restart_of_the_broker(own_redis: Redis) -> None:
+    environ = {"REDIS_URL": own_redis.url, "EXPORT_SECONDS": "3"}
+    with Site(environ=environ) as site, Worker(site):
+        async with log_in(site.url, "alice") as alice, following(alice) as socket:
+            job = await request_export(alice)
+            await under_way(socket, job)
+            own_redis.kill()
+            own_redis.start()
+            assert (await outcome(socket, job))["status"] == "done"
+            another = await request_export(alice)
+            assert (await outcome(socket, another, 60.0))["status"] == "done"
+
+
+async def test_broker_that_is_down_fails_the_export_and_not_the_request(own_redis: Redis) -> None:
+    with Site(environ={"REDIS_URL": own_redis.url}) as site:
+        async with log_in(site.url, "alice") as alice, following(alice) as socket:
+            own_redis.kill()
+            job = await request_export(alice)
+            assert (await outcome(socket, job))["status"] == "failed"
+            assert "could not be started" in (await stored(site, job))["error"]

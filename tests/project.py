@@ -1,0 +1,82 @@
+"""A project as the documentation makes it: by `startproject`, and the files that a page shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+from tests.servers import Server
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def read(page: str) -> str:
+    return (DOCS / page).read_text()
+
+
+def fenced(text: str, opening: str) -> list[str]:
+    """The contents of the blocks that begin with ``` and this pattern."""
+    return re.findall(rf"^```{opening}\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+class Project(Server):
+    """A project under uvicorn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        environ = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"}
+        self.popen_options = {"cwd": self.folder, "env": environ}
+        self.run(sys.executable, "-m", "django", "startproject", "config", ".")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def write(self, caption: str, text: str) -> None:
+        """Write a file, or add to it if the caption ends in "at the end"."""
+        name, _, place = caption.partition(", ")
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text() if place else ""
+        path.write_text(f"{before}\n{text}")
+
+    def run(self, *command: str) -> str:
+        done: subprocess.CompletedProcess[str]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **self.popen_options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def manage(self, *arguments: str) -> str:
+        return self.run(sys.executable, "manage.py", *arguments)
+
+    def _command(self) -> list[str]:
+        options = ["--port", str(self.port), "--ws", "websockets-sansio"]
+        return [sys.executable, "-m", "uvicorn", "config.asgi:application", *options]
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+    def follow_tutorial(self) -> list[list[str]]:
+        """Make what the tutorial makes; return the commands with which it publishes."""
+        text = read("tutorial/first-page.md")
+        lines = re.findall(r"^\$ python manage\.py (.+)$", text, re.MULTILINE)
+        startapp, *commands = [shlex.split(line) for line in lines]
+        self.manage(*startapp)
+        for block in fenced(text, r"\{code-block\} \S+"):
+            caption, content = block.split("\n\n", 1)
+            self.write(caption.removeprefix(":caption: "), content)
+        publishing = [command for command in commands if command[0] == "orgrealtime_publish"]
+        for command in commands:
+            if command not in publishing:
+                self.manage(*command)
+        return publishing
