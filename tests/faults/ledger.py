@@ -1,0 +1,72 @@
+"""What was committed, as the publishing side was told and as the database has it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import psycopg
+
+from tests.faults.checker import Address, ClientLog, Committed
+
+COMMITTED = """
+    SELECT e.payload->>'mark', o.slug, e.seq, e.audience, e.type
+    FROM orgrealtime_notificationevent e JOIN tracker_organization o ON o.id = e.organization_id
+    WHERE e.payload->>'mark' LIKE %s
+"""
+
+
+class Acknowledged(NamedTuple):
+    """An event that a publisher was told is committed; `begun` is when it called `publish`, by the rig's clock."""
+
+    address: Address
+    begun: float
+
+
+@dataclass
+class Ledger:
+    """The events of one scenario; `failed` are those for which `publish` raised: only the database knows of them."""
+
+    run: str
+    users: dict[int, str] = field(default_factory=dict)
+    acknowledged: dict[str, Acknowledged] = field(default_factory=dict)
+    milliseconds: list[tuple[float, float]] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def due(self, log: ClientLog, *, since: float = -math.inf) -> set[str]:
+        """The marks that this client must have or get, of what was published after `since`."""
+        return {
+            mark
+            for mark, (address, begun) in self.acknowledged.items()
+            if begun > since and address.includes(log)
+        }
+
+    def p99(self, begin: float, end: float) -> float:
+        """Milliseconds that `publish` took, of those that returned within these seconds of the rig's clock."""
+        # The first 50 find the pool and the caches empty.
+        took = sorted(each for at, each in self.milliseconds[50:] if begin <= at <= end)
+        return took[int(len(took) * 0.99)] if took else 0.0
+
+    async def committed(self, database_url: str) -> list[Committed]:
+        """What the database has of this run; raise AssertionError for an event that was never numbered."""
+        rows = await asyncio.to_thread(self._rows, database_url)
+        assert len({row[0] for row in rows}) == len(rows), "events have been published twice"
+        assert all(row[2] is not None for row in rows), "events without a number are left"
+        return [
+            Committed(
+                mark,
+                seq,
+                Address(
+                    slug,
+                    None if audience is None else frozenset(self.users.get(each, "?") for each in audience),
+                    kind,
+                ),
+            )
+            for mark, slug, seq, audience, kind in rows
+        ]
+
+    def _rows(self, database_url: str) -> list[tuple[str, str, int, list[int] | None, str]]:
+        with psycopg.connect(database_url) as connection:
+            return connection.execute(COMMITTED, [f"{self.run}-%"]).fetchall()
