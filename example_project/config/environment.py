@@ -1,5 +1,6 @@
 """Read settings from environment variables; a bad value is refused at start, by name."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,19 @@ def flag(name: str, *, default: bool) -> bool:
     if value not in FLAGS:
         raise ImproperlyConfigured(f"{name} must be one of {', '.join(FLAGS)}, not {value!r}.")
     return FLAGS[value]
+
+
+def seconds(name: str, *, default: float) -> float:
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return default
+    try:
+        found = float(value)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise ImproperlyConfigured(f"{name} must be a number of seconds, not {value!r}.")
+    return found
 
 
 def names(name: str, *, default: list[str]) -> list[str]:
@@ -77,10 +91,10 @@ def _postgresql(url: str) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": unquote(host.strip("[]")),
         "PORT": port,
-        "CONN_HEALTH_CHECKS": True,
         # Under ASGI each request has a thread of its own: with CONN_MAX_AGE its connection would stay open behind
-        # it, unused, until garbage collection finds it. A pool is shared by all threads.
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": 20}},
+        # it, unused, until garbage collection finds it. A pool is shared by all threads. No CONN_HEALTH_CHECKS: the
+        # pool would wait 1, 2, 4, 8... seconds after each connection that it finds dead.
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": 20, "timeout": 5}},
     }
     for key, value in _query(parts.query).items():
         if key in DJANGO_NAMES:

@@ -1,6 +1,6 @@
 """Runs as it is with SQLite and one process; environment variables switch to PostgreSQL and Redis.
 
-DATABASE_URL, REDIS_URL, ALLOWED_HOSTS, DEBUG, SECRET_KEY, LIMITS, LOG_LEVEL.
+DATABASE_URL, REDIS_URL, ALLOWED_HOSTS, DEBUG, SECRET_KEY, LIMITS, LOG_LEVEL, EXPORT_SECONDS, MEDIA_ROOT.
 """
 
 import os
@@ -28,10 +28,12 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "orgrealtime",
     "tracker",
+    "exports",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "config.headers.content_security_policy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -76,7 +78,14 @@ if REDIS_URL:
             "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 15, "max_connections": 1000}]},
         },
     }
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            # Not pickles: whoever can write to Redis could run code here by them.
+            "OPTIONS": {"serializer": "orgrealtime.serializers.JSONSerializer"},
+        }
+    }
 else:
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
@@ -86,6 +95,8 @@ ORGREALTIME: dict[str, Any] = {"MEMBERSHIP_MODEL": "tracker.Membership"}
 if not environment.flag("LIMITS", default=True):
     # A load test is one user on a thousand sockets.
     ORGREALTIME |= {"SOCKET_RATE": None, "SOCKET_BYTE_RATE": None, "USER_RATE": None}
+    ORGREALTIME |= {"CONNECTIONS_PER_USER": None, "CONNECTIONS_PER_ORGANIZATION": None}
+    ORGREALTIME |= {"CONNECTIONS_PER_ADDRESS": None, "MAX_HANDSHAKES": None, "MAX_CATCH_UP_PAGES": None}
 
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "index"
@@ -95,6 +106,19 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
+
+# No URL leads here: exports.views gives a file to those who may have it.
+MEDIA_ROOT = os.environ.get("MEDIA_ROOT") or BASE_DIR / "media"
+
+# Without a broker exports are made by a thread of the web process.
+CELERY_BROKER_URL = REDIS_URL
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# A request that starts an export doesn't wait for a broker that is down.
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "socket_timeout": 5}
+EXPORT_SECONDS = environment.seconds("EXPORT_SECONDS", default=3.0)
 
 LOGGING = {
     "version": 1,
@@ -111,6 +135,7 @@ LOGGING = {
     "loggers": {
         "orgrealtime": {"level": os.environ.get("LOG_LEVEL", "INFO")},
         "tracker": {"level": "INFO"},
+        "exports": {"level": "INFO"},
         # Django's own handler is silent with DEBUG off; this way its errors come out once, in either case.
         "django": {"handlers": [], "level": "INFO", "propagate": True},
     },

@@ -1,44 +1,24 @@
 """Pages and forms. They broadcast nothing: tracker.services publishes what happened."""
 
-from collections.abc import Callable
-from functools import wraps
 from http import HTTPStatus
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
-from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST, require_safe
+from exports.listing import shown_to
 
 from orgrealtime import stream
+from tracker.access import member_required, refuse, wants_json
 from tracker.models import Organization, Task
 from tracker.services import UnknownStatus, change_status
 
-View = Callable[..., HttpResponse]
-
-
-def member_required(view: View) -> View:
-    """Pass on the organisation of the URL's slug if the user is a member of it.
-
-    An organisation that doesn't exist gets the same answer as one the user isn't in: what exists is secret.
-    """
-
-    @wraps(view)
-    def check(request: HttpRequest, slug: str, **kwargs: Any) -> HttpResponse:
-        user = request.user
-        if not user.is_authenticated:
-            if wants_json(request):
-                return refuse(request, HTTPStatus.UNAUTHORIZED, "unauthenticated", "Please sign in.")
-            return redirect_to_login(reverse("board", args=[slug]))
-        organization = Organization.objects.filter(slug=slug, memberships__user=user).first()
-        if organization is None:
-            return refuse(request, HTTPStatus.FORBIDDEN, "forbidden", "You are not a member here.")
-        return view(request, organization, **kwargs)
-
-    return check
+# Colours of people, as many as the style sheet has.
+TONES = 6
 
 
 @login_required
@@ -53,23 +33,32 @@ def index(request: HttpRequest) -> HttpResponse:
 @require_safe
 @member_required
 def board(request: HttpRequest, organization: Organization) -> HttpResponse:
+    assert request.user.is_authenticated
     # Before the tasks are read: a change in between is delivered again rather than missed.
     cursor = stream.position(organization).cursor
     tasks = tasks_of(organization)
+    members = names_of_members(organization)
+    exports = shown_to(request.user, organization)
     context = {
         "organization": organization,
-        "has_others": len(organizations_of(request)) > 1,
+        "cursor": cursor,
+        "organizations": organizations_of(request),
         "columns": [
             {"status": status, "tasks": [task for task in tasks if task["status"] == status]}
             for status in Task.Status
         ],
+        "people": [{"name": name, "tone": pk % TONES} for pk, name in members.items()],
+        "exports": exports,
+        "may_try_failure": settings.DEBUG,
         "page": {
-            "cursor": cursor,
+            "organization": organization.name,
             "user": request.user.pk,
-            "members": names_of_members(organization),
-            "socket": f"/ws/orgs/{organization.slug}/notifications/",
-            "catchUp": reverse("orgrealtime:catch-up", args=[organization.slug]),
-            "tasks": reverse("tasks", args=[organization.slug]),
+            "members": members,
+            "exports": exports,
+            "urls": {
+                "tasks": reverse("tasks", args=[organization.slug]),
+                "exports": reverse("exports", args=[organization.slug]),
+            },
         },
     }
     return render(request, "tracker/board.html", context)
@@ -109,6 +98,7 @@ def tasks_of(organization: Organization) -> list[dict[str, Any]]:
             "id": task.pk,
             "title": task.title,
             "status": task.status,
+            "updated_at": task.updated_at,
             "url": reverse("task-status", args=[organization.slug, task.pk]),
         }
         for task in organization.tasks.all()
@@ -116,15 +106,5 @@ def tasks_of(organization: Organization) -> list[dict[str, Any]]:
 
 
 def names_of_members(organization: Organization) -> dict[int, str]:
-    members = User.objects.filter(memberships__organization=organization)
+    members = User.objects.filter(memberships__organization=organization).order_by("pk")
     return {user.pk: user.get_full_name() or user.get_username() for user in members}
-
-
-def wants_json(request: HttpRequest) -> bool:
-    return request.get_preferred_type(["text/html", "application/json"]) == "application/json"
-
-
-def refuse(request: HttpRequest, status: HTTPStatus, code: str, message: str) -> HttpResponse:
-    if wants_json(request):
-        return JsonResponse({"error": {"code": code, "message": message}}, status=status)
-    return render(request, "error.html", {"title": status.phrase, "message": message}, status=status)

@@ -1,31 +1,38 @@
-"""The example project under uvicorn with two processes, and people in a real browser.
+"""The example project in real servers, and people in a real browser.
 
-Here no test uses the database in this process: Playwright's event loop runs in its main thread.
+Here no test uses the database in this process: Playwright's event loop runs in its main thread. What the browser's
+console calls an error fails the test, unless `console.allow` has said that it will come. The Playwright trace of a test
+that failed is kept in `$TRACES` (default: `test-results` in the repository's root), for `playwright show-trace`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import servers
+from tests.publisher import Publisher
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 HERE = Path(__file__).parent
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+TRACES = Path(os.environ.get("TRACES") or HERE.parent.parent / "test-results")
 
 # Without Playwright, everywhere but in the tox env `browser`, there is nothing to collect here.
 collect_ignore_glob = [] if importlib.util.find_spec("playwright") else ["test_*.py"]
 
-LogIn = Callable[[str], "Page"]
+LogIn = Callable[..., "Page"]
+Failed = pytest.StashKey[bool]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,35 +41,92 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
 
 
-@pytest.fixture(scope="session", params=["PostgreSQL and Redis", "embedded"])
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    report = yield
+    item.stash[Failed] = item.stash.get(Failed, False) or report.failed
+    return report
+
+
+@pytest.fixture(scope="session", params=["embedded", "PostgreSQL, Redis and a worker"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Site]:
-    embedded = {"REDIS_URL": "", "DATABASE_URL": f"sqlite:///{tmp_path_factory.mktemp('site')}/db.sqlite3"}
-    is_embedded = request.param == "embedded"
-    with servers.Site(workers=1 if is_embedded else 2, environ=embedded if is_embedded else {}) as site:
+    environ = {"EXPORT_SECONDS": "2", "DEBUG": "on"}
+    if request.param == "embedded":
+        database = f"sqlite:///{tmp_path_factory.mktemp('site')}/db.sqlite3"
+        with servers.Site(environ={**environ, "REDIS_URL": "", "DATABASE_URL": database}) as site:
+            yield site
+        return
+    with ExitStack() as stack:
+        # Not the shared one: a worker takes the tasks of every site at its broker.
+        redis = stack.enter_context(servers.Redis())
+        site = stack.enter_context(servers.Site(workers=2, environ={**environ, "REDIS_URL": redis.url}))
+        stack.enter_context(servers.Worker(site))
         yield site
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def publisher(site: servers.Site) -> Iterator[Publisher]:
+    with Publisher(site) as publisher:
+        yield publisher
+
+
+def chromium_options() -> dict[str, Any]:
     """Chromium: `CHROMIUM`, else the one on PATH, else Playwright's own."""
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    # Chromium's sandbox doesn't work for root.
+    return {"executable_path": path, "chromium_sandbox": os.geteuid() != 0}
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     with sync_playwright() as playwright:
-        # Chromium's sandbox doesn't work for root.
-        chromium = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
+        chromium = playwright.chromium.launch(**chromium_options())
         yield chromium
         chromium.close()
 
 
-@pytest.fixture
-def log_in(browser: Browser, site: servers.Site) -> Iterator[LogIn]:
-    """`log_in("alice")`: a page in a browser profile of her own, logged in."""
-    contexts = []
+class Console:
+    """What went wrong in the pages of a test."""
 
-    def log_in(username: str) -> Page:
-        context = browser.new_context(base_url=site.url)
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self._allowed: list[str] = []
+
+    def allow(self, *patterns: str) -> None:
+        self._allowed += patterns
+
+    def allow_lost_connections(self) -> None:
+        """Browsers report what can't be reached, and nothing keeps them from it."""
+        self.allow("net::ERR_", "^WebSocket connection to", "status of 503")
+
+    def listen(self, context: BrowserContext) -> None:
+        context.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        context.on("weberror", lambda error: self.errors.append(str(error.error)))
+        context.on("dialog", lambda dialog: (self.errors.append(dialog.message), dialog.dismiss()))
+
+    def unexpected(self) -> list[str]:
+        return [text for text in self.errors if not any(re.search(one, text) for one in self._allowed)]
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console()
+
+
+@pytest.fixture
+def log_in(
+    request: pytest.FixtureRequest, browser: Browser, site: servers.Site, console: Console
+) -> Iterator[LogIn]:
+    """`log_in("alice")`: a page in a browser profile of her own, logged in."""
+    contexts: list[BrowserContext] = []
+
+    def log_in(username: str, **options: Any) -> Page:
+        context = browser.new_context(base_url=site.url, **options)
         contexts.append(context)
+        console.listen(context)
+        context.tracing.start(title=f"{username}: {request.node.nodeid}", snapshots=True)
         page = context.new_page()
         page.goto("/accounts/login/")
         page.fill("input[name=username]", username)
@@ -72,5 +136,14 @@ def log_in(browser: Browser, site: servers.Site) -> Iterator[LogIn]:
         return page
 
     yield log_in
-    for context in contexts:
+    unexpected = console.unexpected()
+    has_failed = request.node.stash.get(Failed, False) or unexpected
+    for number, context in enumerate(contexts):
+        context.tracing.stop(path=trace_of(request, number) if has_failed else None)
         context.close()
+    assert unexpected == []
+
+
+def trace_of(request: pytest.FixtureRequest, number: int) -> Path:
+    TRACES.mkdir(exist_ok=True)
+    return TRACES / f"{re.sub(r'[^a-zA-Z0-9]+', '-', request.node.name)}-{number}.zip"

@@ -25,5 +25,7 @@ class Command(BaseCommand):
             ws="websockets-sansio",
             # Compression costs some 40 KiB of memory per socket and gains little on messages this short.
             ws_per_message_deflate=False,
+            # Reached directly: whoever names another address in a header isn't there.
+            proxy_headers=False,
             timeout_graceful_shutdown=5,
         )

@@ -5,10 +5,9 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
+from tracker.demo import PASSWORD, USERS
 from tracker.models import Membership, Organization, Task
 
-PASSWORD = "demo"
-USERS = ["alice", "bob", "carol", "dave"]
 ORGANIZATIONS = {
     "acme": {
         "name": "Acme",

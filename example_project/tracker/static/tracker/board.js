@@ -1,69 +1,79 @@
-/** The page: a board and a feed that follow the organisation's notifications. Text gets in by textContent only. */
+import { byId, copyOf, restart, showTime, within } from "./elements.js";
+import { post } from "./requests.js";
 
-import { Notifications } from "./notifications.js";
+/** @typedef {{id: number, title: string, status: string, updated_at: string, url: string}} Task */
 
-const FEED_LENGTH = 20;
-const TONES = 6; // As many as the style sheet has.
+/** The cards in their columns. */
+export class Board {
+  /** @type {Map<string, HTMLElement>} */ #columns = new Map();
 
-const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
-
-class Board {
-  #columns = new Map(
-    [...document.querySelectorAll(".column")].map((column) => [/** @type {HTMLElement} */ (column).dataset.status, column]),
-  );
+  constructor() {
+    for (const column of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".column"))) {
+      this.#columns.set(column.dataset.status ?? "", column);
+    }
+  }
 
   /** @param {number | string} id @returns {HTMLElement | null} */
   card(id) {
     return document.querySelector(`.card[data-task="${Number(id)}"]`);
   }
 
-  /** @param {number} id */
+  /** @param {number | string} id */
   title(id) {
-    return this.card(id)?.querySelector("h3")?.textContent;
+    return this.card(id)?.querySelector("h3")?.textContent ?? "";
   }
 
   /** @param {string} status */
   label(status) {
-    return this.#columns.get(status)?.querySelector(".label")?.textContent ?? status;
+    const column = this.#columns.get(status);
+    return column ? within(column, ".label").textContent : status;
   }
 
-  /** Put a card on top of a column; nothing happens if it is in that column. @param {number} id @param {string} status */
+  /** Put a card on top of a column; nothing happens if it is in that column. @param {number | string} id @param {string} status */
   move(id, status) {
     const card = this.card(id);
     const column = this.#columns.get(status);
     if (!card || !column || card.dataset.status === status) return;
     const hadFocus = card.contains(document.activeElement);
     this.#place(card, status);
-    column.querySelector(".cards").prepend(card);
-    card.classList.remove("arrived");
-    void card.offsetWidth; // Starts the animation again.
-    card.classList.add("arrived");
+    within(column, ".cards").prepend(card);
+    restart(card, "arrived");
     this.#count();
-    if (hadFocus) /** @type {HTMLElement} */ (card.querySelector("button:not([hidden])")).focus();
+    if (hadFocus) within(card, "button:not([hidden])").focus();
   }
 
-  /** Show these tasks and no others. @param {{id: number, title: string, status: string, url: string}[]} tasks */
+  /** @param {number | string} id @param {string} iso */
+  touch(id, iso) {
+    const time = /** @type {HTMLTimeElement | null | undefined} */ (this.card(id)?.querySelector("time"));
+    if (!time || new Date(time.dateTime) > new Date(iso)) return;
+    time.dateTime = iso;
+    showTime(time);
+  }
+
+  /** Show these tasks and no others. @param {Task[]} tasks */
   replace(tasks) {
     const wanted = new Set(tasks.map((task) => String(task.id)));
-    for (const card of document.querySelectorAll(".card")) {
-      if (!wanted.has(/** @type {HTMLElement} */ (card).dataset.task ?? "")) card.remove();
+    for (const card of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".card"))) {
+      if (!wanted.has(card.dataset.task ?? "")) card.remove();
     }
     for (const task of tasks) {
       const card = this.card(task.id) ?? this.#create(task);
-      card.querySelector("h3").textContent = task.title;
-      card.querySelector(".moves").ariaLabel = `Move ${task.title} to`;
+      within(card, "h3").textContent = task.title;
+      within(card, ".moves").ariaLabel = `Move ${task.title} to`;
       this.#place(card, task.status);
-      this.#columns.get(task.status)?.querySelector(".cards").append(card);
+      const column = this.#columns.get(task.status);
+      if (column) within(column, ".cards").append(card);
+      this.touch(task.id, task.updated_at);
     }
     this.#count();
   }
 
-  /** @param {{id: number, url: string}} task */
+  /** @param {Task} task */
   #create(task) {
-    const template = /** @type {HTMLTemplateElement} */ (byId("card"));
-    const card = /** @type {HTMLElement} */ (template.content.firstElementChild.cloneNode(true));
+    const card = copyOf("card");
     card.dataset.task = String(task.id);
-    card.querySelector("form").action = task.url;
+    /** @type {HTMLFormElement} */ (within(card, "form")).action = task.url;
+    /** @type {HTMLTimeElement} */ (within(card, "time")).dateTime = task.updated_at;
     return card;
   }
 
@@ -76,206 +86,96 @@ class Board {
   #count() {
     for (const column of this.#columns.values()) {
       const cards = column.querySelectorAll(".card").length;
-      column.querySelector(".count").textContent = String(cards);
-      column.querySelector(".empty").hidden = cards > 0;
+      within(column, ".count").textContent = String(cards);
+      within(column, ".empty").hidden = cards > 0;
     }
   }
 }
 
-class Feed {
-  #list = byId("feed");
-  #shown = new Set();
+/** Moves cards by their buttons and by dragging: at once on this page, and back if the server refuses. */
+export class Mover {
+  /** @type {HTMLElement | null} */ #dragged = null;
+  #board;
 
-  /** @param {(event: any) => (string | HTMLElement)[]} describe */
-  constructor(describe) {
-    this.describe = describe;
+  /** @param {Board} board */
+  constructor(board) {
+    this.#board = board;
+    document.addEventListener("submit", (event) => this.#submitted(event));
+    document.addEventListener("dragstart", (event) => this.#start(event));
+    document.addEventListener("dragover", (event) => this.#over(event));
+    document.addEventListener("drop", (event) => this.#drop(event));
+    document.addEventListener("dragend", () => this.#end());
   }
 
-  /** Later additions are read out; the history that fills the feed at first is not. */
-  announce() {
-    this.#list.setAttribute("aria-live", "polite");
-    byId("feed-empty").hidden = this.#shown.size > 0;
-  }
-
-  /** @param {any} event */
-  add(event) {
-    if (this.#shown.has(event.cursor)) return;
-    this.#shown.add(event.cursor);
-    const item = element("li", "entry", [
-      avatar(event.actor),
-      element("div", "what", [element("p", "", this.describe(event)), time(event.created_at)]),
-    ]);
-    this.#list.prepend(item);
-    while (this.#list.children.length > FEED_LENGTH) this.#list.lastElementChild.remove();
-    byId("feed-empty").hidden = true;
-  }
-}
-
-/** Says how the connection is; the seconds tick for the eye only. */
-class StateLine {
-  #texts = {
-    connecting: "Connecting…",
-    "catching-up": "Catching up…",
-    live: "Live",
-    waiting: "Connection lost, reconnecting",
-    "signed-out": "Signed out.",
-    "no-access": "You no longer have access to this organisation.",
-    stopped: "Live updates have stopped. Reload the page.",
-  };
-  #ticking = 0;
-
-  /** @param {import("./notifications.js").State} state */
-  show(state) {
-    clearInterval(this.#ticking);
-    byId("state").hidden = false;
-    byId("state").dataset.state = state.name;
-    byId("state-text").textContent = this.#texts[state.name];
-    byId("state-countdown").textContent = "";
-    byId("state-action").hidden = state.name !== "signed-out";
-    if (state.name !== "waiting") return;
-    const tick = () => {
-      const seconds = Math.max(0, Math.ceil((state.until - Date.now()) / 1000));
-      byId("state-countdown").textContent = ` in ${seconds} s`;
-    };
-    tick();
-    this.#ticking = setInterval(tick, 500);
-  }
-}
-
-const page = JSON.parse(byId("page").textContent);
-const board = new Board();
-const feed = new Feed(describe);
-const stateLine = new StateLine();
-/** @type {Set<string>} */ const looked = new Set();
-let live = false;
-
-/** @param {any} event @returns {(string | HTMLElement)[]} */
-function describe(event) {
-  const who = element("strong", "", [nameOf(event.actor)]);
-  if (isMove(event)) {
-    const title = board.title(event.task_id);
-    const { from, to } = event.details;
-    return [who, " moved ", title ? `“${title}”` : "a task", ` from ${board.label(from)} to ${board.label(to)}`];
-  }
-  const { type, cursor, created_at, actor, ...payload } = event;
-  return [who, ` · ${type} `, element("code", "", [JSON.stringify(payload)])];
-}
-
-/** @param {any} event */
-function isMove(event) {
-  return event.type === "task_event" && event.action === "status_changed" && Boolean(event.details?.to);
-}
-
-/** @param {number | null} actor */
-function nameOf(actor) {
-  if (actor === null) return "System";
-  return actor === page.user ? "You" : (page.members[actor] ?? "A former member");
-}
-
-/** @param {number | null} actor */
-function avatar(actor) {
-  const name = page.members[actor ?? ""] ?? (actor === null ? "System" : "?");
-  const node = element("span", `avatar tone-${Number(actor) % TONES || 0}`, [[...name][0].toUpperCase()]);
-  node.ariaHidden = "true"; // The name stands beside it.
-  return node;
-}
-
-/** @param {string} tag @param {string} className @param {(string | Node)[]} children */
-function element(tag, className, children) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...children); // Strings become text nodes.
-  return node;
-}
-
-/** @param {string} iso */
-function time(iso) {
-  const when = new Date(iso);
-  const today = when.toDateString() === new Date().toDateString();
-  const clock = { hour: "2-digit", minute: "2-digit", hour12: false };
-  const node = element("time", "", [
-    when.toLocaleString([], today ? clock : { day: "numeric", month: "short", ...clock }),
-  ]);
-  node.setAttribute("datetime", iso);
-  node.title = when.toLocaleString();
-  return node;
-}
-
-/** @param {string} url */
-async function getJSON(url) {
-  const response = await fetch(url, { headers: { Accept: "application/json" }, cache: "no-store" });
-  if (!response.ok) throw new Error(`${url} answered ${response.status}`);
-  return response.json();
-}
-
-async function refetch() {
-  const { tasks, members } = await getJSON(page.tasks);
-  page.members = members;
-  board.replace(tasks);
-}
-
-/** @param {any} event */
-async function onEvent(event) {
-  if (event.type === "task_event") {
-    const unknown = !board.card(event.task_id) || !(event.actor === null || event.actor in page.members);
-    const pair = `${event.task_id} ${event.actor}`;
-    // A task or member that came after the page; or one that is gone, which to ask for once is enough.
-    if (unknown && !looked.has(pair)) {
-      looked.add(pair);
-      await refetch().catch(console.error);
+  /** @param {HTMLElement} card @param {string} status */
+  async move(card, status) {
+    const before = card.dataset.status ?? "";
+    const id = card.dataset.task ?? "";
+    if (card.ariaBusy || before === status) return;
+    byId("problem").hidden = true;
+    this.#board.move(id, status);
+    card.ariaBusy = "true";
+    try {
+      await post(/** @type {HTMLFormElement} */ (within(card, "form")), { status });
+    } catch (error) {
+      // Not if somebody else has moved it since.
+      if (card.dataset.status === status) this.#board.move(id, before);
+      byId("problem").textContent = `${/** @type {Error} */ (error).message} The task was not moved.`;
+      byId("problem").hidden = false;
+    } finally {
+      card.ariaBusy = null;
     }
-    if (isMove(event)) board.move(event.task_id, event.details.to);
   }
-  feed.add(event);
-}
 
-/** @param {SubmitEvent} submit */
-async function moveByFetch(submit) {
-  const form = /** @type {HTMLFormElement} */ (submit.target);
-  const button = /** @type {HTMLButtonElement | null} */ (submit.submitter);
-  const card = /** @type {HTMLElement | null} */ (form.closest(".card"));
-  if (!card || !button) return;
-  submit.preventDefault();
-  if (card.getAttribute("aria-busy")) return;
-  card.setAttribute("aria-busy", "true");
-  byId("problem").hidden = true;
-  try {
-    const body = new URLSearchParams(/** @type {any} */ (new FormData(form)));
-    body.set(button.name, button.value);
-    const response = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
-    if (!response.ok) throw new Error(await refusal(response));
-    const { task_id, status } = await response.json();
-    // While live, the event moves the card: an answer that comes late could undo what somebody else did since.
-    if (!live) board.move(task_id, status);
-  } catch (error) {
-    byId("problem").textContent = error instanceof TypeError ? "The server can’t be reached. The task was not moved." : error.message;
-    byId("problem").hidden = false;
-  } finally {
-    card.removeAttribute("aria-busy");
+  /** @param {SubmitEvent} event */
+  #submitted(event) {
+    const button = /** @type {HTMLButtonElement | null} */ (event.submitter);
+    const card = cardOf(event.target);
+    if (!card || !button) return;
+    event.preventDefault();
+    this.move(card, button.value);
+  }
+
+  /** @param {DragEvent} event */
+  #start(event) {
+    this.#dragged = cardOf(event.target);
+    if (!this.#dragged || !event.dataTransfer) return;
+    event.dataTransfer.effectAllowed = "move";
+    event.dataTransfer.setData("text/plain", within(this.#dragged, "h3").textContent ?? "");
+    this.#dragged.classList.add("dragged");
+  }
+
+  /** @param {DragEvent} event */
+  #over(event) {
+    const column = this.#target(event);
+    for (const each of document.querySelectorAll(".column")) each.classList.toggle("over", each === column);
+    if (column) event.preventDefault(); // Says that it may be dropped here.
+  }
+
+  /** @param {DragEvent} event */
+  #drop(event) {
+    const column = this.#target(event);
+    if (!column || !this.#dragged) return;
+    event.preventDefault();
+    this.move(this.#dragged, column.dataset.status ?? "");
+    this.#end();
+  }
+
+  #end() {
+    this.#dragged?.classList.remove("dragged");
+    this.#dragged = null;
+    for (const each of document.querySelectorAll(".column")) each.classList.remove("over");
+  }
+
+  /** The column under a dragged card, unless it is the card's own. @param {DragEvent} event @returns {HTMLElement | null} */
+  #target(event) {
+    if (!this.#dragged) return null;
+    const column = /** @type {Element} */ (event.target).closest?.(".column");
+    return column instanceof HTMLElement && column.dataset.status !== this.#dragged.dataset.status ? column : null;
   }
 }
 
-/** @param {Response} response */
-async function refusal(response) {
-  const body = await response.json().catch(() => null);
-  return body?.error?.message ?? "The task was not moved. Reload the page and try again.";
+/** @param {EventTarget | null} target @returns {HTMLElement | null} */
+function cardOf(target) {
+  return target instanceof Element ? target.closest(".card") : null;
 }
-
-document.addEventListener("submit", moveByFetch);
-
-// What is new since the page was rendered comes through the socket; this is only the past, to begin with.
-const past = await getJSON(`${page.catchUp}?limit=${FEED_LENGTH}`).catch(() => ({ events: [] }));
-for (const event of past.events) feed.add(event);
-feed.announce();
-
-new Notifications({
-  socketUrl: page.socket,
-  catchUpUrl: page.catchUp,
-  cursor: page.cursor,
-  onEvent,
-  onReset: refetch,
-  onState(state) {
-    live = state.name === "live";
-    stateLine.show(state);
-  },
-}).start();

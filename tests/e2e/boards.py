@@ -1,0 +1,89 @@
+"""What people do on a board, in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+    from tests.publisher import Publisher
+    from tests.servers import Site
+
+PATIENCE = 40.0  # seconds; a client waits up to 30 before it connects again
+
+
+def open_board(page: Page, org: str = "acme") -> Page:
+    page.goto(f"/orgs/{org}/")
+    return live(page)
+
+
+def live(page: Page) -> Page:
+    expect(page.locator("#state-text")).to_have_text("Live", timeout=PATIENCE * 1000)
+    return page
+
+
+def column(page: Page, status: str) -> Locator:
+    return page.locator(f".column[data-status={status}]")
+
+
+def card(page: Page, title: str) -> Locator:
+    return page.locator(".card", has_text=title)
+
+
+def any_title(page: Page) -> str:
+    return page.locator(".card h3").first.inner_text()
+
+
+def move(page: Page, title: str) -> str:
+    """Press one of the buttons of a card; return the status that it gives."""
+    button = card(page, title).locator(".moves button:visible").first
+    status = button.get_attribute("value")
+    assert status
+    button.click()
+    return status
+
+
+def texts(page: Page, beginning: str) -> list[str]:
+    """The texts of notes in the activity that begin so, oldest first."""
+    entries = page.locator("#feed .what p").all_inner_texts()
+    return [text[text.index(beginning) :] for text in reversed(entries) if beginning in text]
+
+
+def publish(publisher: Publisher, text: str, count: int = 1, org: str = "acme") -> list[str]:
+    """Publish notes with these texts and a number."""
+    wanted = [f"{text} {number}" for number in range(count)]
+    for each in wanted:
+        publisher.publish({"text": each}, org=org)
+    return wanted
+
+
+def eventually(page: Page, condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
+    """Wait until the condition holds, while the browser goes on."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        page.wait_for_timeout(50)
+
+
+class Sockets:
+    """How many connections a site has opened and not closed since now, by its log."""
+
+    def __init__(self, site: Site) -> None:
+        self._log = site.folder / "log"
+        self._begin = self._log.stat().st_size
+
+    def _lines(self, text: str) -> int:
+        return self._log.read_bytes()[self._begin :].count(text.encode())
+
+    @property
+    def opened(self) -> int:
+        return self._lines("connection opened")
+
+    @property
+    def open(self) -> int:
+        return self.opened - self._lines("connection closed")
