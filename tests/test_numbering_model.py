@@ -46,7 +46,8 @@ class Numbering(RuleBasedStateMachine):
         self.names += 1
         name = f"n{self.names:04}"
         event = NotificationEvent(organization=self.org, type=name, payload={})
-        fields = [field for field in event._meta.concrete_fields if field.attname not in {"id", "seq"}]
+        given = [field for field in event._meta.concrete_fields if not field.generated]
+        fields = [field for field in given if field.attname not in {"id", "seq"}]
         values = [field.get_db_prep_save(getattr(event, field.attname), db) for field in fields]
         columns = ", ".join(field.column for field in fields)
         with db.cursor() as cursor:

@@ -7,6 +7,7 @@ import datetime
 import json
 import logging
 import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -497,6 +498,31 @@ def test_one_member_among_many_reads_little(acme: Organization) -> None:
     assert blocks_touched(lambda: stream.read(acme.pk, start, access=others, limit=50)) < 400
     assert blocks_touched(lambda: stream.read(acme.pk, Cursor(epoch, total - 50))) < 100
     assert blocks_touched(lambda: stream.heads([acme.pk])) < 20
+
+
+def test_payloads_for_which_a_page_has_no_room_arent_unpacked(acme: Organization) -> None:
+    """Each payload is random, so that PostgreSQL keeps it out of the row, and has to look it up to read it."""
+    with transaction.atomic():
+        for number in range(100):
+            publish(acme, "note", {"number": number, "text": secrets.token_hex(25_000)})
+    start = Cursor(stream.position(acme).epoch, 0)
+    with transaction.atomic():
+        before = payloads_looked_up()
+        page = stream.read(acme.pk, start)
+        looked_up = payloads_looked_up() - before
+    assert page.has_more
+    assert 0 < looked_up == len(page.events) < 15
+
+
+def payloads_looked_up() -> int:
+    """How many values kept out of their rows this transaction has looked up for events."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_stat_get_xact_numscans(indexrelid) FROM pg_index JOIN pg_class ON reltoastrelid = indrelid "
+            "WHERE pg_class.oid = 'orgrealtime_notificationevent'::regclass"
+        )
+        (scans,) = cursor.fetchone()
+    return int(scans)
 
 
 def blocks_touched(work: Callable[[], Any]) -> int:

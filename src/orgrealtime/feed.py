@@ -19,7 +19,6 @@ from orgrealtime.tail import Tail
 logger = logging.getLogger("orgrealtime.feed")
 
 PAGE_SIZE = 500
-FEW_EVENTS = 16
 MAX_CHUNKS = 8  # readers at different places: beyond that a frame is made anew
 YIELD_EVERY = 200  # connections served before the loop may do something else
 CURSOR_SECONDS = 1.0
@@ -48,7 +47,6 @@ class Feed:
         self._on_leave = on_leave
         self._chunks: dict[int, Chunk] = {}
         self._is_behind = False
-        self._page_limit = PAGE_SIZE
         self._task: asyncio.Task[None] | None = None
         self._cursor_timer: asyncio.TimerHandle | None = None
 
@@ -139,15 +137,13 @@ class Feed:
     async def _read(self) -> None:
         after = Cursor(self.epoch, self.tail.head)
         try:
-            page = await database.run(_read, self.organization_id, after, self._page_limit)
+            page = await database.run(_read, self.organization_id, after, PAGE_SIZE)
         except StreamReset as reset:
             position = reset.position
             if reset.reason == "ahead":
                 position = await database.run(stream.renew, self.organization_id, after)
             await self._reset(position, reset.reason)
             return
-        # A page ends early where its events are large: most of what the database looked at was in vain.
-        self._page_limit = min(PAGE_SIZE, 2 * len(page.events) + FEW_EVENTS)
         self._is_behind = self._is_behind or page.has_more
         # Frame by frame: a burst larger than the tail must not throw those off it who are up to date.
         for part in cut(page.events, page.seq, page.position.cursor_at):

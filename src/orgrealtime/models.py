@@ -6,6 +6,7 @@ import secrets
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Cast, Length
 from django.utils import timezone
 
 from orgrealtime.conf import organization_model
@@ -42,6 +43,12 @@ class NotificationEvent(models.Model):
     seq = models.BigIntegerField(null=True, blank=True, editable=False)
     type = models.CharField(max_length=100)
     payload = models.JSONField(default=dict)
+    # By which a page is measured before payloads are unpacked; the database's own, so that it is always true.
+    payload_chars = models.GeneratedField(
+        expression=Length(Cast("payload", models.TextField())),
+        output_field=models.IntegerField(),
+        db_persist=True,
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     actor = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"

@@ -89,11 +89,13 @@ def _insert_or_fetch(event: NotificationEvent, using: str) -> bool:
 
 
 def _insert_or_fetch_sql(event: NotificationEvent, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
-    fields = [field for field in event._meta.concrete_fields if field.attname not in {"id", "seq"}]
     values = {
-        field.attname: field.get_db_prep_save(getattr(event, field.attname), connection) for field in fields
+        field.attname: field.get_db_prep_save(getattr(event, field.attname), connection)
+        for field in event._meta.concrete_fields
+        if field.attname not in {"id", "seq"} and not field.generated
     }
     table, columns = event._meta.db_table, ", ".join(values)
+    all_columns = ", ".join(field.attname for field in event._meta.concrete_fields)
     insert = (
         f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(values))}) "
         f"ON CONFLICT (organization_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO"
@@ -101,15 +103,15 @@ def _insert_or_fetch_sql(event: NotificationEvent, connection: BaseDatabaseWrapp
     if connection.vendor == "postgresql":
         # The first event isn't locked: numbering would have to wait for the transaction that is open here.
         sql = (
-            f"WITH fresh AS ({insert} NOTHING RETURNING id, seq, {columns}) "
-            f"SELECT *, TRUE AS is_new FROM fresh UNION ALL SELECT id, seq, {columns}, FALSE FROM {table} "
+            f"WITH fresh AS ({insert} NOTHING RETURNING {all_columns}) "
+            f"SELECT *, TRUE AS is_new FROM fresh UNION ALL SELECT {all_columns}, FALSE FROM {table} "
             f"WHERE organization_id = %s AND dedupe_key = %s ORDER BY is_new DESC"
         )
         return sql, [*values.values(), values["organization_id"], values["dedupe_key"]]
     # An update that changes nothing makes the first event come back.
     sql = (
         f"{insert} UPDATE SET dedupe_key = EXCLUDED.dedupe_key "
-        f"RETURNING id, seq, {columns}, created_at = %s AS is_new"
+        f"RETURNING {all_columns}, created_at = %s AS is_new"
     )
     return sql, [*values.values(), values["created_at"]]
 
@@ -410,15 +412,12 @@ class _Row(NamedTuple):
 
 
 def _columns(connection: BaseDatabaseWrapper) -> str:
-    created_at = "event.created_at"
+    created_at = "page.created_at"
     if connection.vendor == "postgresql":
         # As text: PostgreSQL knows moments that Python doesn't, and one such row would spoil the page it is in.
         offset = "TZH:TZM" if settings.USE_TZ else ""
-        created_at = f"to_char(event.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US{offset}') AS created_at"
-    return (
-        f"event.seq AS seq, event.type, CAST(event.payload AS text) AS payload, {created_at}, event.actor_id, "
-        "CAST(event.audience AS text) AS audience"
-    )
+        created_at = f"to_char(page.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US{offset}')"
+    return f"page.seq, page.type, CAST(page.payload AS text), {created_at}, page.actor_id, CAST(page.audience AS text)"
 
 
 def _select(
@@ -434,7 +433,10 @@ def _select(
     connection = connections[using or router.db_for_write(NotificationEvent)]
     organization = Stream._meta.pk.get_db_prep_value(organization_id, connection)
     event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
-    columns = _columns(connection)
+    columns = ", ".join(
+        f"event.{column}"
+        for column in ("seq", "type", "payload", "payload_chars", "created_at", "actor_id", "audience")
+    )
     if access is None:
         inner = f"""
         SELECT {columns} FROM {event} AS event
@@ -458,11 +460,13 @@ def _select(
         ) AS addressed ORDER BY seq {order} LIMIT {limit}
         """
         params = [organization, bound, *type_params, organization, user, bound, *type_params]
+    # What a page has no room for is measured, not unpacked: a payload becomes text at the very end.
     sql = f"""
-        SELECT stream.epoch, stream.head, stream.floor, page.* FROM {stream} AS stream LEFT JOIN (
+        SELECT stream.epoch, stream.head, stream.floor, {_columns(connection)}, page.count
+        FROM {stream} AS stream LEFT JOIN (
             SELECT * FROM (
                 SELECT found.*, count(*) OVER () AS count,
-                    sum(length(found.payload)) OVER (ORDER BY found.seq {order}) - length(found.payload) AS before
+                    sum(found.payload_chars) OVER (ORDER BY found.seq {order}) - found.payload_chars AS before
                 FROM ({inner}) AS found
             ) AS sized WHERE before < {PAGE_CHARS}
         ) AS page ON 1 = 1 WHERE stream.organization_id = %s ORDER BY page.seq {order}
@@ -472,8 +476,8 @@ def _select(
         rows = cursor.fetchall()
     if not rows:
         return advance(organization_id, using), [], 0
-    found = [_Row(*row[3:-2]) for row in rows if row[3] is not None]
-    return Position(*rows[0][:3]), found, rows[0][-2] or 0
+    found = [_Row(*row[3:-1]) for row in rows if row[3] is not None]
+    return Position(*rows[0][:3]), found, rows[0][-1] or 0
 
 
 def _decode(rows: Sequence[_Row], position: Position, using: str | None) -> list[StreamEvent]:

@@ -93,13 +93,18 @@ STREAM_ENDS = """
     ) FROM orgrealtime_stream s JOIN tracker_organization o ON o.id = s.organization_id
 """
 # A dump and its restoration without the programs for it: other tables get the older rows and take the names.
-KEPT_TABLES = ("stream", "notificationevent", "recipient")
+KEPT_TABLES = {
+    "stream": "organization_id, epoch, head, floor, table_oid",
+    "notificationevent": "id, organization_id, seq, type, payload, created_at, actor_id, audience, dedupe_key",
+    "recipient": "organization_id, user_id, seq",
+}
 KEEP = "; ".join(f"CREATE TABLE kept_{name} AS TABLE orgrealtime_{name}" for name in KEPT_TABLES)
 PUT_BACK = "; ".join(
-    f"CREATE TABLE restored_{name} (LIKE orgrealtime_{name} INCLUDING ALL);"
-    f"INSERT INTO restored_{name} OVERRIDING SYSTEM VALUE TABLE kept_{name}; DROP TABLE kept_{name};"
+    f"CREATE TABLE restored_{name} (LIKE orgrealtime_{name} INCLUDING ALL);"  # noqa: S608
+    f"INSERT INTO restored_{name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM kept_{name};"
+    f"DROP TABLE kept_{name};"
     f"DROP TABLE orgrealtime_{name}; ALTER TABLE restored_{name} RENAME TO orgrealtime_{name}"
-    for name in KEPT_TABLES
+    for name, columns in KEPT_TABLES.items()
 )
 PUT_BACK += """;
     SELECT setval(pg_get_serial_sequence('orgrealtime_notificationevent', 'id'), max(id))
