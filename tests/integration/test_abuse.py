@@ -254,7 +254,8 @@ async def test_connecting_and_closing_all_the_time_leaves_nothing_behind(
         return count
 
     async with lookout(site) as watch, log_in(site.url, "alice") as alice, log_in(site.url, "carol") as carol:
-        await churn(alice, time.monotonic() + 1)  # what is opened once and kept
+        ends = time.monotonic() + 2  # what is opened once and kept, as many at once as later
+        await asyncio.gather(*(churn(alice, ends) for _ in range(8)))
         await until(lambda: count_open(site) == count_closed(site) + 1)
         fds, memory, rows = descriptors(site), resident_mib(site), count_rows(site)
         running = await tasks(site)
@@ -436,9 +437,9 @@ async def test_garbage_where_connections_and_messages_are_counted_closes_and_ref
     place = len(log_of(site))
     async with (
         lookout(site) as watch,
-        log_in(site.url, "alice") as alice,
-        alice.socket() as socket,
-        alice.socket() as other,
+        log_in(site.url, "dave") as dave,
+        dave.socket() as socket,
+        dave.socket() as other,
     ):
         for one in (socket, other):
             await one.synced()
@@ -449,7 +450,7 @@ async def test_garbage_where_connections_and_messages_are_counted_closes_and_ref
         )  # a process that has met garbage counts alone for some seconds
         for version in (b"7", value):
             forge_counts(own_redis, value, version)
-            async with alice.socket() as newcomer:
+            async with dave.socket() as newcomer:
                 await newcomer.synced()
             # A process takes a tenth of a user's messages from the cache at a time: 60, and a socket may send as many.
             for one in (socket, other):
