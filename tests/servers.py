@@ -314,8 +314,9 @@ class Redis(Server):
 
 
 class Site(Server):
-    """The example project under uvicorn or granian, with its demo data in a database of its own.
+    """The example project under uvicorn, with its own or our WebSocket protocol ("frames"), or granian.
 
+    Its demo data is in a database of its own.
     `environ` goes over the environment of this process: `Site(workers=2, environ={"REDIS_URL": ""})`.
     """
 
@@ -356,12 +357,13 @@ class Site(Server):
         return done.stdout
 
     def _command(self) -> Sequence[str]:
-        options = {
-            "uvicorn": ["--ws", "websockets-sansio", "--ws-per-message-deflate", "false"],
-            "granian": ["--interface", "asgi"],
+        server, *options = {
+            "uvicorn": ["uvicorn", "--ws", "websockets-sansio", "--ws-per-message-deflate", "false"],
+            "frames": ["uvicorn", "--ws", "orgrealtime.uvicorn:FrameProtocol"],
+            "granian": ["granian", "--interface", "asgi"],
         }[self.server]
         listen = ["--port", str(self.port), "--workers", str(self.workers)]
-        return [sys.executable, "-m", self.server, "config.asgi:application", *listen, *options]
+        return [sys.executable, "-m", server, "config.asgi:application", *listen, *options]
 
     def _answers(self) -> bool:
         try:

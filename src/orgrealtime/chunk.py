@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from orgrealtime import wire
 from orgrealtime.access import Access
 from orgrealtime.tail import StreamEvent
+from orgrealtime.transport import text_frame
 
 MAX_EVENTS = 500
 MAX_CHARS = 262_144
@@ -15,11 +16,22 @@ MAX_CHARS = 262_144
 Message = dict[str, Any]
 
 
-class Frame(NamedTuple):
+class Frame:
     """What goes out for a chunk: the ASGI message, and how many events are in it."""
 
-    message: Message
-    events: int
+    __slots__ = ("_data", "events", "message")
+
+    def __init__(self, text: str, events: int) -> None:
+        self.message = send(text)
+        self.events = events
+        self._data: bytes | None = None
+
+    @property
+    def data(self) -> bytes:
+        """The same as the bytes of a WebSocket frame."""
+        if self._data is None:
+            self._data = text_frame(self.message["text"])
+        return self._data
 
 
 class Chunk:
@@ -53,7 +65,7 @@ class Chunk:
             return None
         # An event's own frame says where the reader stands only if nothing that it may not see comes after it.
         is_alone = len(self.events) == 1 and self.events[0].seq == self.seq
-        return Frame(send(texts[0] if is_alone else wire.batch(texts, self.cursor)), len(texts))
+        return Frame(texts[0] if is_alone else wire.batch(texts, self.cursor), len(texts))
 
 
 def send(text: str) -> Message:

@@ -18,6 +18,7 @@ from orgrealtime.identity import Identity
 from orgrealtime.stepping import step
 from orgrealtime.stream import Page
 from orgrealtime.tail import Tail
+from orgrealtime.transport import FrameWriter
 
 logger = logging.getLogger("orgrealtime.connection")
 
@@ -54,14 +55,14 @@ class Source(Protocol):
 class Connection:
     """Sends what lies after its cursor whenever the socket takes it: backlog, live events and recovery are one.
 
-    `asgi_send` is the server's send; `hang_up` is called once, when nothing more is to be sent but the close code;
-    `is_allowed` is the host's own condition, asked in a database thread; `render`, if given, makes the text of
-    each event for this connection alone.
+    `asgi_send` is the server's send, `write_frame` its way for ready frames, if it has one; `hang_up` is called once,
+    when nothing more is to be sent but the close code; `is_allowed` is the host's own condition, asked in a database
+    thread; `render`, if given, makes the text of each event for this connection alone.
     """
 
     __slots__ = (
         "_ack_timer", "_acknowledged", "_backlog", "_hang_up", "_page_limit", "_reader", "_render", "_replies",
-        "_send", "_synced", "_target", "_task", "_unacknowledged", "access", "checked", "close_code",
+        "_send", "_synced", "_target", "_task", "_unacknowledged", "_write_frame", "access", "checked", "close_code",
         "close_reason", "epoch", "feed", "id", "identity", "is_allowed", "is_over", "owes_cursor", "pinged_at",
         "sent_events", "seq",
     )  # fmt: skip
@@ -76,6 +77,7 @@ class Connection:
         hang_up: Callable[[], None],
         is_allowed: Callable[[Any, Access], bool],
         render: Callable[[str], str | None] | None = None,
+        write_frame: FrameWriter | None = None,
     ) -> None:
         self.id = id
         self.identity = identity
@@ -94,6 +96,7 @@ class Connection:
         self._hang_up = hang_up
         self.is_allowed = is_allowed
         self._render = render
+        self._write_frame = write_frame
         self._task: asyncio.Task[None] | None = None  # what must end before the next frame
         self._reader: asyncio.Task[None] | None = None  # what must end before the next event
         self._replies: deque[Message] | None = None
@@ -179,7 +182,8 @@ class Connection:
         if frame is not None:
             self.sent_events += frame.events
             self._unacknowledged += frame.events
-            self._write(frame.message)
+            if self._write_frame is None or not self._write_frame(frame.data):
+                self._write(frame.message)
 
     def _add_backlog(self, page: Page) -> None:
         self._backlog = deque(cut(page.events, page.seq, page.position.cursor_at))

@@ -1,15 +1,42 @@
-"""Letting go of a client that doesn't answer: ASGI has no way to drop a connection."""
+"""What ASGI has no way to say: dropping a connection, and writing the same frame to many."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import struct
+from collections.abc import Callable, Mapping
 from typing import Any
 
 SILENCE_MILLISECONDS = 45_000
 
 # Where `realtime()` leaves the `send` of an HTTP request in its scope: views are given none.
 SEND_KEY = "orgrealtime.send"
+
+# The extension of the scope by which a server takes ready frames: `orgrealtime.uvicorn`.
+FRAMES = "orgrealtime.frames"
+FINAL_TEXT = 0x81
+
+FrameWriter = Callable[[bytes], bool]
+
+
+def frame_writer(scope: Mapping[str, Any]) -> FrameWriter | None:
+    """Return what writes a ready frame at once, or says by False that it can't now; None if there is none."""
+    writer: FrameWriter | None = (scope.get("extensions") or {}).get(FRAMES, {}).get("write")
+    return writer
+
+
+def text_frame(text: str) -> bytes:
+    """Return a text as the bytes of an unmasked WebSocket frame (RFC 6455, section 5.2)."""
+    data = text.encode()
+    size = len(data)
+    if size < 126:
+        head = struct.pack("!BB", FINAL_TEXT, size)
+    elif size < 65_536:
+        head = struct.pack("!BBH", FINAL_TEXT, 126, size)
+    else:
+        head = struct.pack("!BBQ", FINAL_TEXT, 127, size)
+    return head + data
 
 
 def abort(send: Any) -> bool:

@@ -594,8 +594,9 @@ MIB_FOR_A_DEAF_SOCKET = 4
 NOISE_MS = 500 if os.environ.get("CI") else 250
 
 
-@pytest.mark.parametrize("reads", [0, 1])
-@pytest.mark.parametrize("server", ["uvicorn", "granian"])
+@pytest.mark.parametrize(
+    ("server", "reads"), [("uvicorn", 0), ("uvicorn", 1), ("frames", 0), ("granian", 0), ("granian", 1)]
+)
 async def test_f25_a_client_that_never_reads_is_closed(rig: Rig, server: str, reads: int) -> None:
     """The 30 seconds count from when a member who reads has all: before, the deaf may not have been sent it either."""
     async with AsyncExitStack() as stack:

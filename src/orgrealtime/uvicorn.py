@@ -1,0 +1,37 @@
+"""A WebSocket protocol for uvicorn: `uvicorn --ws orgrealtime.uvicorn:FrameProtocol config.asgi:application`.
+
+What goes to many clients is made into a WebSocket frame once, and the same bytes are written to each of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+from websockets.protocol import State
+
+from orgrealtime.transport import FRAMES
+
+__all__ = ["FrameProtocol"]
+
+
+class FrameProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's `websockets-sansio`, with an extension of the scope through which consumers write ready frames."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Add the extension `orgrealtime.frames` to the scope that the application is called with."""
+        super().handle_connect(event)
+        scope = cast(dict[str, Any] | None, getattr(self, "scope", None))
+        if scope is not None:
+            scope["extensions"][FRAMES] = {"write": self.write_frame}
+
+    def write_frame(self, frame: bytes) -> bool:
+        """Write a whole frame (RFC 6455, section 5.2) at once; False if it can't be now: then `send` has to say why.
+
+        It may be uncompressed although compression was agreed on (RFC 7692, section 6).
+        """
+        if not self.writable.is_set() or self.conn.state is not State.OPEN or self.transport.is_closing():
+            return False
+        self.transport.write(frame)
+        return True
