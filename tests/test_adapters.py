@@ -93,6 +93,7 @@ def test_user_with_two_memberships_has_the_same_access_when_connecting_as_later(
         found = adapter.find("acme", alice)
         assert found is not None
         assert adapter.accesses([(acme.pk, alice.pk)])[acme.pk, alice.pk][0] == found[1]
+        assert adapter.find_together({("acme", alice)})["acme", alice.pk] == found
         # An update moves a row to the end, where a query without an order comes to it last.
         Membership.objects.exclude(pk=second.pk).update(role="viewer")
 

@@ -18,9 +18,10 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from orgrealtime import database
+from orgrealtime import identity as identities
 from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.hub import get_hub
-from orgrealtime.identity import Identity, authenticate, living_sessions
+from orgrealtime.identity import Identity, authenticate_together, has_plain_session, living_sessions
 from tests.host.models import Organization
 from tests.sockets import APPLICATION, Sockets, eventually, log_in, settled
 
@@ -28,6 +29,21 @@ ENGINES = {name: f"django.contrib.sessions.backends.{name}" for name in ("db", "
 SIGNED_COOKIES = "django.contrib.sessions.backends.signed_cookies"
 
 pytestmark = pytest.mark.django_db
+
+
+def authenticate(scope: dict[str, Any]) -> Identity:
+    """What is asked about alone and what is asked about together must agree, in every test here."""
+    try:
+        alone: Identity | Refused = identities.authenticate(scope)
+    except Refused as refused:
+        alone = refused
+    if has_plain_session(scope) and "expires_at" not in scope:
+        (together,) = authenticate_together([scope])
+        assert repr(together) == repr(alone)
+        assert getattr(together, "session_expires_at", None) == getattr(alone, "session_expires_at", None)
+    if isinstance(alone, Refused):
+        raise alone
+    return alone
 
 
 def scope_with(cookie: str) -> dict[str, Any]:
@@ -253,7 +269,7 @@ def test_end_of_a_database_session_is_learnt_without_another_query(
 ) -> None:
     cookie = log_in(alice)
     with django_assert_num_queries(2):
-        identity = authenticate(scope_with(cookie))
+        identity = identities.authenticate(scope_with(cookie))
     assert identity.session_expires_at == Session.objects.get().expire_date.timestamp()
 
 

@@ -20,7 +20,8 @@ class TailAgainstList(RuleBasedStateMachine):
     def begin(self, start: int, max_events: int, max_chars: int) -> None:
         self.bounds = max_events, max_chars
         self.first = self.head = start
-        self.everything: list[StreamEvent] = []
+        self.everything = [event(seq, seq) for seq in range(1, start + 1) if seq != 2]  # number 2 is poison
+        self.offered: set[int] = set()
         self.tail = Tail(start, max_events=max_events, max_chars=max_chars)
 
     @rule(
@@ -34,7 +35,27 @@ class TailAgainstList(RuleBasedStateMachine):
             events.append(event(self.head, size))
         self.head += poison_at_end
         self.everything += events
+        self.offered |= {event.seq for event in events}
         self.tail.extend(events, self.head)
+
+    @rule(count=st.integers(0, 8))
+    def prepend(self, count: int) -> None:
+        before = [event for event in self.everything if event.seq <= self.tail.start]
+        events = before[max(0, len(before) - count) :]
+        self.offered |= {event.seq for event in events}
+        self.tail.prepend(events, events[0].seq - 1 if events else self.tail.start)
+
+    @rule()
+    def prepend_what_is_there(self) -> None:
+        if kept := self.tail.after(self.tail.start):
+            with pytest.raises(ValueError, match="isn't before the window"):
+                self.tail.prepend(kept[:1], kept[0].seq - 1)
+
+    @rule(count=st.integers(1, 8), parity=st.sampled_from([(0,), (1,), (0, 1)]))
+    def find_the_last(self, count: int, parity: tuple[int, ...]) -> None:
+        wanted = [event.seq for event in self.tail.after(self.tail.start) or [] if event.seq % 2 in parity]
+        found = self.tail.before_last(count, lambda event: event.seq % 2 in parity)
+        assert found == (wanted[-count] - 1 if len(wanted) >= count else None)
 
     @rule(back=st.integers(0, 3))
     def extend_with_what_isnt_new(self, back: int) -> None:
@@ -43,7 +64,7 @@ class TailAgainstList(RuleBasedStateMachine):
 
     @invariant()
     def gives_every_reader_all_that_follows_or_nothing_at_all(self) -> None:
-        for seq in range(self.first - 1, self.head + 2):
+        for seq in range(-1, self.head + 2):
             found = self.tail.after(seq)
             if seq < self.tail.start:
                 assert found is None
@@ -59,7 +80,9 @@ class TailAgainstList(RuleBasedStateMachine):
 
     @invariant()
     def drops_nothing_that_fits(self) -> None:
-        dropped = [event for event in self.everything if event.seq <= self.tail.start]
+        dropped = [
+            event for event in self.everything if event.seq <= self.tail.start and event.seq in self.offered
+        ]
         if dropped:
             kept = [dropped[-1], *(self.tail.after(self.tail.start) or [])]
             assert len(kept) > self.bounds[0] or sum(len(event.text) for event in kept) > self.bounds[1]

@@ -29,6 +29,18 @@ class OrganizationAdapter:
         """
         raise NotImplementedError
 
+    def find_together(
+        self, pairs: Collection[tuple[str, Any]]
+    ) -> dict[tuple[str, Any], tuple[models.Model, Access]]:
+        """Return what `find` does for several (slug, user) pairs, without those that have no access; the keys are
+        (slug, primary key of the user).
+
+        Override it, with one query, where many connect at the same moment, as after a restart: they are then asked
+        about together. It isn't used if a subclass has a `find` of its own beside it.
+        """
+        found = {(slug, user.pk): self.find(slug, user) for slug, user in pairs}
+        return {pair: access for pair, access in found.items() if access is not None}
+
     def accesses(self, pairs: Collection[tuple[Any, Any]]) -> dict[tuple[Any, Any], tuple[Access, Any]]:
         """Return today's access and user for those (organisation id, user id) pairs that still have one.
 
@@ -91,6 +103,30 @@ class MembershipAdapter(OrganizationAdapter):
         if membership is None:
             return None
         return getattr(membership, self.organization_field), self.access(membership)
+
+    def find_together(
+        self, pairs: Collection[tuple[str, Any]]
+    ) -> dict[tuple[str, Any], tuple[models.Model, Access]]:
+        """Return organisations and accesses in one query."""
+        wanted = {(slug, user.pk) for slug, user in pairs}
+        members = self.queryset().select_related(self.organization_field)
+        members = members.filter(
+            **{
+                f"{self.organization_field}__{self.slug_field}__in": {slug for slug, _ in wanted},
+                f"{self.user_field}__in": {user_id for _, user_id in wanted},
+            }
+        )
+        found: dict[tuple[str, Any], tuple[models.Model, Access]] = {}
+        # Where a user has several memberships the first counts, as in `find`.
+        for membership in members if members.ordered else members.order_by("pk"):
+            organization = getattr(membership, self.organization_field)
+            pair = (str(getattr(organization, self.slug_field)), getattr(membership, f"{self.user_field}_id"))
+            if pair not in found:
+                found[pair] = organization, self.access(membership)
+        if {slug for slug, _ in found} <= {slug for slug, _ in wanted}:
+            return {pair: found[pair] for pair in wanted & found.keys()}
+        # To this database slugs are equal that aren't to Python, as where case doesn't count: it has to say which.
+        return super().find_together(pairs)
 
     def accesses(self, pairs: Collection[tuple[Any, Any]]) -> dict[tuple[Any, Any], tuple[Access, Any]]:
         """Return today's accesses in one query."""
@@ -189,6 +225,16 @@ class DjangoOrganizationsAdapter(MembershipAdapter):
     def queryset(self) -> models.QuerySet[Any]:
         """Return the memberships in organisations that are active."""
         return super().queryset().filter(organization__is_active=True)
+
+
+def finds_together(adapter: OrganizationAdapter) -> bool:
+    """Tell whether `find_together` is this adapter's own and agrees with its `find`."""
+    ways = next(
+        {"find", "find_together"} & vars(base).keys()
+        for base in type(adapter).__mro__
+        if {"find", "find_together"} & vars(base).keys()
+    )
+    return "find_together" in ways and type(adapter).find_together is not OrganizationAdapter.find_together
 
 
 def get_adapter() -> OrganizationAdapter:

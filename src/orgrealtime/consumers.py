@@ -20,7 +20,6 @@ from django.db import models
 
 from orgrealtime import database, stream, tickets, wire
 from orgrealtime.access import Access
-from orgrealtime.adapters import get_adapter
 from orgrealtime.addresses import client_address
 from orgrealtime.buckets import Rate, TokenBucket
 from orgrealtime.census import Census, Place, places_of
@@ -37,15 +36,17 @@ from orgrealtime.errors import (
     Refused,
     StreamReset,
 )
+from orgrealtime.feed import RECENT_EVENTS, Feed
 from orgrealtime.hooks import refuse_coroutines
-from orgrealtime.hub import Hub, get_hub
-from orgrealtime.identity import Identity, authenticate
+from orgrealtime.hub import get_hub
+from orgrealtime.identity import Identity
 from orgrealtime.limits import SocketRateLimitMixin, UserRateLimitMixin, exceeded
 from orgrealtime.origins import check_origin
 from orgrealtime.queries import parse_count
+from orgrealtime.reception import Visitor
 from orgrealtime.refusal import refuse
 from orgrealtime.stream import Page
-from orgrealtime.transport import abort
+from orgrealtime.transport import abort, frame_writer
 
 __all__ = ["NotificationsConsumer", "OrgConsumer", "command"]
 
@@ -233,7 +234,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             if ticket is None:
                 check_origin(self.scope)
             _refuse_if_draining()
-            start = await database.visit(self._let_in, wish, get_hub(), ticket)
+            start = await self._let_in(wish, ticket)
             places = places_of(self._admitted.user_id, self.organization.pk, self._client())
             _refuse_if_draining()
             await self._census.enter(places)
@@ -248,39 +249,60 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             logger.exception("a connection can't be checked")
             raise Refused(CloseCode.OVERLOADED, "the checks failed") from None
 
-    def _let_in(self, wish: _Wish, hub: Hub, ticket: str | None) -> _Start:
-        # One visit to a database thread, at most five queries: session, user, membership, position, backlog.
+    async def _let_in(self, wish: _Wish, ticket: str | None) -> _Start:
         slug = self._slug()
         if not slug:
             raise ImproperlyConfigured("the route of this consumer needs <slug:org_slug> in its path")
-        redeemed = None if ticket is None else tickets.redeem(ticket, self.scope)
-        self.identity = authenticate(self.scope) if redeemed is None else redeemed.identity
-        found = get_adapter().find(slug, self.identity.user) if "\x00" not in slug else None
-        if redeemed is not None:
-            _check_organization(redeemed, found)
-        if found is None or not self.allow(self.identity.user, found[1]):
+        admission = await get_hub().reception.admit(Visitor(self.scope, slug, ticket))
+        self.identity, self.organization, self._admitted, position = admission
+        if not await self._is_allowed():
             raise Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
-        self.organization, self._admitted = found
-        return self._find_start(wish, hub)
+        return await self._find_start(wish, position)
 
-    def _find_start(self, wish: _Wish, hub: Hub) -> _Start:
-        organization_id = self.organization.pk
-        if wish.last is not None:
-            page = stream.read_last(organization_id, access=self._admitted, limit=wish.last)
-            seq = page.events[0].seq - 1 if page.events else page.position.head
-            return _Start(page.position, seq, page)
-        position = stream.advance(organization_id)
-        if wish.since is None:
-            return _Start(position, position.head)
-        feed = hub.feed(organization_id)
+    async def _is_allowed(self) -> bool:
+        if type(self).allow is OrgConsumer.allow:
+            return True
+        return await database.visit(self.allow, self.identity.user, self._admitted)
+
+    async def _find_start(self, wish: _Wish, position: Position) -> _Start:
         try:
-            seq = position.resume(wish.since)
-            if seq == position.head or (feed is not None and feed.covers(wish.since)):
-                return _Start(position, seq)
-            page = stream.read(organization_id, wish.since, access=self._admitted, position=position)
+            if wish.last is not None:
+                return await self._start_of_last(wish.last, position)
+            if wish.since is not None:
+                return await self._start_after(wish.since, position)
         except StreamReset as reset:
             return _Start(reset.position, reset.position.head, reset=reset)
+        return _Start(position, position.head)
+
+    async def _start_of_last(self, count: int, position: Position) -> _Start:
+        feed = await self._recent(position, count)
+        if feed.epoch == position.epoch and feed.tail.head >= position.head:
+            seq = feed.tail.before_last(count, self._admitted.sees)
+            if seq is None and feed.tail.start <= position.floor:
+                seq = feed.tail.start
+            if seq is not None:
+                return _Start(position, seq)
+        page = await database.visit(
+            stream.read_last, self.organization.pk, access=self._admitted, limit=count, position=position
+        )
+        seq = page.events[0].seq - 1 if page.events else page.position.head
         return _Start(page.position, seq, page)
+
+    async def _start_after(self, since: Cursor, position: Position) -> _Start:
+        seq = position.resume(since)
+        if seq == position.head or (await self._recent(position, position.head - seq)).covers(since):
+            return _Start(position, seq)
+        page = await database.visit(
+            stream.read, self.organization.pk, since, access=self._admitted, position=position
+        )
+        return _Start(page.position, seq, page)
+
+    async def _recent(self, position: Position, count: int) -> Feed:
+        """The feed of the organisation, with the newest events in its tail if that is likely to be enough."""
+        feed = get_hub().open_feed(self.organization.pk, position)
+        if feed.tail.start > max(0, position.head - count) and count <= RECENT_EVENTS:
+            await feed.reach_back()
+        return feed
 
     async def _run(self, start: _Start, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
@@ -303,6 +325,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             hang_up,
             self.allow,
             self._renderer(),
+            frame_writer(self.scope),
         )
         self._commands: deque[tuple[str, Message]] = deque()
         self._worker: asyncio.Task[None] | None = None
@@ -556,16 +579,6 @@ async def _in_time(hook: Awaitable[T]) -> T:
 def _refuse_if_draining() -> None:
     if get_hub().is_draining:
         raise Refused(CloseCode.OVERLOADED, "draining", "this server is stopping; try again")
-
-
-def _check_organization(redeemed: tickets.Redeemed, found: tuple[models.Model, Access] | None) -> None:
-    if found is not None:
-        fits = found[0].pk == redeemed.organization_id
-    else:  # the member of before is told 4403, as ever; any other organisation is one for which the ticket isn't
-        pair = (redeemed.organization_id, redeemed.identity.user.pk)
-        fits = pair not in get_adapter().accesses({pair})
-    if not fits:
-        raise tickets.refusal("ticket of another organisation")
 
 
 def _plain(key: Any) -> int | str:

@@ -19,6 +19,7 @@ from orgrealtime.tail import Tail
 logger = logging.getLogger("orgrealtime.feed")
 
 PAGE_SIZE = 500
+RECENT_EVENTS = 200  # that are kept for those who come back, if a page has room for them
 MAX_CHUNKS = 8  # readers at different places: beyond that a frame is made anew
 YIELD_EVERY = 200  # connections served before the loop may do something else
 CURSOR_SECONDS = 1.0
@@ -48,6 +49,7 @@ class Feed:
         self._chunks: dict[int, Chunk] = {}
         self._is_behind = False
         self._task: asyncio.Task[None] | None = None
+        self._reaching: asyncio.Task[None] | None = None
         self._cursor_timer: asyncio.TimerHandle | None = None
 
     def add(self, connection: Connection) -> None:
@@ -70,11 +72,13 @@ class Feed:
 
     def covers(self, cursor: Cursor) -> bool:
         """Tell whether everything after the cursor is in the tail, so that the database needn't be asked."""
-        return (
-            cursor.epoch == self.epoch
-            and self.tail.start <= cursor.seq <= self.tail.head
-            and bool(self.connections)
-        )
+        return cursor.epoch == self.epoch and self.tail.start <= cursor.seq <= self.tail.head
+
+    async def reach_back(self) -> None:
+        """Have the newest events before the tail in it too, read once for all who come back at the same moment."""
+        if self._reaching is None:
+            self._reaching = asyncio.get_running_loop().create_task(self._read_recent())
+        await asyncio.shield(self._reaching)
 
     def chunk_after(self, seq: int) -> Chunk | None:
         """Return the next frame's worth of events after `seq`, or None if the tail doesn't reach back that far."""
@@ -103,6 +107,8 @@ class Feed:
         """End all work."""
         if self._task is not None:
             self._task.cancel()
+        if self._reaching is not None:
+            self._reaching.cancel()
         if self._cursor_timer is not None:
             self._cursor_timer.cancel()
 
@@ -152,6 +158,20 @@ class Feed:
                 self._chunks.clear()
                 await self._serve(Connection.pump)
 
+    async def _read_recent(self) -> None:
+        try:
+            page = await database.run(stream.read_recent, self.organization_id, RECENT_EVENTS)
+        except Exception as error:
+            self._reaching = None  # whoever needs them reads them alone, and the next may try again
+            logger.warning(
+                "recent events can't be read",
+                extra={"organization_id": str(self.organization_id), "error": type(error).__name__},
+            )
+            return
+        missing = [event for event in page.events if event.seq <= self.tail.start]
+        if page.position.epoch == self.epoch and missing:
+            self.tail.prepend(missing, missing[0].seq - 1)
+
     async def _reset(self, position: Position, reason: str) -> None:
         logger.error(
             "the stream isn't the one that was followed; clients are told to reset",
@@ -159,6 +179,7 @@ class Feed:
         )
         self.epoch = position.epoch
         self.tail = Tail(position.head)
+        self._reaching = None
         self._chunks.clear()
         await self._serve(lambda connection: connection.reset(position, reason))
         await self._serve(Connection.pump)

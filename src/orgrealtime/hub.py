@@ -20,6 +20,7 @@ from orgrealtime.cursors import Position
 from orgrealtime.drain import drain
 from orgrealtime.feed import Feed
 from orgrealtime.guard import Guard
+from orgrealtime.reception import Reception
 from orgrealtime.turnstile import Turnstile
 
 logger = logging.getLogger("orgrealtime.hub")
@@ -39,6 +40,7 @@ class Hub:
         self._feeds: dict[str, Feed] = {}
         self.census = Census()
         self.turnstile = Turnstile()
+        self.reception = Reception()
         self._guard = Guard(self._work)
         self._ear = Ear(self._heard)
         self._works: set[asyncio.Task[None]] = set()
@@ -59,15 +61,9 @@ class Hub:
         """Return the feed of an organisation if it has one; may be called from any thread."""
         return self._feeds.get(str(organization_id))
 
-    def attach(
-        self, connection: Connection, organization_id: Any, position: Position, admitted_at: float
-    ) -> Feed:
-        """Put a connection on its organisation's feed, which starts at `position` if it is new.
-
-        `admitted_at` is when the checks began, by the loop's clock: what ends access after that is still to be seen.
-        """
+    def open_feed(self, organization_id: Any, position: Position) -> Feed:
+        """Return the feed of an organisation, which starts at `position` if it is new, for somebody who will attach."""
         key = str(organization_id)
-        self._cancel_timer(key)
         feed = self._feeds.get(key)
         if feed is not None and not feed.connections and feed.epoch != position.epoch:
             feed.stop()  # it lingered while another database was restored, and would reset who comes now
@@ -75,6 +71,18 @@ class Hub:
         if feed is None:
             feed = self._feeds[key] = Feed(organization_id, position, self._on_leave)
             self._work(self._listen(feed))
+            self._linger(feed)
+        return feed
+
+    def attach(
+        self, connection: Connection, organization_id: Any, position: Position, admitted_at: float
+    ) -> Feed:
+        """Put a connection on its organisation's feed, which starts at `position` if it is new.
+
+        `admitted_at` is when the checks began, by the loop's clock: what ends access after that is still to be seen.
+        """
+        feed = self.open_feed(organization_id, position)
+        self._cancel_timer(str(organization_id))
         was_idle = not feed.connections  # and has not looked when it was rung for
         feed.add(connection)
         self._guard.add(connection, admitted_at)
@@ -105,6 +113,7 @@ class Hub:
             timer.cancel()
         for feed in self._feeds.values():
             feed.stop()
+        await self.reception.close()
         await self.census.close()
         await tasks.end(self._works)
         await self._ear.close()
@@ -132,6 +141,9 @@ class Hub:
         self._guard.remove(connection)
         if feed.connections:
             return
+        self._linger(feed)
+
+    def _linger(self, feed: Feed) -> None:
         # Kept for a while: those who reconnect find the tail, and nothing is joined and left for every page view.
         key = str(feed.organization_id)
         self._cancel_timer(key)

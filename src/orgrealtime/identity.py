@@ -5,14 +5,22 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, cast
 
 from django.conf import settings
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user, get_user_model
+from django.contrib.auth import (
+    BACKEND_SESSION_KEY,
+    HASH_SESSION_KEY,
+    SESSION_KEY,
+    get_user,
+    get_user_model,
+    load_backend,
+)
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.db import SessionStore as DatabaseSession
@@ -46,12 +54,14 @@ class Identity:
 
     def is_valid_for(self, user: Any) -> bool:
         """Tell whether this login still stands, given the user as the database has it now."""
-        if not user.is_active:
-            return False
-        if self.session_key is None or not hasattr(user, "get_session_auth_hash"):
-            return True
-        hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
-        return any(constant_time_compare(self.session_hash, current) for current in hashes)
+        return user.is_active and (self.session_key is None or _is_hash_of(user, self.session_hash))
+
+
+def _is_hash_of(user: Any, session_hash: str) -> bool:
+    if not hasattr(user, "get_session_auth_hash"):
+        return True
+    hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+    return any(constant_time_compare(session_hash, current) for current in hashes)
 
 
 class _Snapshot(dict[str, Any]):
@@ -75,6 +85,73 @@ def authenticate(scope: Mapping[str, Any]) -> Identity:
         if identity.has_expired(time.time()):
             raise Refused(CloseCode.UNAUTHENTICATED, "login expired")
     return _active(identity)
+
+
+def has_plain_session(scope: Mapping[str, Any]) -> bool:
+    """Tell whether a session that the database keeps, and nothing else, says who this is: `authenticate_together`."""
+    return "user" not in scope and scope.get("session") is None and _is_in_database(_session_store())
+
+
+def authenticate_together(scopes: Sequence[Mapping[str, Any]]) -> list[Identity | Refused]:
+    """Return for each of these connections what `authenticate` returns or raises; two queries for all.
+
+    Needs a thread that may use the database. All have a plain session (`has_plain_session`) and no `expires_at`.
+    """
+    store = _session_store()
+    keys = [store(_cookies(scope).get(settings.SESSION_COOKIE_NAME)).session_key for scope in scopes]
+    sessions = _load_together({key for key in keys if key is not None})
+    users = _users([data for data, _ in sessions.values()])
+    return [_verdict(key, sessions, users) for key in keys]
+
+
+def _verdict(
+    key: str | None, sessions: Mapping[str | None, tuple[_Snapshot, float]], users: Mapping[Any, Any]
+) -> Identity | Refused:
+    data, end = sessions.get(key, (_Snapshot(), None))
+    user = _user_of(data, users)
+    identity = Identity(user, key, data.get(HASH_SESSION_KEY, ""), session_expires_at=end)
+    try:
+        return _active(identity)
+    except Refused as refused:
+        return refused
+
+
+def _load_together(keys: Collection[str]) -> dict[str | None, tuple[_Snapshot, float]]:
+    store = _session_store()()
+    living = _primary(store.get_model_class()).filter(session_key__in=keys, expire_date__gt=timezone.now())
+    rows = living.values_list("session_key", "session_data", "expire_date")
+    return {key: (_Snapshot(store.decode(data)), end.timestamp()) for key, data, end in rows}
+
+
+def _users(sessions: Iterable[_Snapshot]) -> dict[Any, Any]:
+    """The users of those sessions whose backend gets them as Django's own does, by their primary key."""
+    keys = {_user_key(data) for data in sessions if _plain_backend(data) is not None}
+    return _primary(get_user_model()).in_bulk(keys) if keys else {}
+
+
+def _user_of(data: _Snapshot, users: Mapping[Any, Any]) -> Any:
+    """What Django's `get_user` returns for a session."""
+    backend = _plain_backend(data)
+    if backend is None:
+        return get_user(cast(Any, SimpleNamespace(session=data)))
+    user = users.get(_user_key(data))
+    if user is None or not backend.user_can_authenticate(user):
+        return AnonymousUser()
+    return user if _is_hash_of(user, data.get(HASH_SESSION_KEY, "")) else AnonymousUser()
+
+
+def _plain_backend(data: _Snapshot) -> ModelBackend | None:
+    path = data.get(BACKEND_SESSION_KEY)
+    if path is None or SESSION_KEY not in data or path not in settings.AUTHENTICATION_BACKENDS:
+        return None
+    backend = load_backend(path)
+    if isinstance(backend, ModelBackend) and type(backend).get_user is ModelBackend.get_user:
+        return backend
+    return None
+
+
+def _user_key(data: _Snapshot) -> Any:
+    return get_user_model()._meta.pk.to_python(data[SESSION_KEY])
 
 
 def identify(user_id: Any, session_key: str | None) -> Identity:
@@ -144,7 +221,7 @@ def _from_session(session: SessionBase) -> Identity:
 
 
 def _load(session: SessionBase) -> tuple[_Snapshot, float | None]:
-    if type(session).load is not DatabaseSession.load:
+    if not _is_in_database(type(session)):
         return _Snapshot(session.load()), None
     # What `load` does, and the end of the session from the same row.
     sessions = _primary(cast(Any, session).get_model_class())
@@ -184,6 +261,10 @@ def _cookies(scope: Mapping[str, Any]) -> dict[str, str]:
         value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"cookie"
     ]
     return parse_cookie("; ".join(headers))
+
+
+def _is_in_database(store: Any) -> bool:
+    return store.load is DatabaseSession.load
 
 
 def _session_store() -> Any:

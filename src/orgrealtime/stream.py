@@ -394,11 +394,29 @@ def read(
 
 
 def read_last(
-    organization_id: Any, *, access: Access | None = None, limit: int = PAGE_SIZE, using: str | None = None
+    organization_id: Any,
+    *,
+    access: Access | None = None,
+    limit: int = PAGE_SIZE,
+    position: Position | None = None,
+    using: str | None = None,
 ) -> Page:
-    """Return the newest events, oldest first, at most `limit`; the reader stands at the head after them."""
-    advance(organization_id, using)
+    """Return the newest events, oldest first, at most `limit`; the reader stands at the head after them.
+
+    `position` is what `advance` has just returned, if the caller has asked it.
+    """
+    if position is None:
+        advance(organization_id, using)
     position, rows, _ = _select(organization_id, access, "seq > %s", 0, "DESC", limit, using)
+    return Page(position, _decode(rows[::-1], position, using), position.head, has_more=False)
+
+
+def read_recent(organization_id: Any, limit: int, using: str | None = None) -> Page:
+    """Return the newest events that have a number, oldest first, all of them from the first one on, for everybody.
+
+    At most `limit`, and as many as a page has room for.
+    """
+    position, rows, _ = _select(organization_id, None, "seq > %s", 0, "DESC", limit, using)
     return Page(position, _decode(rows[::-1], position, using), position.head, has_more=False)
 
 

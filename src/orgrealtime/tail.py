@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,30 @@ class Tail:
             dropped = self._events.popleft()
             self._chars -= dropped.weight
             self.start = dropped.seq
+
+    def prepend(self, events: list[StreamEvent], start: int) -> None:
+        """Put all events with `start < seq <= self.start` before the window, the newest first, while there is room.
+
+        Raises ValueError if an event is in the window already.
+        """
+        if events and events[-1].seq > self.start:
+            raise ValueError(f"event {events[-1].seq} isn't before the window, which starts at {self.start}")
+        for event in reversed(events):
+            if len(self._events) == self._max_events or self._chars + event.weight > self._max_chars:
+                self.start = event.seq
+                return
+            self._events.appendleft(event)
+            self._chars += event.weight
+        self.start = min(self.start, start)
+
+    def before_last(self, count: int, is_wanted: Callable[[StreamEvent], bool]) -> int | None:
+        """Return the number before the last `count` wanted events, or None if there aren't so many in the window."""
+        for event in reversed(self._events):
+            if is_wanted(event):
+                count -= 1
+            if count == 0:
+                return event.seq - 1
+        return None
 
     def after(self, seq: int) -> list[StreamEvent] | None:
         """Return all events after `seq`, oldest first, or None if the window doesn't reach back that far."""

@@ -1,0 +1,168 @@
+"""Letting newcomers in: those who come at the same moment are asked about together, as in a reconnect storm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.db import Error as AnyDatabaseError
+from django.db import models
+
+from orgrealtime import database, stream, tasks, tickets
+from orgrealtime.access import Access
+from orgrealtime.adapters import finds_together, get_adapter
+from orgrealtime.cursors import Position
+from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.identity import Identity, authenticate, authenticate_together, has_plain_session
+
+DESKS = 2  # groups that are asked about at once
+GROUP = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Visitor:
+    """Somebody who wants to connect to the organisation with this slug, by a session or a ticket."""
+
+    scope: Mapping[str, Any]
+    slug: str
+    ticket: str | None = None
+
+
+class Admission(NamedTuple):
+    """Who has come, what they may see, and where the stream stood then."""
+
+    identity: Identity
+    organization: models.Model
+    access: Access
+    position: Position
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Guest:
+    visitor: Visitor
+    verdict: asyncio.Future[Admission]
+
+    def answer(self, verdict: Admission | Exception) -> None:
+        if self.verdict.done():  # gone meanwhile
+            return
+        if isinstance(verdict, Exception):
+            self.verdict.set_exception(verdict)
+        else:
+            self.verdict.set_result(verdict)
+
+
+class Reception:
+    """Asks the database about visitors of one event loop: each of several desks takes all who wait.
+
+    Who comes alone doesn't wait; in a crowd the queries of one visitor serve all.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[_Guest] = []
+        self._desks: set[asyncio.Task[None]] = set()
+
+    async def admit(self, visitor: Visitor) -> Admission:
+        """Return the admission of a visitor, at most four queries; raise Refused, or what went wrong."""
+        if not _can_wait_with_others(visitor):
+            return await database.visit(_admit_alone, visitor)
+        guest = _Guest(visitor, self._loop.create_future())
+        self._waiting.append(guest)
+        if len(self._desks) < DESKS:
+            desk = self._loop.create_task(self._serve())
+            self._desks.add(desk)
+            desk.add_done_callback(self._desks.discard)
+        return await guest.verdict
+
+    async def close(self) -> None:
+        """End all work; who still waits is not let in."""
+        await tasks.end(self._desks)
+        for guest in self._waiting:
+            guest.verdict.cancel()
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
+            try:
+                await self._ask(group)
+            finally:
+                for guest in group:
+                    guest.verdict.cancel()  # unless it has been answered
+
+    async def _ask(self, group: list[_Guest]) -> None:
+        guests = [guest for guest in group if not guest.verdict.done()]
+        try:
+            verdicts = await database.visit(_admit_together, [guest.visitor for guest in guests])
+        except Exception as error:
+            if len(guests) > 1 and not isinstance(error, AnyDatabaseError):
+                for guest in guests:  # one makes the host's code fail: the others must not pay for it
+                    await self._ask([guest])
+                return
+            verdicts = [error] * len(guests)
+        for guest, verdict in zip(guests, verdicts, strict=True):
+            guest.answer(verdict)
+
+
+def _can_wait_with_others(visitor: Visitor) -> bool:
+    return (
+        visitor.ticket is None
+        and "expires_at" not in visitor.scope
+        and has_plain_session(visitor.scope)
+        and finds_together(get_adapter())
+    )
+
+
+def _admit_together(visitors: Sequence[Visitor]) -> list[Admission | Exception]:
+    identities = authenticate_together([visitor.scope for visitor in visitors])
+    pairs = {
+        (visitor.slug, identity.user)
+        for visitor, identity in zip(visitors, identities, strict=True)
+        if isinstance(identity, Identity) and _may_be_slug(visitor.slug)
+    }
+    found = get_adapter().find_together(pairs) if pairs else {}
+    positions: dict[Any, Position] = {}
+    return [
+        identity
+        if isinstance(identity, Refused)
+        else _admission(identity, found.get((visitor.slug, identity.user.pk)), positions)
+        for visitor, identity in zip(visitors, identities, strict=True)
+    ]
+
+
+def _admit_alone(visitor: Visitor) -> Admission:
+    redeemed = None if visitor.ticket is None else tickets.redeem(visitor.ticket, visitor.scope)
+    identity = authenticate(visitor.scope) if redeemed is None else redeemed.identity
+    found = get_adapter().find(visitor.slug, identity.user) if _may_be_slug(visitor.slug) else None
+    if redeemed is not None:
+        _check_organization(redeemed, found)
+    admission = _admission(identity, found, {})
+    if isinstance(admission, Refused):
+        raise admission
+    return admission
+
+
+def _admission(
+    identity: Identity, found: tuple[models.Model, Access] | None, positions: dict[Any, Position]
+) -> Admission | Refused:
+    if found is None:
+        return Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
+    organization, access = found
+    if organization.pk not in positions:
+        positions[organization.pk] = stream.advance(organization.pk)
+    return Admission(identity, organization, access, positions[organization.pk])
+
+
+def _may_be_slug(text: str) -> bool:
+    return "\x00" not in text  # PostgreSQL takes no such text
+
+
+def _check_organization(redeemed: tickets.Redeemed, found: tuple[models.Model, Access] | None) -> None:
+    if found is not None:
+        fits = found[0].pk == redeemed.organization_id
+    else:  # the member of before is told 4403, as ever; any other organisation is one for which the ticket isn't
+        pair = (redeemed.organization_id, redeemed.identity.user.pk)
+        fits = pair not in get_adapter().accesses({pair})
+    if not fits:
+        raise tickets.refusal("ticket of another organisation")

@@ -1,0 +1,250 @@
+"""Newcomers who come at the same moment are asked about together, and each is told what it would be told alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.db import connection
+
+from orgrealtime import database, publish, reception, stream
+from orgrealtime.access import Access
+from orgrealtime.adapters import MembershipAdapter, OrganizationAdapter, finds_together
+from orgrealtime.consumers import NotificationsConsumer
+from orgrealtime.reception import Admission, Visitor
+from tests.conftest import Configure, MakeUser
+from tests.host.models import Organization
+from tests.sockets import Socket, Sockets, events_of, log_in, publish_event, routed, settled
+
+
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many are asked about together, each time; all who come at once are one group here."""
+    sizes: list[int] = []
+    admit_together = reception._admit_together
+
+    def record(visitors: Sequence[Visitor]) -> list[Admission | Exception]:
+        sizes.append(len(visitors))
+        return admit_together(visitors)
+
+    monkeypatch.setattr(reception, "_admit_together", record)
+    monkeypatch.setattr(reception, "DESKS", 1)
+    return sizes
+
+
+async def come_together(sockets: Sequence[Socket]) -> list[Any]:
+    """Let all connect at once; `None` for each that is let in, else the code."""
+    answers = await asyncio.gather(*(socket.connect() for socket in sockets))
+    return [None if is_accepted else code for is_accepted, code in answers]
+
+
+async def test_crowd_costs_as_many_queries_as_one(
+    sockets: Sockets, alice: User, dave: User, globex: Organization, statements: list[str], groups: list[int]
+) -> None:
+    await (await sockets.open(alice)).synced()
+    await (await sockets.open(dave, "globex")).synced()
+    await settled()
+    crowd = [await sockets.knock(user) for user in [alice, dave] * 15]
+    crowd += [await sockets.knock(dave, "globex") for _ in range(10)]
+    statements.clear()
+    groups.clear()
+    assert await come_together(crowd) == [None] * 40
+    assert sum(groups) == 40
+    assert len(groups) <= 2
+    # Sessions, users, memberships, and the positions of two organisations.
+    assert len(statements) <= 5 * len(groups), statements
+
+
+async def test_each_of_a_crowd_gets_its_own_answer(
+    sockets: Sockets, alice: User, bob: User, carol: User, dave: User, groups: list[int]
+) -> None:
+    cookies = {user.username: await database.run(log_in, user) for user in (alice, bob, carol, dave)}
+    await database.run(User.objects.filter(pk=bob.pk).update, is_active=False)
+    crowd = {
+        "a member": ("acme", cookies["alice"], None),
+        "one whose account is closed": ("acme", cookies["bob"], 4401),
+        "a stranger": ("acme", cookies["carol"], 4403),
+        "a member elsewhere": ("globex", cookies["carol"], None),
+        "a member of another": ("globex", cookies["alice"], 4403),
+        "an unknown organisation": ("none", cookies["alice"], 4403),
+        "a name that is no text": ("a%00", cookies["alice"], 4403),
+        "nobody": ("acme", "", 4401),
+        "an unknown session": ("acme", "sessionid=" + "x" * 32, 4401),
+        "a member of both": ("acme", cookies["dave"], None),
+        "the same elsewhere": ("globex", cookies["dave"], None),
+    }
+    everyone = [await sockets.knock(org=org, cookie=cookie) for org, cookie, _ in crowd.values()]
+    answers = await come_together(everyone)
+    assert max(groups) > 5
+    assert dict(zip(crowd, answers, strict=True)) == {name: code for name, (_, _, code) in crowd.items()}
+
+
+async def test_member_is_told_of_its_own_organisation_and_sees_its_own_events(
+    sockets: Sockets, acme: Organization, globex: Organization, make_user: MakeUser, groups: list[int]
+) -> None:
+    def prepare() -> list[User]:
+        users = [make_user(f"user{number}", (acme, globex)[number % 2]) for number in range(10)]
+        for user, organization in zip(users, [acme, globex] * 5, strict=True):
+            publish(organization, "note", {"for": user.username}, to=user)
+        return users
+
+    users = await database.run(prepare)
+    crowd = [
+        await sockets.knock(user, ("acme", "globex")[number % 2], "last=10")
+        for number, user in enumerate(users)
+    ]
+    assert await come_together(crowd) == [None] * 10
+    assert max(groups) > 5
+    for user, socket in zip(users, crowd, strict=True):
+        frames = await socket.until("synced")
+        assert [event["for"] for event in events_of(frames)] == [user.username]
+
+
+async def test_crowd_that_comes_back_reads_what_it_missed_once(
+    sockets: Sockets, alice: User, bob: User, acme: Organization, statements: list[str]
+) -> None:
+    cursor = (await database.run(stream.position, acme)).cursor
+    for number in range(20):
+        await publish_event(acme, n=number, to=[alice] if number % 2 else None)
+    crowd = [await sockets.knock(user, query=f"since={cursor}") for user in [alice, bob] * 10]
+    statements.clear()
+    assert await come_together(crowd) == [None] * 20
+    for number, socket in enumerate(crowd):
+        frames = await socket.until("synced")
+        seen = [event["n"] for event in events_of(frames)]
+        assert seen == (list(range(0, 20, 2)) if number % 2 else list(range(20)))
+    reads = [statement for statement in statements if "payload" in statement]
+    assert len(reads) == 1, reads
+
+
+async def test_crowd_that_was_away_for_too_long_reads_each_for_itself(
+    sockets: Sockets, alice: User, bob: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def burst() -> None:
+        for number in range(300):
+            publish(acme, "note", {"n": number})
+
+    cursor = (await database.run(stream.position, acme)).cursor
+    await database.run(burst)
+    crowd = [await sockets.knock(user, query=f"since={cursor}") for user in [alice, bob] * 3]
+    assert await come_together(crowd) == [None] * 6
+    for socket in crowd:
+        assert [event["n"] for event in events_of(await socket.until("synced"))] == list(range(300))
+
+
+async def test_recent_events_that_cant_be_read_keep_nobody_out(
+    sockets: Sockets, alice: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no")
+
+    cursor = (await database.run(stream.position, acme)).cursor
+    await publish_event(acme, n=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "read_recent", fail)
+        socket = await sockets.open(alice, query=f"since={cursor}")
+    assert [event["n"] for event in events_of(await socket.until("synced"))] == [1]
+
+
+class FailingAdapter(MembershipAdapter):
+    def access(self, membership: Any) -> Access:
+        if membership.user.username == "bob":
+            raise RuntimeError("bob is too much")
+        return super().access(membership)
+
+
+async def test_member_about_whom_the_host_fails_keeps_nobody_else_out(
+    sockets: Sockets, alice: User, bob: User, dave: User, configure: Configure, groups: list[int]
+) -> None:
+    configure(ADAPTER="tests.test_reception.FailingAdapter")
+    crowd = [await sockets.knock(user) for user in (alice, bob, dave)]
+    assert await come_together(crowd) == [None, 4503, None]
+    assert max(groups) == 3
+
+
+async def test_visitors_who_go_away_while_they_are_asked_about_leave_nothing(
+    sockets: Sockets, alice: User, groups: list[int]
+) -> None:
+    crowd = [await sockets.knock(alice) for _ in range(6)]
+    for socket in crowd[:3]:
+        await socket.send_input({"type": "websocket.connect"})
+    await asyncio.sleep(0)
+    for socket in crowd[:3]:
+        socket.stop()
+    assert await come_together(crowd[3:]) == [None] * 3
+
+
+class OwnFind(MembershipAdapter):
+    def find(self, slug: str, user: Any) -> Any:
+        return None if user.username == "bob" else super().find(slug, user)
+
+
+class OwnBoth(OwnFind):
+    def find_together(self, pairs: Any) -> Any:
+        return {}
+
+
+class Bare(OrganizationAdapter):
+    pass
+
+
+def test_adapter_whose_own_find_says_otherwise_is_asked_one_by_one() -> None:
+    assert finds_together(MembershipAdapter())
+    assert finds_together(FailingAdapter())
+    assert not finds_together(OwnFind())
+    assert finds_together(OwnBoth())
+    assert not finds_together(Bare())
+
+
+async def test_own_find_decides_in_a_crowd_too(
+    sockets: Sockets, alice: User, bob: User, configure: Configure, groups: list[int]
+) -> None:
+    configure(ADAPTER="tests.test_reception.OwnFind")
+    crowd = [await sockets.knock(user) for user in (alice, bob, alice)]
+    assert await come_together(crowd) == [None, 4403, None]
+    assert groups == []
+
+
+class Choosy(NotificationsConsumer):
+    def allow(self, user: Any, access: Access) -> bool:
+        return bool(user.username == "alice")
+
+
+async def test_own_allow_is_asked_about_each_of_a_crowd(
+    sockets: Sockets, alice: User, bob: User, groups: list[int]
+) -> None:
+    application = routed(Choosy)
+    crowd = [await sockets.knock(user, application=application) for user in (alice, bob, alice)]
+    assert await come_together(crowd) == [None, 4403, None]
+    assert max(groups) > 1
+
+
+@pytest.mark.django_db
+def test_slugs_that_only_the_database_takes_as_equal_are_found_together_too(
+    alice: User, acme: Organization
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(
+            "SELECT indexname FROM pg_indexes WHERE indexdef ~ 'host_organization.*varchar_pattern_ops'"
+        )
+        for (name,) in cursor.fetchall():
+            cursor.execute(f"DROP INDEX {name}")
+        cursor.execute(
+            "CREATE COLLATION caseless (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+        cursor.execute("ALTER TABLE host_organization ALTER slug TYPE varchar(50) COLLATE caseless")
+    adapter = MembershipAdapter()
+    assert adapter.find("ACME", alice) is not None
+    found = adapter.find_together({("ACME", alice), ("none", alice)})
+    assert {pair: organization for pair, (organization, _) in found.items()} == {("ACME", alice.pk): acme}
+
+
+async def test_ended_session_is_refused_in_a_crowd(sockets: Sockets, alice: User, groups: list[int]) -> None:
+    crowd = [await sockets.knock(alice) for _ in range(3)]
+    await database.run(Session.objects.filter(pk=crowd[1].scope["headers"][-1][1].decode()[10:]).delete)
+    assert await come_together(crowd) == [None, 4401, None]
