@@ -1,22 +1,26 @@
-"""The consumer of Channels' tutorial, and its publisher: `python -m benchmarks.peers.plain_channels` reads numbers."""
+"""The consumer of Channels' tutorial: one group, no login, nothing stored. Run as a program, it publishes."""
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import os
 import sys
+from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.conf import settings
 
+LAYERS = {
+    "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
+    "core": "channels_redis.core.RedisChannelLayer",
+}
 host = {"address": os.environ["REDIS_URL"], "socket_timeout": 15, "max_connections": 20_000}
 settings.configure(
     SECRET_KEY="benchmark",
     ALLOWED_HOSTS=["*"],
     INSTALLED_APPS=["channels"],
     LOGGING_CONFIG=None,
-    CHANNEL_LAYERS={
-        "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [host]}}
-    },
+    CHANNEL_LAYERS={"default": {"BACKEND": LAYERS[os.environ["LAYER"]], "CONFIG": {"hosts": [host]}}},
 )
 
 import django  # noqa: E402
@@ -28,38 +32,39 @@ from channels.layers import get_channel_layer  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.urls import path  # noqa: E402
 
-EVENT = {
-    "type": "note",
-    "cursor": "0a1b2c3d.123456",
-    "created_at": "2026-11-23T01:45:00.123456Z",
-    "actor": 7,
-    "task_id": 123,
-    "action": "status_changed",
-    "details": {"from": "todo", "to": "done^"},
-}
+from benchmarks import pace  # noqa: E402
 
 
-class Plain(AsyncJsonWebsocketConsumer):
+class Plain(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
+    @property
+    def group(self) -> str:
+        return f"org-{self.scope['url_route']['kwargs']['slug']}"
+
     async def connect(self) -> None:
-        await self.channel_layer.group_add("org-1", self.channel_name)
+        await self.channel_layer.group_add(self.group, self.channel_name)
         await self.accept()
 
     async def disconnect(self, code: int) -> None:
-        await self.channel_layer.group_discard("org-1", self.channel_name)
+        await self.channel_layer.group_discard(self.group, self.channel_name)
 
-    async def notify(self, message: dict) -> None:
+    async def notify(self, message: dict[str, Any]) -> None:
         await self.send_json(message["event"])
 
 
-application = ProtocolTypeRouter({"websocket": URLRouter([path("ws/plain/", Plain.as_asgi())])})
+application = ProtocolTypeRouter({"websocket": URLRouter([path("ws/plain/<slug:slug>/", Plain.as_asgi())])})
 
 
-async def publish() -> None:
-    layer = get_channel_layer()
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        for _ in range(int(line)):
-            await layer.group_send("org-1", {"type": "notify", "event": EVENT})
+groups = itertools.cycle(f"org-{slug}" for slug in sys.argv[1:] or ["acme"])
+
+
+def publish_all(events: list[dict[str, Any]]) -> None:
+    async def send() -> None:
+        layer = get_channel_layer()
+        for event in events:
+            await layer.group_send(next(groups), {"type": "notify", "event": {"type": "note", **event}})
+
+    async_to_sync(send)()
 
 
 if __name__ == "__main__":
-    asyncio.run(publish())
+    pace.serve(publish_all)
