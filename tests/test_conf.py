@@ -47,6 +47,15 @@ def test_unknown_keys_are_named_with_those_that_exist() -> None:
         conf.get_settings()
 
 
+def test_all_mistakes_are_named_at_once() -> None:
+    wrong = {"ADAPTR": "y", "MAX_PAYLOAD_BYTES": "many", "TRUSTED_PROXIES": ["10.0.0.1/8", "host"]}
+    with (
+        override_settings(ORGREALTIME=wrong),
+        pytest.raises(ImproperlyConfigured, match=r"ADAPTR.*MAX_PAYLOAD_BYTES.*10\.0\.0\.1/8.*'host'"),
+    ):
+        conf.get_settings()
+
+
 def test_unknown_key_is_named_every_time() -> None:
     with override_settings(ORGREALTIME={"ADAPTR": "y"}):
         for _ in range(2):

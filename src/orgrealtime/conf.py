@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -62,18 +62,20 @@ def get_settings() -> Settings:
     if not isinstance(given, dict):
         raise ImproperlyConfigured(f"ORGREALTIME is a dict, not {given!r:.60}")
     if _cache is None or _cache[0] != given:
-        unknown = sorted(set(given) - NAMES)
-        if unknown:
-            raise ImproperlyConfigured(
-                f"ORGREALTIME has no setting {', '.join(unknown)}; allowed are {', '.join(sorted(NAMES))}"
-            )
-        for name, value in given.items():
-            _check(name, value)
+        if mistakes := list(_mistakes(given)):
+            raise ImproperlyConfigured("; ".join(mistakes))
         _cache = (dict(given), Settings(**given))  # a copy, so that a change of the dict itself is seen
     return _cache[1]
 
 
-def _check(name: str, value: Any) -> None:
+def _mistakes(given: dict[str, Any]) -> Iterator[str]:
+    if unknown := sorted(set(given) - NAMES):
+        yield f"ORGREALTIME has no setting {', '.join(unknown)}; allowed are {', '.join(sorted(NAMES))}"
+    for name in sorted(given.keys() & NAMES):
+        yield from _mistakes_of(name, given[name])
+
+
+def _mistakes_of(name: str, value: Any) -> Iterator[str]:
     match TYPES[name]:
         case "Rate | None":
             fits, wanted = value is None or isinstance(value, Rate), "an orgrealtime.buckets.Rate or None"
@@ -92,19 +94,17 @@ def _check(name: str, value: Any) -> None:
         case _:
             fits, wanted = isinstance(value, str), "a text"
     if not fits:
-        raise ImproperlyConfigured(f"ORGREALTIME[{name!r}] is {wanted}, not {value!r:.60}")
-    if name == "TRUSTED_PROXIES":
-        _check_networks(value)
+        yield f"ORGREALTIME[{name!r}] is {wanted}, not {value!r:.60}"
+    elif name == "TRUSTED_PROXIES":
+        yield from _mistakes_of_networks(value)
 
 
-def _check_networks(entries: Iterable[str]) -> None:
+def _mistakes_of_networks(entries: Iterable[str]) -> Iterator[str]:
     for entry in entries:
         try:
             ipaddress.ip_network(entry)
         except ValueError as error:
-            raise ImproperlyConfigured(
-                f"ORGREALTIME['TRUSTED_PROXIES'] has addresses and networks, as '10.0.0.0/8': {error}"
-            ) from None
+            yield f"ORGREALTIME['TRUSTED_PROXIES'] has addresses and networks, as '10.0.0.0/8': {error}"
 
 
 def organization_model() -> str:
