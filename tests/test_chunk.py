@@ -110,7 +110,7 @@ def test_reader_who_may_see_nothing_gets_no_message() -> None:
 
 def test_event_alone_goes_out_as_its_own_frame() -> None:
     frame = Chunk([event(1)], 1, cursor_at(1)).frame_for(Access(1, 2))
-    assert frame == ({"type": "websocket.send", "text": event(1).text}, 1)
+    assert frame == Frame({"type": "websocket.send", "text": event(1).text}, 1)
 
 
 def test_event_before_a_hidden_one_goes_out_with_the_cursor_past_both() -> None:

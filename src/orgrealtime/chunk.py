@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from orgrealtime import wire
@@ -16,15 +17,13 @@ MAX_CHARS = 262_144
 Message = dict[str, Any]
 
 
+@dataclass(slots=True)
 class Frame:
     """What goes out for a chunk: the ASGI message, and how many events are in it."""
 
-    __slots__ = ("_data", "events", "message")
-
-    def __init__(self, text: str, events: int) -> None:
-        self.message = send(text)
-        self.events = events
-        self._data: bytes | None = None
+    message: Message
+    events: int
+    _data: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
     def data(self) -> bytes:
@@ -65,7 +64,7 @@ class Chunk:
             return None
         # An event's own frame says where the reader stands only if nothing that it may not see comes after it.
         is_alone = len(self.events) == 1 and self.events[0].seq == self.seq
-        return Frame(texts[0] if is_alone else wire.batch(texts, self.cursor), len(texts))
+        return Frame(send(texts[0] if is_alone else wire.batch(texts, self.cursor)), len(texts))
 
 
 def send(text: str) -> Message:
