@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.db import connection
+from django.db import DataError, connection
 
-from orgrealtime import database, publish, reception, stream
+from orgrealtime import database, identity, publish, reception, stream
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter, OrganizationAdapter, finds_together
 from orgrealtime.consumers import NotificationsConsumer
-from orgrealtime.reception import Admission, Visitor
+from orgrealtime.reception import Admission, Reception, Visitor
 from tests.conftest import Configure, MakeUser
 from tests.host.models import Organization
-from tests.sockets import Socket, Sockets, events_of, log_in, publish_event, routed, settled
+from tests.sockets import Socket, Sockets, events_of, eventually, log_in, publish_event, routed, settled
 
 
 @pytest.fixture
@@ -74,6 +75,7 @@ async def test_each_of_a_crowd_gets_its_own_answer(
         "a name that is no text": ("a%00", cookies["alice"], 4403),
         "nobody": ("acme", "", 4401),
         "an unknown session": ("acme", "sessionid=" + "x" * 32, 4401),
+        "a session that is no text": ("acme", 'sessionid="aaaaaaaaaaaa\\000"', 4401),
         "a member of both": ("acme", cookies["dave"], None),
         "the same elsewhere": ("globex", cookies["dave"], None),
     }
@@ -192,12 +194,15 @@ class Bare(OrganizationAdapter):
     pass
 
 
-def test_adapter_whose_own_find_says_otherwise_is_asked_one_by_one() -> None:
-    assert finds_together(MembershipAdapter())
-    assert finds_together(FailingAdapter())
-    assert not finds_together(OwnFind())
-    assert finds_together(OwnBoth())
-    assert not finds_together(Bare())
+@pytest.mark.parametrize(
+    ("adapter", "together"), [(FailingAdapter, True), (OwnFind, False), (OwnBoth, True), (Bare, False)]
+)
+def test_adapter_whose_own_find_says_otherwise_is_asked_one_by_one(
+    configure: Configure, adapter: type[OrganizationAdapter], together: bool
+) -> None:
+    assert finds_together()
+    configure(ADAPTER=f"tests.test_reception.{adapter.__name__}")
+    assert finds_together() == together
 
 
 async def test_own_find_decides_in_a_crowd_too(
@@ -225,7 +230,7 @@ async def test_own_allow_is_asked_about_each_of_a_crowd(
 
 @pytest.mark.django_db
 def test_slugs_that_only_the_database_takes_as_equal_are_found_together_too(
-    alice: User, acme: Organization
+    alice: User, bob: User, acme: Organization
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -240,11 +245,134 @@ def test_slugs_that_only_the_database_takes_as_equal_are_found_together_too(
         cursor.execute("ALTER TABLE host_organization ALTER slug TYPE varchar(50) COLLATE caseless")
     adapter = MembershipAdapter()
     assert adapter.find("ACME", alice) is not None
-    found = adapter.find_together({("ACME", alice), ("none", alice)})
-    assert {pair: organization for pair, (organization, _) in found.items()} == {("ACME", alice.pk): acme}
+    found = adapter.find_together({("ACME", alice), ("acme", bob), ("none", alice)})
+    assert {pair: organization for pair, (organization, _) in found.items()} == {
+        ("ACME", alice.pk): acme,
+        ("acme", bob.pk): acme,
+    }
 
 
 async def test_ended_session_is_refused_in_a_crowd(sockets: Sockets, alice: User, groups: list[int]) -> None:
     crowd = [await sockets.knock(alice) for _ in range(3)]
     await database.run(Session.objects.filter(pk=crowd[1].scope["headers"][-1][1].decode()[10:]).delete)
     assert await come_together(crowd) == [None, 4401, None]
+
+
+async def test_statement_that_fails_for_one_is_that_one_s_failure_only(
+    sockets: Sockets, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch, groups: list[int]
+) -> None:
+    load = identity._load_together
+
+    def fail(keys: set[str]) -> Any:
+        if key in keys:
+            raise DataError("this one is too much")
+        return load(keys)
+
+    crowd = [await sockets.knock(user) for user in (alice, bob, alice)]
+    key = crowd[1].scope["headers"][-1][1].decode().partition("=")[2]
+    monkeypatch.setattr(identity, "_load_together", fail)
+    assert await come_together(crowd) == [None, 4503, None]
+    assert max(groups) == 3
+
+
+async def test_visitor_who_comes_as_all_desks_close_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[asyncio.Future[Any]] = []
+
+    async def visit(_function: Any, visitors: Sequence[Visitor]) -> Any:
+        answers.append(asyncio.get_running_loop().create_future())
+        await answers[-1]
+        return [Admission(None, None, None) for _ in visitors]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(database, "visit", visit)
+    monkeypatch.setattr(reception, "_can_wait_with_others", lambda _: True)
+    here = Reception()
+
+    async def come_twice() -> None:
+        await here.admit(Visitor({}, "acme"))
+        await here.admit(
+            Visitor({}, "acme")
+        )  # in the very turn of the loop in which both desks have come to an end
+
+    first = asyncio.create_task(come_twice())
+    await eventually(lambda: len(answers) == 1)
+    second = asyncio.create_task(here.admit(Visitor({}, "acme")))
+    await eventually(lambda: len(answers) == 2)
+    for answer in answers:
+        answer.set_result(None)
+    await eventually(lambda: len(answers) == 3)
+    answers[2].set_result(None)
+    await asyncio.gather(first, second)
+    await here.close()
+
+
+async def test_organisation_whose_numbering_takes_long_holds_up_nobody_of_another(
+    sockets: Sockets,
+    alice: User,
+    dave: User,
+    acme: Organization,
+    globex: Organization,
+    monkeypatch: pytest.MonkeyPatch,
+    groups: list[int],
+) -> None:
+    goes_on = threading.Event()
+    advance = stream.advance
+
+    def slow(organization_id: Any, *rest: Any) -> Any:
+        if organization_id == acme.pk:
+            goes_on.wait(20)
+        return advance(organization_id, *rest)
+
+    hers, his = await sockets.knock(alice), await sockets.knock(dave, "globex")
+    monkeypatch.setattr(stream, "advance", slow)
+    waiting = asyncio.create_task(hers.connect())
+    try:
+        assert await his.connect() == (True, None)
+        assert not waiting.done()
+    finally:
+        goes_on.set()
+    assert await waiting == (True, None)
+
+
+async def test_position_is_asked_anew_for_who_comes_after_the_question(
+    transactional_db: None, acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cursor may be of an event that the query doesn't see: the client would be told to reset for nothing."""
+    is_asked, goes_on = threading.Event(), threading.Event()
+    advance = stream.advance
+
+    def slow(organization_id: Any) -> Any:
+        position = advance(organization_id)
+        is_asked.set()
+        goes_on.wait(20)
+        return position
+
+    monkeypatch.setattr(stream, "advance", slow)
+    here = Reception()
+    try:
+        early = asyncio.create_task(here.position(acme.pk))
+        await asyncio.to_thread(is_asked.wait, 20)
+        await publish_event(acme)
+        late = asyncio.create_task(here.position(acme.pk))
+        await asyncio.sleep(0)
+        goes_on.set()
+        assert ((await early).head, (await late).head) == (0, 1)
+    finally:
+        goes_on.set()
+        await here.close()
+        database.close()
+
+
+async def test_two_tabs_that_come_together_have_users_and_organisations_of_their_own(
+    sockets: Sockets, alice: User, groups: list[int]
+) -> None:
+    seen: list[NotificationsConsumer] = []
+
+    class Keeping(NotificationsConsumer):
+        async def connected(self) -> None:
+            seen.append(self)
+
+    application = routed(Keeping)
+    crowd = [await sockets.knock(alice, application=application) for _ in range(3)]
+    assert await come_together(crowd) == [None] * 3
+    await eventually(lambda: len(seen) == 3)
+    assert len({id(one.user) for one in seen}) == len({id(one.organization) for one in seen}) == 3

@@ -123,10 +123,10 @@ class MembershipAdapter(OrganizationAdapter):
             pair = (str(getattr(organization, self.slug_field)), getattr(membership, f"{self.user_field}_id"))
             if pair not in found:
                 found[pair] = organization, self.access(membership)
-        if {slug for slug, _ in found} <= {slug for slug, _ in wanted}:
-            return {pair: found[pair] for pair in wanted & found.keys()}
-        # To this database slugs are equal that aren't to Python, as where case doesn't count: it has to say which.
-        return super().find_together(pairs)
+        # To the database slugs may be equal that aren't to Python, as where case doesn't count: it has to say which.
+        strays = {user_id for _, user_id in found.keys() - wanted}
+        rest = [(slug, user) for slug, user in pairs if user.pk in strays and (slug, user.pk) not in found]
+        return {pair: found[pair] for pair in wanted & found.keys()} | super().find_together(rest)
 
     def accesses(self, pairs: Collection[tuple[Any, Any]]) -> dict[tuple[Any, Any], tuple[Access, Any]]:
         """Return today's accesses in one query."""
@@ -227,20 +227,21 @@ class DjangoOrganizationsAdapter(MembershipAdapter):
         return super().queryset().filter(organization__is_active=True)
 
 
-def finds_together(adapter: OrganizationAdapter) -> bool:
-    """Tell whether `find_together` is this adapter's own and agrees with its `find`."""
-    ways = next(
-        {"find", "find_together"} & vars(base).keys()
-        for base in type(adapter).__mro__
-        if {"find", "find_together"} & vars(base).keys()
-    )
-    return "find_together" in ways and type(adapter).find_together is not OrganizationAdapter.find_together
+def finds_together() -> bool:
+    """Tell whether the adapter in force has a `find_together` of its own that agrees with its `find`."""
+    adapter = _adapter_class()
+    ways = next(found for base in adapter.__mro__ if (found := {"find", "find_together"} & vars(base).keys()))
+    return "find_together" in ways and adapter.find_together is not OrganizationAdapter.find_together
 
 
 def get_adapter() -> OrganizationAdapter:
-    """Return an instance of the adapter in force."""
+    """Return an instance of the adapter in force; needs a thread that may use the database."""
+    return _adapter_class()()
+
+
+def _adapter_class() -> type[OrganizationAdapter]:
     name = get_settings().ADAPTER
     adapter = import_string(name)
     if not (isinstance(adapter, type) and issubclass(adapter, OrganizationAdapter)):
         raise ImproperlyConfigured(f"ORGREALTIME['ADAPTER'] is a subclass of OrganizationAdapter, not {name}")
-    return adapter()
+    return adapter

@@ -253,11 +253,13 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         slug = self._slug()
         if not slug:
             raise ImproperlyConfigured("the route of this consumer needs <slug:org_slug> in its path")
-        admission = await get_hub().reception.admit(Visitor(self.scope, slug, ticket))
-        self.identity, self.organization, self._admitted, position = admission
+        reception = get_hub().reception
+        self.identity, self.organization, self._admitted = await reception.admit(
+            Visitor(self.scope, slug, ticket)
+        )
         if not await self._is_allowed():
             raise Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
-        return await self._find_start(wish, position)
+        return await self._find_start(wish, await reception.position(self.organization.pk))
 
     async def _is_allowed(self) -> bool:
         if type(self).allow is OrgConsumer.allow:

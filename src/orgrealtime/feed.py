@@ -78,7 +78,7 @@ class Feed:
         """Have the newest events before the tail in it too, read once for all who come back at the same moment."""
         if self._reaching is None:
             self._reaching = asyncio.get_running_loop().create_task(self._read_recent())
-        await asyncio.shield(self._reaching)
+        await asyncio.wait([self._reaching])  # if it is ended, whoever waits reads alone
 
     def chunk_after(self, seq: int) -> Chunk | None:
         """Return the next frame's worth of events after `seq`, or None if the tail doesn't reach back that far."""
@@ -160,7 +160,7 @@ class Feed:
 
     async def _read_recent(self) -> None:
         try:
-            page = await database.run(stream.read_recent, self.organization_id, RECENT_EVENTS)
+            page = await database.visit(stream.read_recent, self.organization_id, RECENT_EVENTS)
         except Exception as error:
             self._reaching = None  # whoever needs them reads them alone, and the next may try again
             logger.warning(
@@ -168,8 +168,10 @@ class Feed:
                 extra={"organization_id": str(self.organization_id), "error": type(error).__name__},
             )
             return
+        # Meanwhile the window may have moved on, out of reach of what was read.
+        is_joined = page.position.epoch == self.epoch and page.seq >= self.tail.start
         missing = [event for event in page.events if event.seq <= self.tail.start]
-        if page.position.epoch == self.epoch and missing:
+        if is_joined and missing:
             self.tail.prepend(missing, missing[0].seq - 1)
 
     async def _reset(self, position: Position, reason: str) -> None:

@@ -71,6 +71,7 @@ class Hub:
         if feed is None:
             feed = self._feeds[key] = Feed(organization_id, position, self._on_leave)
             self._work(self._listen(feed))
+        if not feed.connections:
             self._linger(feed)
         return feed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import math
 import time
@@ -98,7 +99,7 @@ def authenticate_together(scopes: Sequence[Mapping[str, Any]]) -> list[Identity 
     Needs a thread that may use the database. All have a plain session (`has_plain_session`) and no `expires_at`.
     """
     store = _session_store()
-    keys = [store(_cookies(scope).get(settings.SESSION_COOKIE_NAME)).session_key for scope in scopes]
+    keys = [store(_session_key(scope)).session_key for scope in scopes]
     sessions = _load_together({key for key in keys if key is not None})
     users = _users([data for data, _ in sessions.values()])
     return [_verdict(key, sessions, users) for key in keys]
@@ -134,7 +135,7 @@ def _user_of(data: _Snapshot, users: Mapping[Any, Any]) -> Any:
     backend = _plain_backend(data)
     if backend is None:
         return get_user(cast(Any, SimpleNamespace(session=data)))
-    user = users.get(_user_key(data))
+    user = copy.copy(users.get(_user_key(data)))  # each connection has its own, as it has alone
     if user is None or not backend.user_can_authenticate(user):
         return AnonymousUser()
     return user if _is_hash_of(user, data.get(HASH_SESSION_KEY, "")) else AnonymousUser()
@@ -253,7 +254,12 @@ def _session(scope: Mapping[str, Any]) -> SessionBase:
     given = scope.get("session")
     if given is not None:
         return cast(SessionBase, given)
-    return cast(SessionBase, _session_store()(_cookies(scope).get(settings.SESSION_COOKIE_NAME)))
+    return cast(SessionBase, _session_store()(_session_key(scope)))
+
+
+def _session_key(scope: Mapping[str, Any]) -> str | None:
+    key = _cookies(scope).get(settings.SESSION_COOKIE_NAME)
+    return None if key is None or "\x00" in key else key  # PostgreSQL takes no such text
 
 
 def _cookies(scope: Mapping[str, Any]) -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import Error as AnyDatabaseError
 from django.db import models
@@ -16,6 +17,8 @@ from orgrealtime.adapters import finds_together, get_adapter
 from orgrealtime.cursors import Position
 from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.identity import Identity, authenticate, authenticate_together, has_plain_session
+
+T = TypeVar("T")
 
 DESKS = 2  # groups that are asked about at once
 GROUP = 64
@@ -31,12 +34,11 @@ class Visitor:
 
 
 class Admission(NamedTuple):
-    """Who has come, what they may see, and where the stream stood then."""
+    """Who has come, and what they may see."""
 
     identity: Identity
     organization: models.Model
     access: Access
-    position: Position
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,24 +65,52 @@ class Reception:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Guest] = []
         self._desks: set[asyncio.Task[None]] = set()
+        self._positions: dict[Any, asyncio.Task[Position]] = {}
+        self._works: set[asyncio.Task[Any]] = set()
 
     async def admit(self, visitor: Visitor) -> Admission:
-        """Return the admission of a visitor, at most four queries; raise Refused, or what went wrong."""
+        """Return the admission of a visitor, at most three queries; raise Refused, or what went wrong."""
         if not _can_wait_with_others(visitor):
             return await database.visit(_admit_alone, visitor)
         guest = _Guest(visitor, self._loop.create_future())
         self._waiting.append(guest)
+        self._desks = {desk for desk in self._desks if not desk.done()}
         if len(self._desks) < DESKS:
-            desk = self._loop.create_task(self._serve())
-            self._desks.add(desk)
-            desk.add_done_callback(self._desks.discard)
+            self._desks.add(self._work(self._serve()))
         return await guest.verdict
+
+    async def position(self, organization_id: Any) -> Position:
+        """Return where an organisation's stream stands now or later; one query for all who ask while it waits."""
+        asking = self._positions.get(organization_id)
+        if asking is None:
+            asking = self._positions[organization_id] = self._work(self._ask_position(organization_id))
+        await asyncio.wait([asking])
+        return asking.result()
+
+    async def _ask_position(self, organization_id: Any) -> Position:
+        def ask() -> Position:
+            # Who comes from here on asks anew: a cursor may be of an event that this query doesn't see.
+            self._positions.pop(organization_id, None)
+            return stream.advance(organization_id)
+
+        return await database.visit(ask)
 
     async def close(self) -> None:
         """End all work; who still waits is not let in."""
-        await tasks.end(self._desks)
+        await tasks.end(self._works)
         for guest in self._waiting:
             guest.verdict.cancel()
+
+    def _work(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = self._loop.create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._works.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to those who wait, of whom there may be none any more
 
     async def _serve(self) -> None:
         while self._waiting:
@@ -96,8 +126,8 @@ class Reception:
         try:
             verdicts = await database.visit(_admit_together, [guest.visitor for guest in guests])
         except Exception as error:
-            if len(guests) > 1 and not isinstance(error, AnyDatabaseError):
-                for guest in guests:  # one makes the host's code fail: the others must not pay for it
+            if len(guests) > 1 and not await _is_away(error):
+                for guest in guests:  # one makes it fail: the others must not pay for it
                     await self._ask([guest])
                 return
             verdicts = [error] * len(guests)
@@ -105,12 +135,16 @@ class Reception:
             guest.answer(verdict)
 
 
+async def _is_away(error: Exception) -> bool:
+    return isinstance(error, AnyDatabaseError) and await database.visit(database.is_away)
+
+
 def _can_wait_with_others(visitor: Visitor) -> bool:
     return (
         visitor.ticket is None
         and "expires_at" not in visitor.scope
         and has_plain_session(visitor.scope)
-        and finds_together(get_adapter())
+        and finds_together()
     )
 
 
@@ -122,11 +156,10 @@ def _admit_together(visitors: Sequence[Visitor]) -> list[Admission | Exception]:
         if isinstance(identity, Identity) and _may_be_slug(visitor.slug)
     }
     found = get_adapter().find_together(pairs) if pairs else {}
-    positions: dict[Any, Position] = {}
     return [
         identity
         if isinstance(identity, Refused)
-        else _admission(identity, found.get((visitor.slug, identity.user.pk)), positions)
+        else _admission(identity, found.get((visitor.slug, identity.user.pk)))
         for visitor, identity in zip(visitors, identities, strict=True)
     ]
 
@@ -137,21 +170,17 @@ def _admit_alone(visitor: Visitor) -> Admission:
     found = get_adapter().find(visitor.slug, identity.user) if _may_be_slug(visitor.slug) else None
     if redeemed is not None:
         _check_organization(redeemed, found)
-    admission = _admission(identity, found, {})
+    admission = _admission(identity, found)
     if isinstance(admission, Refused):
         raise admission
     return admission
 
 
-def _admission(
-    identity: Identity, found: tuple[models.Model, Access] | None, positions: dict[Any, Position]
-) -> Admission | Refused:
+def _admission(identity: Identity, found: tuple[models.Model, Access] | None) -> Admission | Refused:
     if found is None:
         return Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
     organization, access = found
-    if organization.pk not in positions:
-        positions[organization.pk] = stream.advance(organization.pk)
-    return Admission(identity, organization, access, positions[organization.pk])
+    return Admission(identity, copy.copy(organization), access)
 
 
 def _may_be_slug(text: str) -> bool:

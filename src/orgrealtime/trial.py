@@ -10,7 +10,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 
 import websockets
 from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_backends
+from django.core.management.base import CommandError
 from django.db import models
 
 from orgrealtime.publishers import apublish
 
-SESSION_SECONDS = 3600
 STARTING_AT_ONCE = 50
 OPEN_SECONDS = 30.0
 PATIENCE_SECONDS = 15.0  # longer than a poll: events of which a ring was lost are found then
@@ -87,23 +87,32 @@ class Report:
 
 
 @contextmanager
-def sessions(users: Sequence[Any]) -> Iterator[list[str]]:
-    """Log these users in for as long as the block lasts; give the cookie of each."""
+def sessions(users: Sequence[Any], seconds: float) -> Iterator[list[str]]:
+    """Log these users in while the block lasts, at most so long; give the cookie of each.
+
+    Raises CommandError for a user whom no authentication backend lets in.
+    """
     store = import_module(settings.SESSION_ENGINE).SessionStore
-    opened = []
-    try:
+    cookies = []
+    with ExitStack() as opened:
         for user in users:
             session = store()
             session[SESSION_KEY] = user._meta.pk.value_to_string(user)
-            session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+            session[BACKEND_SESSION_KEY] = _backend_of(user)
             session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-            session.set_expiry(SESSION_SECONDS)
+            session.set_expiry(round(seconds))
             session.save()
-            opened.append(session)
-        yield [f"{settings.SESSION_COOKIE_NAME}={session.session_key}" for session in opened]
-    finally:
-        for session in opened:
-            session.delete()
+            opened.callback(session.delete)
+            cookies.append(f"{settings.SESSION_COOKIE_NAME}={session.session_key}")
+        yield cookies
+
+
+def _backend_of(user: Any) -> str:
+    for path, backend in zip(settings.AUTHENTICATION_BACKENDS, get_backends(), strict=True):
+        get_user = getattr(backend, "get_user", None)
+        if get_user is not None and get_user(user.pk) is not None:
+            return path
+    raise CommandError(f"no authentication backend gives the user {user.get_username()}")
 
 
 class Trial:
@@ -176,8 +185,12 @@ class Trial:
                 compression=None,
                 open_timeout=None,
             )
-            while json.loads(await connection.recv())["type"] != "synced":
-                pass
+            try:
+                while json.loads(await connection.recv())["type"] != "synced":
+                    pass
+            except BaseException:
+                connection.transport.abort()
+                raise
         return connection
 
     async def _read(self, connection: websockets.ClientConnection) -> None:
@@ -220,10 +233,10 @@ class Trial:
     async def _wait(self, progress: Progress) -> None:
         report = self._report
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while report.lost > 0:
-                    progress("waiting", len(report.latencies), report.expected)
-                    self._heard.clear()
+            while report.lost > 0:
+                progress("waiting", len(report.latencies), report.expected)
+                self._heard.clear()
+                async with asyncio.timeout(PATIENCE_SECONDS):  # from one delivery to the next
                     await self._heard.wait()
         except TimeoutError:
             pass

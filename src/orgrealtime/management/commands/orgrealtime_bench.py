@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 import sys
+import threading
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
@@ -16,6 +18,7 @@ from orgrealtime.adapters import get_adapter
 from orgrealtime.errors import EventTypeError
 
 BAR = 30
+SESSION_SECONDS = 600
 SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -72,7 +75,10 @@ class Command(BaseCommand):
         if organization is None:
             raise CommandError(f"there is no organisation with the slug {options['org_slug']!r}")
         users = self._users(options["user"], organization)
-        with trial.sessions(users) as cookies:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the sessions end in any case
+        seconds = SESSION_SECONDS + options["events"] / options["rate"]
+        with trial.sessions(users, seconds) as cookies:
             measuring = trial.Trial(self._socket_url(options), cookies, organization, users, options["type"])
             try:
                 report = asyncio.run(
