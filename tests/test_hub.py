@@ -286,3 +286,16 @@ async def test_hook_that_never_returns_keeps_no_place(
     await eventually(lambda: not socket.is_running)
     with contextlib.suppress(TimeoutError):
         await socket.wait()
+
+
+async def test_event_that_nobody_rang_for_is_found_within_the_idle_poll(
+    sockets: Sockets, alice: User, acme: Organization, configure: Configure
+) -> None:
+    """However long the pause between two proofs of the layer."""
+    configure(POLL_SECONDS=60.0, IDLE_POLL_SECONDS=1.0)
+    socket = await (await sockets.open(alice)).synced()
+    await settled()
+    await asyncio.sleep(1.5)  # the hub's first rounds are over
+    await database.run(NotificationEvent.objects.create, organization=acme, type="note", payload={"n": 1})
+    async with asyncio.timeout(5):
+        assert (await socket.frame())["n"] == 1

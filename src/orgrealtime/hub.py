@@ -30,6 +30,7 @@ LINGER_SECONDS = 30.0
 SECOND_LOOK_SECONDS = 0.7  # some layers confirm a subscription late
 STALL_SECONDS = 1.0
 TICK_SECONDS = 1.0
+LEAST_SECONDS = 0.2  # between two rounds of healing
 
 
 class Hub:
@@ -180,7 +181,8 @@ class Hub:
             if now >= next_join or not is_proved:
                 next_join = now + JOIN_AGAIN_SECONDS
                 self._join_again()
-            if not await self._sleep(get_settings().POLL_SECONDS):
+            until_poll = max(LEAST_SECONDS, next_poll - self._loop.time())
+            if not await self._sleep(min(get_settings().POLL_SECONDS, until_poll)):
                 self._close_silent()
 
     def _join_again(self) -> None:
