@@ -129,6 +129,34 @@ test("connection that stood for ten seconds begins the waiting anew", async () =
   assert.deepEqual(await delays(rig, 2), [500, 1000]);
 });
 
+for (const [end, act] of [
+  ["its server goes away", ({ server }) => server.connections.forEach((one) => one.send({ type: "going_away" }))],
+  ["the network goes", ({ tab }) => tab.outside.window.dispatchEvent(new Event("offline"))],
+]) {
+  test(`connection that stood for ten seconds and ends because ${end} begins the waiting anew`, async () => {
+    const rig = onePage();
+    rig.clock.random = () => 1;
+    rig.server.isDown = true;
+    await delays(rig, 5);
+    rig.server.isDown = false;
+    await rig.clock.advance(40_000);
+    assert.equal(rig.page.state, "live");
+    rig.server.isDown = true;
+    act(rig);
+    await rig.clock.advance(1);
+    while (rig.page.state === "live") await rig.clock.advance(100);
+    assert.ok((await delays(rig, 1))[0] <= 500);
+  });
+}
+
+test("every handler hears of the newest state last, though another one takes long over each", async () => {
+  const { clock, page } = onePage({ onState: () => new Promise(() => {}) });
+  const seen = [];
+  page.client.on("state", (state) => void seen.push(state.name));
+  await clock.advance(10);
+  assert.deepEqual(seen, ["connecting", "catching-up", "live"]);
+});
+
 test("connection that was lost sooner doesn't", async () => {
   const rig = onePage();
   rig.clock.random = () => 1;

@@ -138,6 +138,7 @@ class FakeNode extends EventTarget {
 class FakeStorage {
   #items = new Map();
   isForbidden = false;
+  isFull = false;
   reads = 0;
   writes = 0;
 
@@ -149,6 +150,7 @@ class FakeStorage {
 
   setItem(key, value) {
     if (this.isForbidden) throw new DOMException("SecurityError");
+    if (this.isFull) throw new DOMException("QuotaExceededError");
     this.writes++;
     this.#items.set(key, value);
   }

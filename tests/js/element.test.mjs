@@ -58,7 +58,7 @@ const settled = () => new Promise((resolve) => setTimeout(resolve));
 beforeEach(() => {
   localStorage.clear();
   localStorage.reads = localStorage.writes = 0;
-  localStorage.isForbidden = false;
+  localStorage.isForbidden = localStorage.isFull = false;
   element = newElement();
   client = new FakeClient();
   element.client = client;
@@ -647,4 +647,59 @@ test("page that can't be read leaves the list empty", async (t) => {
   await settled();
   root = made.shadowRoot;
   assert.deepEqual(lines(), []);
+});
+
+test("list is asked for once all that is newer has come", async (t) => {
+  const asked = answers(t, event({ cursor: "a.1", text: "old" }), event({ cursor: "a.2", text: "missed" }));
+  const made = newElement({ org: "late" });
+  made.client = new FakeClient();
+  made.client.state = { name: "catching-up", transport: "websocket" };
+  made.connectedCallback();
+  await settled();
+  assert.deepEqual(asked, []);
+  made.client.event({ cursor: "a.2", text: "missed" });
+  made.client.state = { name: "live", transport: "websocket" };
+  made.client.emit("state", made.client.state);
+  made.client.emit("state", made.client.state);
+  await settled();
+  root = made.shadowRoot;
+  assert.deepEqual(lines(), ["missed", "old"]);
+  assert.equal(asked.length, 1);
+});
+
+test("reset empties the list and has it filled anew; what was unread of another stream is forgotten", async (t) => {
+  const made = newElement({ org: "again", "share-key": "9" });
+  made.client = new FakeClient();
+  answers(t);
+  made.connectedCallback();
+  made.client.event({ cursor: "a.7", text: "before" });
+  await settled();
+  t.mock.restoreAll();
+  answers(t, event({ cursor: "b.1", text: "after" }));
+  await Promise.all(made.client.emit("reset", { type: "reset", cursor: "b.1", reason: "epoch" }));
+  root = made.shadowRoot;
+  assert.deepEqual(lines(), ["after"]);
+  assert.equal(made.unread, 0);
+});
+
+test("what is unread stays so after a reset that only says that old events are gone", async (t) => {
+  answers(t);
+  const made = newElement({ org: "pruned", "share-key": "9" });
+  made.client = new FakeClient();
+  made.connectedCallback();
+  made.client.event({ cursor: "a.7", text: "before" });
+  await Promise.all(made.client.emit("reset", { type: "reset", cursor: "a.9", reason: "retention" }));
+  assert.equal(made.unread, 1);
+});
+
+test("page whose storage is full counts for itself", async () => {
+  client.event({ cursor: "a.1" });
+  await settled();
+  localStorage.isFull = true;
+  client.event({ cursor: "a.2" });
+  await settled();
+  assert.equal(element.unread, 2);
+  element.markRead();
+  await settled();
+  assert.equal(element.unread, 0);
 });

@@ -14,6 +14,23 @@ const acksOf = (connection) => connection.received.filter(({ type }) => type ===
 
 // Once and in order
 
+test("reset handler that was taken away after it failed is asked no more", async () => {
+  const { clock, server, page } = onePage({ since: "bbbb.9", onReset: undefined });
+  let calls = 0;
+  const off = page.client.on("reset", () => {
+    calls++;
+    throw new Error("no network");
+  });
+  await clock.advance(100);
+  assert.equal(calls, 1);
+  off();
+  await clock.advance(60_000);
+  server.publish({ text: "goes on" });
+  await clock.advance(100);
+  assert.equal(calls, 1);
+  assert.deepEqual(page.events, ["goes on"]);
+});
+
 test("events arrive in order, however they are distributed over frames", async () => {
   const { clock, server, page } = onePage();
   server.random = () => 0.99;

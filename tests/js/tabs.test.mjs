@@ -30,6 +30,19 @@ test("three tabs have one connection, and each gets every event once", async () 
   for (const page of pages) assert.equal(page.client.cursor, "aaaa.3");
 });
 
+test("tab whose browser refuses channels has a connection of its own", async () => {
+  const world = new World();
+  const tab = world.newTab();
+  tab.outside.BroadcastChannel = class {
+    constructor() {
+      throw new Error("storage is denied");
+    }
+  };
+  const page = new Page(tab, { since: "aaaa.0", share: true });
+  await world.clock.advance(100);
+  assert.deepEqual(page.client.state, { name: "live", transport: "websocket" });
+});
+
 test("tabs tell who has the connection", async () => {
   const rig = await live(2);
   assert.deepEqual(leaderOf(rig).client.state, { name: "live", transport: "websocket" });

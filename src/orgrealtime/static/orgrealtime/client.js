@@ -258,13 +258,14 @@ export class Client {
     const host = {
       since: () => this.#reader.resumeAt,
       segment: (prev, frame) => this.#reader.offer(prev, frame),
-      message: (frame) => void this.#handlers.call("message", frame),
+      message: (frame) => this.#handlers.tell("message", frame),
       state: (state) => this.#show(state),
       stopped: (code) => this.#stop(code),
     };
     // Without a key tabs of two users would share one's connection.
-    if (!share || (shareKey ?? "") === "" || !locks || !BroadcastChannel) return new Link(this.#outside, this.#site, host);
     const name = `orgrealtime.v1 ${this.#site.socket} ${shareKey}`;
+    const isShared = share && (shareKey ?? "") !== "" && locks && canOpen(BroadcastChannel, name);
+    if (!isShared) return new Link(this.#outside, this.#site, host);
     return new Tabs(this.#outside, this.#site, host, name, (cursor) => this.#reader.meet(cursor));
   }
 
@@ -281,7 +282,7 @@ export class Client {
     if (text === this.#shown) return;
     this.#shown = text;
     this.#state = state;
-    queueMicrotask(() => this.#handlers.call("state", state));
+    queueMicrotask(() => this.#handlers.tell("state", state));
   }
 
   /** @param {number} code */
@@ -304,6 +305,16 @@ export class Client {
   #listen(target, type, act) {
     target?.addEventListener(type, act);
     this.#unlisten.push(() => target?.removeEventListener(type, act));
+  }
+}
+
+/** Some browsers have channels but refuse them to a page without storage. @param {Outside["BroadcastChannel"]} Channel @param {string} name */
+function canOpen(Channel, name) {
+  try {
+    if (Channel) new Channel(name).close();
+    return Boolean(Channel);
+  } catch {
+    return false;
   }
 }
 
@@ -353,6 +364,17 @@ class Handlers {
       }
     }
     return failed;
+  }
+
+  /**
+   * Call the handlers without waiting for any, so that all have heard the newest last.
+   *
+   * @template {keyof Kinds} Kind
+   * @param {Kind} kind
+   * @param {Kinds[Kind]} value
+   */
+  tell(kind, value) {
+    for (const handler of this.of(kind)) void this.call(kind, value, [handler]);
   }
 
   /** @param {unknown} error */
@@ -581,6 +603,8 @@ class Reader {
     if (!handlers.length) console.warn("orgrealtime: nothing handles a reset; what this page shows may be incomplete");
     while ((handlers = await this.#handlers.call("reset", reset, handlers)).length && !this.#isClosed) {
       await new Promise((resolve) => this.#resetTimer.set(backoff.next(), () => resolve(null)));
+      const left = this.#handlers.of("reset");
+      handlers = handlers.filter((handler) => left.includes(handler));
     }
     this.#resets--;
   }
@@ -674,7 +698,9 @@ class Link {
 
   /** Don't wait until the silence is noticed. */
   offline() {
-    if (!this.#isClosed) this.#retry();
+    if (this.#isClosed) return;
+    this.#praise(this.#transport);
+    this.#retry();
   }
 
   /** @param {string} text */
@@ -707,7 +733,7 @@ class Link {
     }
     if (transport !== this.#transport) return;
     const { welcomedAt, explains } = transport;
-    if (welcomedAt && this.#outside.clock.now() - welcomedAt >= HEALTHY_AFTER) this.#backoff.reset();
+    this.#praise(transport);
     // The connection was an old login's; the browser may have another one by now.
     if (code && COMMON_STOPS.has(code) && !explains) return void this.#inquire(transport, code);
     if (code && isFinal(code)) return this.#stop(code);
@@ -716,7 +742,14 @@ class Link {
     this.#inquire(transport, code);
   }
 
+  /** A connection that stood for a while: the next attempt is a first one. @param {Transport | null} transport */
+  #praise(transport) {
+    const welcomedAt = transport?.welcomedAt;
+    if (welcomedAt && this.#outside.clock.now() - welcomedAt >= HEALTHY_AFTER) this.#backoff.reset();
+  }
+
   #connect() {
+    this.#praise(this.#transport);
     this.#release();
     this.#show({ name: "connecting" });
     this.#transport = this.#open(this.#level);
@@ -742,6 +775,7 @@ class Link {
     this.#level = candidate.level;
     if (this.#level > 0) this.#tryBetterLater();
     if (type === "welcome") {
+      this.#praise(this.#transport);
       this.#release();
       this.#transport = candidate;
       return true;

@@ -137,6 +137,7 @@ class Unread {
   /** Where there is no storage, this page counts for itself. @type {Set<string>} */ #unread = new Set();
   /** @type {Set<string>} */ #read = new Set();
   /** Set while something is to be written: once for all that happens at a time. */ #timer = 0;
+  /** Whether the storage keeps what is put there. */ #isKept = true;
   #changed = () => {};
 
   /** @param {string} name */
@@ -186,6 +187,7 @@ class Unread {
 
   /** What isn't written yet counts beside what is stored. */
   #load() {
+    if (!this.#isKept) return;
     try {
       const stored = JSON.parse(localStorage.getItem(this.#key) ?? "");
       const [ownUnread, ownRead] = this.#timer ? [this.#unread, this.#read] : [[], []];
@@ -209,8 +211,9 @@ class Unread {
     this.#timer = 0;
     try {
       localStorage.setItem(this.#key, JSON.stringify({ unread: [...this.#unread], read: [...this.#read] }));
+      this.#isKept = true;
     } catch {
-      // Full, or forbidden.
+      this.#isKept = false; // full, or forbidden: from here on this page counts for itself
     }
     this.#changed();
   };
@@ -233,6 +236,7 @@ export class OrgNotifications extends Base {
 
   /** @type {Client | null} */ #client = null;
   /** Given by the page, which also closes it. @type {Client | null} */ #given = null;
+  #hasLookedBack = false;
   /** @type {Format} */ #format = describe;
   #texts = TEXTS;
   #isInPage = false;
@@ -372,7 +376,8 @@ export class OrgNotifications extends Base {
     this.#subscriptions.push(this.#unread.watch(() => this.#showCount()));
     this.#show();
     if (!this.#client) return;
-    this.#lookBack(this.#client);
+    this.#hasLookedBack = false;
+    this.#lookBackOnce();
     this.#subscriptions.push(
       this.#client.on("event", (event) => this.#onEvent(event)),
       this.#client.on("reset", (reset) => this.#onReset(reset)),
@@ -426,8 +431,16 @@ export class OrgNotifications extends Base {
     this.#announce(line.text);
   }
 
-  /** List what happened before the page was loaded, so that what is unread can be read. @param {Client} client */
-  async #lookBack(client) {
+  /** When all that is newer has come, so that what the page answers is older than the list's lines. */
+  #lookBackOnce() {
+    if (this.#hasLookedBack || this.#client?.state.name !== "live") return;
+    this.#hasLookedBack = true;
+    this.#lookBack();
+  }
+
+  /** List what happened before the page was loaded, so that what is unread can be read. */
+  async #lookBack() {
+    const joined = this.#unread; // another one after the next join
     const org = this.getAttribute("org");
     const url = this.getAttribute("catch-up-url") ?? (org && `/orgs/${encodeURIComponent(org)}/notifications/`);
     if (!url) return;
@@ -435,7 +448,7 @@ export class OrgNotifications extends Base {
       const response = await fetch(`${url}?limit=${LINES}`, { headers: { Accept: "application/json" } });
       /** @type {{events: RealtimeEvent[]}} */
       const { events } = response.ok ? await response.json() : { events: [] };
-      if (client === this.#client) this.#append(events.reverse());
+      if (joined === this.#unread && this.#client) this.#append(events.reverse());
     } catch {
       // The list is shorter, and fills as things happen.
     }
@@ -464,12 +477,17 @@ export class OrgNotifications extends Base {
     const promises = [];
     const waitUntil = (/** @type {Promise<unknown>} */ promise) => void promises.push(promise);
     this.#tell("reset", { ...reset, waitUntil });
-    return Promise.all(promises);
+    // What is listed may have a gap now; what was unread is of another stream, unless only old events are gone.
+    this.#list.replaceChildren();
+    this.#listed.clear();
+    if (reset.reason !== "retention") this.#unread.clear();
+    return Promise.all([...promises, this.#lookBack()]);
   }
 
   /** @param {State} state */
   #onState(state) {
     this.#tell("state", state);
+    this.#lookBackOnce();
     this.#show();
   }
 
