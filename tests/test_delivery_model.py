@@ -105,9 +105,6 @@ class Client:
         await self.writable.wait()
         if mine is not None and mine is not self.connection:
             return  # that socket has gone
-        if message["type"] == "websocket.close":
-            self.connection = None
-            return
         frame = json.loads(message["text"])
         self.frames.append(frame)
         if "cursor" not in frame:
@@ -261,7 +258,12 @@ class Delivery(RuleBasedStateMachine):
             self.feed = Feed(1, position, lambda feed, connection: None)
         cursor = Cursor(position.epoch, start)
         identity: Any = None
-        new = Connection("c", identity, client.access, cursor, client.send, lambda: None, lambda *_: True)
+
+        def hang_up() -> None:
+            if client.connection is new:
+                client.connection = None
+
+        new = Connection("c", identity, client.access, cursor, client.send, hang_up, lambda *_: True)
         client.connection = new
         client.writable.set()
         self.feed.add(new)
