@@ -61,7 +61,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_ack_timer", "_acknowledged", "_backlog", "_hang_up", "_page_limit", "_reader", "_render", "_replies",
+        "_ack_timer", "_acknowledged", "_backlog", "_hang_up", "_reader", "_render", "_replies",
         "_send", "_synced", "_target", "_task", "_unacknowledged", "_write_frame", "access", "checked", "close_code",
         "close_reason", "epoch", "feed", "id", "identity", "is_allowed", "is_over", "owes_cursor", "pinged_at",
         "sent_events", "seq",
@@ -101,7 +101,6 @@ class Connection:
         self._reader: asyncio.Task[None] | None = None  # what must end before the next event
         self._replies: deque[Message] | None = None
         self._backlog: deque[Chunk] | None = None
-        self._page_limit = BACKLOG_PAGE
         self._synced = False
         self._target = 0
         self._acknowledged: int | None = None
@@ -203,7 +202,7 @@ class Connection:
         after = Cursor(self.epoch, self.seq)
         try:
             page = await database.page(
-                stream.read, feed.organization_id, after, access=self.access, limit=self._page_limit
+                stream.read, feed.organization_id, after, access=self.access, limit=BACKLOG_PAGE
             )
         except StreamReset as reset:
             if reset.reason == "retention":
@@ -218,8 +217,6 @@ class Connection:
             )
             await asyncio.sleep(RETRY_SECONDS)
         else:
-            # A page ends early where its events are large: most of what the database looked at was in vain.
-            self._page_limit = min(BACKLOG_PAGE, 2 * len(page.events) + 2)
             if after == (self.epoch, self.seq):
                 self._add_backlog(page)
         self._reader = None
