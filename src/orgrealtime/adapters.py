@@ -117,8 +117,7 @@ class MembershipAdapter(OrganizationAdapter):
             }
         )
         found: dict[tuple[str, Any], tuple[models.Model, Access]] = {}
-        # Where a user has several memberships the first counts, as in `find`.
-        for membership in members if members.ordered else members.order_by("pk"):
+        for membership in _first_come(members):
             organization = getattr(membership, self.organization_field)
             pair = (str(getattr(organization, self.slug_field)), getattr(membership, f"{self.user_field}_id"))
             if pair not in found:
@@ -137,8 +136,7 @@ class MembershipAdapter(OrganizationAdapter):
             **{f"{self.organization_field}__in": organization_ids, f"{self.user_field}__in": user_ids}
         )
         accesses: dict[tuple[Any, Any], tuple[Access, Any]] = {}
-        # Where a user has several memberships the first counts, as in `find`.
-        for membership in members if members.ordered else members.order_by("pk"):
+        for membership in _first_come(members):
             try:
                 access = self.access(membership)
             except Exception:
@@ -193,6 +191,11 @@ class MembershipAdapter(OrganizationAdapter):
             ) from None
 
 
+def _first_come(members: models.QuerySet[Any]) -> models.QuerySet[Any]:
+    """Where a user has several memberships the first counts: in the order of `find`."""
+    return members if members.ordered else members.order_by("pk")
+
+
 def _check_reference(model: type[models.Model], name: str, target: type[models.Model], setting: str) -> None:
     field = _get_field(model, name, setting)
     if not field.is_relation or field.related_model is not target:
@@ -225,6 +228,16 @@ class DjangoOrganizationsAdapter(MembershipAdapter):
     def queryset(self) -> models.QuerySet[Any]:
         """Return the memberships in organisations that are active."""
         return super().queryset().filter(organization__is_active=True)
+
+
+def is_text(slug: str) -> bool:
+    """Tell whether a database can be asked for this: PostgreSQL takes no NUL."""
+    return "\x00" not in slug
+
+
+def find(slug: str, user: Any) -> tuple[models.Model, Access] | None:
+    """Return what the adapter in force finds; needs a thread that may use the database."""
+    return get_adapter().find(slug, user) if is_text(slug) else None
 
 
 def finds_together() -> bool:

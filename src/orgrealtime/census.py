@@ -106,7 +106,7 @@ class Census:
         self._desk = _Desk()
         self._is_alone = False
         self._is_closed = False
-        self._works: set[asyncio.Task[None]] = set()
+        self._works: set[asyncio.Task[Any]] = set()
         self._serving: asyncio.Task[None] | None = None
         self._lowering: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
@@ -236,10 +236,7 @@ class Census:
         return {key: self._counts.get(key, 0) for key in keys}
 
     def _work(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
-        self._works.add(task)
-        task.add_done_callback(self._works.discard)
-        return task
+        return tasks.start(work, self._works)
 
 
 def _refusal(place: Place) -> Refused:

@@ -44,7 +44,7 @@ from orgrealtime.limits import SocketRateLimitMixin, UserRateLimitMixin, exceede
 from orgrealtime.origins import check_origin
 from orgrealtime.queries import parse_count
 from orgrealtime.reception import Visitor
-from orgrealtime.refusal import refuse
+from orgrealtime.refusal import no_access, refuse
 from orgrealtime.stream import Page
 from orgrealtime.transport import abort, frame_writer
 
@@ -258,7 +258,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             Visitor(self.scope, slug, ticket)
         )
         if not await self._is_allowed():
-            raise Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
+            raise no_access()
         return await self._find_start(wish, await reception.position(self.organization.pk))
 
     async def _is_allowed(self) -> bool:

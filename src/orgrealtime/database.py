@@ -36,8 +36,10 @@ def alias() -> str:
     return router.db_for_write(NotificationEvent)
 
 
-def is_away() -> bool:
-    """Tell whether the database of the streams can't be asked now; needs a thread that may use it."""
+def explains(error: Exception) -> bool:
+    """Tell whether an error came because the database can't be asked now; needs a thread that may use it."""
+    if not isinstance(error, Error):
+        return False
     connection = connections[alias()]
     try:
         with connection.cursor() as cursor:

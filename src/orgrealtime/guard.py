@@ -99,7 +99,7 @@ class Guard:
         try:
             verdicts = await database.check(recheck, connections)
         except Exception as error:
-            if isinstance(error, AnyDatabaseError) and await database.check(database.is_away):
+            if await database.check(database.explains, error):
                 raise
             if len(connections) > 1:  # one makes the host's adapter fail: the others must not pay for it
                 for connection in connections:

@@ -44,7 +44,7 @@ class Hub:
         self.reception = Reception()
         self._guard = Guard(self._work)
         self._ear = Ear(self._heard)
-        self._works: set[asyncio.Task[None]] = set()
+        self._works: set[asyncio.Task[Any]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._joining: asyncio.Task[None] | None = None
         self.is_draining = False  # nobody is let in any more
@@ -59,18 +59,17 @@ class Hub:
         return self._loop.is_closed()
 
     def feed(self, organization_id: Any) -> Feed | None:
-        """Return the feed of an organisation if it has one; may be called from any thread."""
+        """Return the feed of an organisation if it has one."""
         return self._feeds.get(str(organization_id))
 
     def open_feed(self, organization_id: Any, position: Position) -> Feed:
         """Return the feed of an organisation, which starts at `position` if it is new, for somebody who will attach."""
-        key = str(organization_id)
-        feed = self._feeds.get(key)
+        feed = self.feed(organization_id)
         if feed is not None and not feed.connections and feed.epoch != position.epoch:
             feed.stop()  # it lingered while another database was restored, and would reset who comes now
             feed = None
         if feed is None:
-            feed = self._feeds[key] = Feed(organization_id, position, self._on_leave)
+            feed = self._feeds[str(organization_id)] = Feed(organization_id, position, self._on_leave)
             self._work(self._listen(feed))
         if not feed.connections:
             self._linger(feed)
@@ -232,10 +231,7 @@ class Hub:
             logger.exception("the hub failed, trying again")
 
     def _work(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
-        self._works.add(task)
-        task.add_done_callback(self._works.discard)
-        return task
+        return tasks.start(work, self._works)
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}

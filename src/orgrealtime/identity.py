@@ -100,7 +100,7 @@ def authenticate_together(scopes: Sequence[Mapping[str, Any]]) -> list[Identity 
     """
     store = _session_store()
     keys = [store(_session_key(scope)).session_key for scope in scopes]
-    sessions = _load_together({key for key in keys if key is not None})
+    sessions = _load_together(store(), {key for key in keys if key is not None})
     users = _users([data for data, _ in sessions.values()])
     return [_verdict(key, sessions, users) for key in keys]
 
@@ -117,8 +117,8 @@ def _verdict(
         return refused
 
 
-def _load_together(keys: Collection[str]) -> dict[str | None, tuple[_Snapshot, float]]:
-    store = _session_store()()
+def _load_together(store: Any, keys: Collection[str]) -> dict[str | None, tuple[_Snapshot, float]]:
+    """The sessions in the database that have not ended, as the store's `load` gets them, and when they will."""
     living = _primary(store.get_model_class()).filter(session_key__in=keys, expire_date__gt=timezone.now())
     rows = living.values_list("session_key", "session_data", "expire_date")
     return {key: (_Snapshot(store.decode(data)), end.timestamp()) for key, data, end in rows}
@@ -197,9 +197,8 @@ def living_sessions(keys: Collection[str]) -> dict[str, float | None]:
     """
     store = _session_store()
     if store.__module__ == "django.contrib.sessions.backends.signed_cookies":
-        return dict.fromkeys(
-            keys
-        )  # the server knows nothing of these sessions; the password check still holds
+        # The server knows nothing of these sessions; the password check still holds.
+        return dict.fromkeys(keys)
     if hasattr(store, "get_model_class"):
         model = store.get_model_class()
         living = _primary(model).filter(session_key__in=keys, expire_date__gt=timezone.now())
@@ -224,14 +223,8 @@ def _from_session(session: SessionBase) -> Identity:
 def _load(session: SessionBase) -> tuple[_Snapshot, float | None]:
     if not _is_in_database(type(session)):
         return _Snapshot(session.load()), None
-    # What `load` does, and the end of the session from the same row.
-    sessions = _primary(cast(Any, session).get_model_class())
-    row = sessions.filter(session_key=session.session_key, expire_date__gt=timezone.now()).first()
-    return (
-        (_Snapshot(), None)
-        if row is None
-        else (_Snapshot(session.decode(row.session_data)), row.expire_date.timestamp())
-    )
+    key = cast(str, session.session_key)
+    return _load_together(session, {key}).get(key, (_Snapshot(), None))
 
 
 def _primary(model: type[models.Model]) -> models.QuerySet[Any]:

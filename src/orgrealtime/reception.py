@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from django.db import Error as AnyDatabaseError
 from django.db import models
 
 from orgrealtime import database, stream, tasks, tickets
 from orgrealtime.access import Access
-from orgrealtime.adapters import finds_together, get_adapter
+from orgrealtime.adapters import find, finds_together, get_adapter, is_text
 from orgrealtime.cursors import Position
-from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.errors import Refused
 from orgrealtime.identity import Identity, authenticate, authenticate_together, has_plain_session
-
-T = TypeVar("T")
+from orgrealtime.refusal import no_access
 
 DESKS = 2  # groups that are asked about at once
 GROUP = 64
@@ -76,14 +74,16 @@ class Reception:
         self._waiting.append(guest)
         self._desks = {desk for desk in self._desks if not desk.done()}
         if len(self._desks) < DESKS:
-            self._desks.add(self._work(self._serve()))
+            self._desks.add(tasks.start(self._serve(), self._works))
         return await guest.verdict
 
     async def position(self, organization_id: Any) -> Position:
         """Return where an organisation's stream stands now or later; one query for all who ask while it waits."""
         asking = self._positions.get(organization_id)
         if asking is None:
-            asking = self._positions[organization_id] = self._work(self._ask_position(organization_id))
+            asking = tasks.start(self._ask_position(organization_id), self._works)
+            asking.add_done_callback(_look_at)
+            self._positions[organization_id] = asking
         await asyncio.wait([asking])
         return asking.result()
 
@@ -101,17 +101,6 @@ class Reception:
         for guest in self._waiting:
             guest.verdict.cancel()
 
-    def _work(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = self._loop.create_task(work)
-        self._works.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._works.discard(task)
-        if not task.cancelled():
-            task.exception()  # told to those who wait, of whom there may be none any more
-
     async def _serve(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
@@ -126,7 +115,7 @@ class Reception:
         try:
             verdicts = await database.visit(_admit_together, [guest.visitor for guest in guests])
         except Exception as error:
-            if len(guests) > 1 and not await _is_away(error):
+            if len(guests) > 1 and not await database.visit(database.explains, error):
                 for guest in guests:  # one makes it fail: the others must not pay for it
                     await self._ask([guest])
                 return
@@ -135,8 +124,9 @@ class Reception:
             guest.answer(verdict)
 
 
-async def _is_away(error: Exception) -> bool:
-    return isinstance(error, AnyDatabaseError) and await database.visit(database.is_away)
+def _look_at(asked: asyncio.Task[Position]) -> None:
+    if not asked.cancelled():
+        asked.exception()  # told to those who wait, of whom there may be none any more
 
 
 def _can_wait_with_others(visitor: Visitor) -> bool:
@@ -153,7 +143,7 @@ def _admit_together(visitors: Sequence[Visitor]) -> list[Admission | Exception]:
     pairs = {
         (visitor.slug, identity.user)
         for visitor, identity in zip(visitors, identities, strict=True)
-        if isinstance(identity, Identity) and _may_be_slug(visitor.slug)
+        if isinstance(identity, Identity) and is_text(visitor.slug)
     }
     found = get_adapter().find_together(pairs) if pairs else {}
     return [
@@ -167,7 +157,7 @@ def _admit_together(visitors: Sequence[Visitor]) -> list[Admission | Exception]:
 def _admit_alone(visitor: Visitor) -> Admission:
     redeemed = None if visitor.ticket is None else tickets.redeem(visitor.ticket, visitor.scope)
     identity = authenticate(visitor.scope) if redeemed is None else redeemed.identity
-    found = get_adapter().find(visitor.slug, identity.user) if _may_be_slug(visitor.slug) else None
+    found = find(visitor.slug, identity.user)
     if redeemed is not None:
         _check_organization(redeemed, found)
     admission = _admission(identity, found)
@@ -178,13 +168,9 @@ def _admit_alone(visitor: Visitor) -> Admission:
 
 def _admission(identity: Identity, found: tuple[models.Model, Access] | None) -> Admission | Refused:
     if found is None:
-        return Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
+        return no_access()
     organization, access = found
     return Admission(identity, copy.copy(organization), access)
-
-
-def _may_be_slug(text: str) -> bool:
-    return "\x00" not in text  # PostgreSQL takes no such text
 
 
 def _check_organization(redeemed: tickets.Redeemed, found: tuple[models.Model, Access] | None) -> None:

@@ -8,12 +8,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from django.db import Error as AnyDatabaseError
-
+from orgrealtime import database
 from orgrealtime.access import Access
 from orgrealtime.adapters import get_adapter
 from orgrealtime.connection import Connection
-from orgrealtime.database import is_away
 from orgrealtime.errors import CloseCode
 from orgrealtime.identity import living_sessions
 
@@ -67,7 +65,7 @@ def _judge(
     try:
         return access if connection.is_allowed(user, access) else CloseCode.FORBIDDEN
     except Exception as error:
-        if isinstance(error, AnyDatabaseError) and is_away():
+        if database.explains(error):
             raise  # all stay until it can be asked
         # One that can't be checked must not keep the others from it. It may come again, and is then a newcomer.
         logger.exception("a connection can't be checked again", extra={"connection_id": connection.id})

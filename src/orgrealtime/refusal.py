@@ -9,9 +9,14 @@ from typing import Any
 
 from orgrealtime import wire
 from orgrealtime.addresses import client_address
-from orgrealtime.errors import Refused
+from orgrealtime.errors import CloseCode, Refused
 
 logger = logging.getLogger("orgrealtime.connection")
+
+
+def no_access() -> Refused:
+    """Return the one answer to a stranger and to whoever asks for an organisation that doesn't exist."""
+    return Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
 
 
 async def refuse(

@@ -20,7 +20,7 @@ from django.views.decorators.vary import vary_on_cookie
 
 from orgrealtime import stream, tickets, wire
 from orgrealtime.access import Access
-from orgrealtime.adapters import get_adapter
+from orgrealtime.adapters import find
 from orgrealtime.conf import get_settings
 from orgrealtime.cursors import Cursor
 from orgrealtime.errors import CloseCode, CursorError, Refused, StreamReset
@@ -29,6 +29,7 @@ from orgrealtime.hub import is_draining
 from orgrealtime.identity import session_of
 from orgrealtime.limits import exceeded
 from orgrealtime.queries import parse_count
+from orgrealtime.refusal import no_access
 from orgrealtime.stream import Page
 
 logger = logging.getLogger("orgrealtime.views")
@@ -103,9 +104,8 @@ class CatchUpView(View):
     def get(self, request: HttpRequest, org_slug: str) -> HttpResponse:
         """Answer with a page of events."""
         try:
-            if (
-                is_draining()
-            ):  # as sockets are refused: a client takes the two together for a network without sockets
+            # As sockets are refused: a client takes the two together for a network without sockets.
+            if is_draining():
                 raise Refused(CloseCode.OVERLOADED, "draining", "this server is stopping; try again")
             self.organization, self.access = self.let_in(request, org_slug)
             with _desk.place():
@@ -188,9 +188,9 @@ def _let_in(
     user = request.user
     if not user.is_authenticated or not user.is_active:
         raise Refused(CloseCode.UNAUTHENTICATED, "anonymous")
-    found = get_adapter().find(org_slug, user) if "\x00" not in org_slug else None
+    found = find(org_slug, user)
     if found is None or not allow(user, found[1]):
-        raise Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
+        raise no_access()
     return found
 
 

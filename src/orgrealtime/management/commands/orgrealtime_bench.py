@@ -8,14 +8,16 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from django.db import models
 
 from orgrealtime.adapters import get_adapter
 from orgrealtime.errors import EventTypeError
+from orgrealtime.management.lookups import find_organization, find_users
 
 BAR = 30
 SESSION_SECONDS = 600
@@ -34,6 +36,19 @@ def _rate(text: str) -> float:
     if not 0 < value < math.inf:
         raise ArgumentTypeError(f"a number above 0, not {text}")
     return value
+
+
+@contextmanager
+def _exit_on_termination() -> Iterator[None]:
+    """Have SIGTERM end the block as an exception does, so that the sessions end with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Command(BaseCommand):
@@ -70,15 +85,13 @@ class Command(BaseCommand):
         except ModuleNotFoundError as error:
             if error.name != "websockets":
                 raise
-            raise CommandError("this command needs a WebSocket client: pip install websockets") from None
-        organization = get_adapter().resolve(options["org_slug"])
-        if organization is None:
-            raise CommandError(f"there is no organisation with the slug {options['org_slug']!r}")
+            raise CommandError(
+                "this command needs a WebSocket client: pip install orgrealtime[bench]"
+            ) from None
+        organization = find_organization(options["org_slug"])
         users = self._users(options["user"], organization)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the sessions end in any case
         seconds = SESSION_SECONDS + options["events"] / options["rate"]
-        with trial.sessions(users, seconds) as cookies:
+        with _exit_on_termination(), trial.sessions(users, seconds) as cookies:
             measuring = trial.Trial(self._socket_url(options), cookies, organization, users, options["type"])
             try:
                 report = asyncio.run(
@@ -95,10 +108,7 @@ class Command(BaseCommand):
             raise CommandError("not every connection was let in and got every event once and in order")
 
     def _users(self, names: list[str], organization: models.Model) -> list[Any]:
-        model = get_user_model()
-        users = list(model._default_manager.filter(**{f"{model.USERNAME_FIELD}__in": names}))
-        if missing := sorted(set(names) - {user.get_username() for user in users}):
-            raise CommandError(f"there is no user {', '.join(missing)}")
+        users = find_users(names)
         members = get_adapter().member_ids(organization)
         if strangers := [user.get_username() for user in users if user.pk not in members]:
             raise CommandError(f"no member of this organisation: {', '.join(strangers)}")

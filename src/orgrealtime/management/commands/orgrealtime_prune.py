@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import models
 from django.utils import timezone
 
 from orgrealtime import stream, tickets
-from orgrealtime.adapters import get_adapter
+from orgrealtime.management.lookups import find_organization
 from orgrealtime.models import Stream
 
 
@@ -67,7 +66,4 @@ class Command(BaseCommand):
     def _organizations(self, slug: str | None) -> Iterable[Any]:
         if slug is None:
             return Stream.objects.order_by("pk").values_list("pk", flat=True).iterator()
-        organization: models.Model | None = get_adapter().resolve(slug)
-        if organization is None:
-            raise CommandError(f"there is no organisation with the slug {slug!r}")
-        return [organization.pk]
+        return [find_organization(slug).pk]

@@ -6,11 +6,10 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
 from orgrealtime import bell, publish
-from orgrealtime.adapters import get_adapter
+from orgrealtime.management.lookups import find_organization, find_users
 
 
 class Command(BaseCommand):
@@ -30,16 +29,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Publish, and see that the ring is out before the process ends."""
-        organization = get_adapter().resolve(options["org_slug"])
-        if organization is None:
-            raise CommandError(f"there is no organisation with the slug {options['org_slug']!r}")
+        organization = find_organization(options["org_slug"])
         try:
             payload = json.loads(options["payload"])
             event = publish(
                 organization,
                 options["type"],
                 payload,
-                to=None if options["to"] is None else self._users(options["to"]),
+                to=None if options["to"] is None else find_users(options["to"]),
                 dedupe_key=options["dedupe_key"],
             )
         except (json.JSONDecodeError, RecursionError) as error:
@@ -48,11 +45,3 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         bell.flush()
         self.stdout.write(str(event.pk))
-
-    def _users(self, names: list[str]) -> list[Any]:
-        model = get_user_model()
-        users = list(model._default_manager.filter(**{f"{model.USERNAME_FIELD}__in": names}))
-        missing = sorted(set(names) - {user.get_username() for user in users})
-        if missing:
-            raise CommandError(f"there is no user {', '.join(missing)}")
-        return users
