@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ from pytest_django.fixtures import Settings
 
 from orgrealtime import database
 from tests.host.models import Membership, Organization
+from tests.servers import Redis
 from tests.sockets import Sockets
 
 MakeUser = Callable[..., User]
@@ -91,6 +94,17 @@ def configure(settings: Settings) -> Configure:
         settings.ORGREALTIME = {**settings.ORGREALTIME, **values}
 
     return put
+
+
+@pytest.fixture
+def frozen_cache(settings: Settings) -> Iterator[None]:
+    """A cache whose server takes connections and answers nothing."""
+    with Redis() as server:
+        backend = "django.core.cache.backends.redis.RedisCache"
+        settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": server.url}}
+        os.kill(server.pid, signal.SIGSTOP)
+        yield
+        os.kill(server.pid, signal.SIGCONT)
 
 
 @pytest.fixture

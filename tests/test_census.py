@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth.models import User
@@ -24,7 +21,6 @@ from orgrealtime.errors import Refused
 from orgrealtime.hub import get_hub
 from tests.conftest import Configure
 from tests.host.models import Organization
-from tests.servers import Redis
 from tests.sockets import Socket, Sockets, eventually, routed
 
 
@@ -144,17 +140,6 @@ async def test_handshakes_beyond_the_limit_wait_and_the_last_is_refused_with_450
 
 
 # ------------------------------------------------------------------------------------------ without the cache
-
-
-@pytest.fixture
-def frozen_cache(settings: Settings) -> Iterator[None]:
-    """A cache whose server takes connections and answers nothing."""
-    with Redis() as server:
-        backend = "django.core.cache.backends.redis.RedisCache"
-        settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": server.url}}
-        os.kill(server.pid, signal.SIGSTOP)
-        yield
-        os.kill(server.pid, signal.SIGCONT)
 
 
 @pytest.mark.usefixtures("frozen_cache")

@@ -57,11 +57,11 @@ async def test_recent_events_of_another_epoch_are_none_of_this_feed(monkeypatch:
 async def test_who_waits_for_recent_events_goes_on_when_the_feed_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    goes_on = threading.Event()
-    monkeypatch.setattr(stream, "read_recent", lambda *_: goes_on.wait(20))
+    is_asked, goes_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(stream, "read_recent", lambda *_: (is_asked.set(), goes_on.wait(20)))
     feed = feed_at(100)
     waiting = asyncio.create_task(feed.reach_back())
-    await asyncio.sleep(0.1)
+    await asyncio.to_thread(is_asked.wait, 20)
     feed.stop()
     try:
         async with asyncio.timeout(5):

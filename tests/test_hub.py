@@ -17,7 +17,7 @@ from orgrealtime.adapters import MembershipAdapter
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer, command
 from orgrealtime.cursors import Cursor
 from orgrealtime.feed import MAX_CHUNKS
-from orgrealtime.hub import get_hub
+from orgrealtime.hub import Hub, get_hub
 from orgrealtime.models import NotificationEvent, Stream, new_epoch
 from orgrealtime.stream import PAGE_CHARS
 from orgrealtime.views import CatchUpView
@@ -289,13 +289,26 @@ async def test_hook_that_never_returns_keeps_no_place(
 
 
 async def test_event_that_nobody_rang_for_is_found_within_the_idle_poll(
-    sockets: Sockets, alice: User, acme: Organization, configure: Configure
+    sockets: Sockets,
+    alice: User,
+    acme: Organization,
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However long the pause between two proofs of the layer."""
+    polls = 0
+    poll = Hub._poll
+
+    async def count(self: Hub) -> None:
+        nonlocal polls
+        await poll(self)
+        polls += 1
+
+    monkeypatch.setattr(Hub, "_poll", count)
     configure(POLL_SECONDS=60.0, IDLE_POLL_SECONDS=1.0)
     socket = await (await sockets.open(alice)).synced()
     await settled()
-    await asyncio.sleep(1.5)  # the hub's first rounds are over
+    await eventually(lambda: polls)  # of the beginning
     await database.run(NotificationEvent.objects.create, organization=acme, type="note", payload={"n": 1})
     async with asyncio.timeout(5):
         assert (await socket.frame())["n"] == 1

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth.models import User
@@ -20,7 +18,7 @@ from orgrealtime.limits import Rate, SocketRateLimitMixin, UserRateLimitMixin
 from tests import threads
 from tests.conftest import Configure
 from tests.host.models import Organization
-from tests.servers import Redis, redis_url
+from tests.servers import redis_url
 from tests.sockets import Socket, Sockets
 
 LONG = 1_000_000.0  # seconds, so that no window ends during a test
@@ -204,17 +202,6 @@ async def test_message_that_the_socket_may_not_send_is_not_counted_for_the_user(
     flooding = await (await sockets.open(alice)).synced()
     assert await pongs(flooding, 30) == 1
     assert await pongs(await (await sockets.open(alice)).synced(), 1) == 1
-
-
-@pytest.fixture
-def frozen_cache(settings: Settings) -> Iterator[None]:
-    """A cache whose server takes connections and answers nothing."""
-    with Redis() as server:
-        backend = "django.core.cache.backends.redis.RedisCache"
-        settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": server.url}}
-        os.kill(server.pid, signal.SIGSTOP)
-        yield
-        os.kill(server.pid, signal.SIGCONT)
 
 
 @pytest.mark.usefixtures("frozen_cache")

@@ -275,10 +275,10 @@ async def test_statement_that_fails_for_one_is_that_one_s_failure_only(
 ) -> None:
     load = identity._load_together
 
-    def fail(keys: set[str]) -> Any:
+    def fail(store: Any, keys: set[str]) -> Any:
         if key in keys:
             raise DataError("this one is too much")
-        return load(keys)
+        return load(store, keys)
 
     crowd = [await sockets.knock(user) for user in (alice, bob, alice)]
     key = crowd[1].scope["headers"][-1][1].decode().partition("=")[2]

@@ -285,6 +285,12 @@ class Rig:
             self.site.environ.update(before[1])
             await self._restart_site()
 
+    @asynccontextmanager
+    async def served_by(self, server: str) -> AsyncIterator[None]:
+        """That server, which may be the one that is there."""
+        async with contextlib.nullcontext() if server == self.site.server else self.site_with(server):
+            yield
+
     async def _restart_site(self) -> None:
         await asyncio.to_thread(self.site.restart)
         self._quiet = None  # what it holds in quiet is to be found out again

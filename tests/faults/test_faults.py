@@ -241,8 +241,7 @@ async def test_f18_postgresql_is_frozen(rig: Rig) -> None:
 async def test_f18_a_server_ends_while_postgresql_is_frozen(rig: Rig, server: str) -> None:
     """uvicorn's workers end one by one; granian ends as a whole when one of its workers does."""
     async with AsyncExitStack() as stack:
-        if server != rig.site.server:
-            await stack.enter_async_context(rig.site_with(server))
+        await stack.enter_async_context(rig.served_by(server))
         load = await stack.enter_async_context(
             rig.load("F18", f"SIGTERM while PostgreSQL is frozen, {server}", "exit <=30 s, nothing lost")
         )
@@ -328,8 +327,7 @@ async def asks_for_pages(rig: Rig) -> list[float]:
 @pytest.mark.parametrize(("server", "seconds"), [("uvicorn", 60), ("granian", 100)])
 async def test_f26_half_open_sockets_are_let_go(rig: Rig, server: str, seconds: float) -> None:
     async with AsyncExitStack() as stack:
-        if server != rig.site.server:
-            await stack.enter_async_context(rig.site_with(server))
+        await stack.enter_async_context(rig.served_by(server))
         load = await stack.enter_async_context(
             rig.load(
                 "F26",
@@ -600,8 +598,7 @@ NOISE_MS = 500 if os.environ.get("CI") else 250
 async def test_f25_a_client_that_never_reads_is_closed(rig: Rig, server: str, reads: int) -> None:
     """The 30 seconds count from when a member who reads has all: before, the deaf may not have been sent it either."""
     async with AsyncExitStack() as stack:
-        if server != rig.site.server:
-            await stack.enter_async_context(rig.site_with(server))
+        await stack.enter_async_context(rig.served_by(server))
         load = await stack.enter_async_context(
             rig.load(
                 "F25",

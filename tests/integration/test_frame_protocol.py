@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -62,20 +63,35 @@ async def test_frames_of_every_size_arrive_as_they_were_published(
 
 async def test_reader_that_is_slow_gets_all_in_order(site: Site, publisher: Publisher) -> None:
     """More than the buffers hold, so that ready frames and waiting for the socket come by turns."""
+    address = urlsplit(site.url)
     async with log_in(site.url, "alice") as alice:
-        connecting = websockets.connect(
-            f"{site.url.replace('http', 'ws', 1)}{raw.PATH}",
-            additional_headers={"Cookie": alice.cookie},
-            origin=site.url,  # type: ignore[arg-type]
-            max_queue=1,
-        )
-        async with connecting as connection:
-            for number in range(300):
-                await asyncio.to_thread(publisher.publish, {"number": number, "text": "x" * 20_000})
-            await asyncio.sleep(SEND_TIMEOUT / 2)  # nothing is read meanwhile
-            his = await Socket(connection).until(lambda one: len(one.events) == 300)
-            assert [event["number"] for event in his.events] == list(range(300))
-            await his.close()
+        with socket.socket() as narrow:
+            narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            narrow.connect((address.hostname, address.port))
+            narrow.setblocking(False)
+            connecting = websockets.connect(
+                f"{site.url.replace('http', 'ws', 1)}{raw.PATH}",
+                additional_headers={"Cookie": alice.cookie},
+                origin=site.url,  # type: ignore[arg-type]
+                max_queue=1,
+                sock=narrow,
+            )
+            async with connecting as connection:
+                publishing = asyncio.create_task(asyncio.to_thread(publish_all, publisher, 300))
+                numbers: list[int] = []
+                async with asyncio.timeout(60):
+                    while len(numbers) < 300:
+                        frame = json.loads(await connection.recv())
+                        events = frame["events"] if frame["type"] == "batch" else [frame]
+                        numbers += [event["number"] for event in events if "number" in event]
+                        await asyncio.sleep(0.002)  # slower than they come
+                await publishing
+                assert numbers == list(range(300))
+
+
+def publish_all(publisher: Publisher, count: int) -> None:
+    for number in range(count):
+        publisher.publish({"number": number, "text": "x" * 20_000})
 
 
 async def test_reader_that_reads_nothing_is_let_go(site: Site, publisher: Publisher) -> None:
@@ -86,9 +102,8 @@ async def test_reader_that_reads_nothing_is_let_go(site: Site, publisher: Publis
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.connect((address.hostname, address.port))
             deaf.sendall(raw.handshake(site.url, alice.cookie))
-            for number in range(200):
-                await asyncio.to_thread(publisher.publish, {"number": number, "text": "x" * 60_000})
-            await his.until(lambda one: len(one.events) == 200)
+            await asyncio.to_thread(publish_all, publisher, 500)
+            await his.until(lambda one: len(one.events) == 500)
             async with asyncio.timeout(SEND_TIMEOUT + 10):
                 while "code=4408" not in (site.folder / "log").read_text():  # noqa: ASYNC110 - a file
                     await asyncio.sleep(0.1)

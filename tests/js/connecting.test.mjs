@@ -116,7 +116,8 @@ test("waiting is a random part of that", async () => {
   assert.deepEqual(await delays(rig, 3), [50, 100, 200]);
 });
 
-test("connection that stood for ten seconds begins the waiting anew", async () => {
+/** A page that has failed to connect five times, and has been connected for a while since. */
+async function liveAfterFailures() {
   const rig = onePage();
   rig.clock.random = () => 1;
   rig.server.isDown = true;
@@ -124,6 +125,11 @@ test("connection that stood for ten seconds begins the waiting anew", async () =
   rig.server.isDown = false;
   await rig.clock.advance(40_000);
   assert.equal(rig.page.state, "live");
+  return rig;
+}
+
+test("connection that stood for ten seconds begins the waiting anew", async () => {
+  const rig = await liveAfterFailures();
   rig.server.isDown = true;
   rig.server.closeAll(1006);
   assert.deepEqual(await delays(rig, 2), [500, 1000]);
@@ -134,13 +140,7 @@ for (const [end, act] of [
   ["the network goes", ({ tab }) => tab.outside.window.dispatchEvent(new Event("offline"))],
 ]) {
   test(`connection that stood for ten seconds and ends because ${end} begins the waiting anew`, async () => {
-    const rig = onePage();
-    rig.clock.random = () => 1;
-    rig.server.isDown = true;
-    await delays(rig, 5);
-    rig.server.isDown = false;
-    await rig.clock.advance(40_000);
-    assert.equal(rig.page.state, "live");
+    const rig = await liveAfterFailures();
     rig.server.isDown = true;
     act(rig);
     await rig.clock.advance(1);
