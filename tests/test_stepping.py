@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -155,3 +157,19 @@ async def test_foreign_awaitable_can_be_given_up() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await rest
+
+
+async def test_foreign_awaitable_that_was_given_up_is_let_go() -> None:
+    foreign = Foreign(asyncio.get_running_loop().create_future())
+    given_up = weakref.ref(foreign)
+    rest = step(foreign)
+    assert rest is not None
+    task = asyncio.ensure_future(rest)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as error:
+        await task
+    del foreign, rest
+    gc.collect()
+    assert error.tb is not None  # which keeps the frames that it went through
+    assert given_up() is None

@@ -29,6 +29,8 @@ def _rest(running: Any, waits_for: Any) -> Generator[Any, Any, None]:
             # Granian's iterators can't be thrown into; then it is raised here, as `yield from` does (PEP 380).
             throw = getattr(running, "throw", None)
             if throw is None:
+                # They keep the waiting task and aren't seen by the garbage collector; the traceback keeps this frame.
+                del running, waits_for
                 raise
             try:
                 waits_for = throw(error)
