@@ -47,8 +47,11 @@ class Crowd:
         self._process = process
 
     def connect(self, count: int, *, window: int = 50, marks: int = 0, buffer: int = 0) -> Connected:
-        """Open sockets, `window` at once; each is in when it has had `marks` events."""
-        return Connected(**self._ask(f"connect {count} {window} {marks} {buffer}"))
+        """Open sockets, `window` at once; each is in when it has had `marks` events. RuntimeError if any isn't let in."""
+        come = Connected(**self._ask(f"connect {count} {window} {marks} {buffer}"))
+        if come.refused:
+            raise RuntimeError(f"{come.refused} of {count} clients were not let in")
+        return come
 
     def expect(self, marks: int, seconds: float = EXPECT_SECONDS) -> Heard:
         """Wait until all that are awake have had so many events more."""

@@ -44,23 +44,21 @@ def measure(candidate: Candidate, sockets: int, rounds: int, depth: int) -> dict
                 crowd.expect(depth)
                 publisher.wait()
             cpu, begun = machine.cpu_seconds(candidate.pid), time.perf_counter()
-            last, lost, gone = [], 0, 0
+            last, lost, deliveries = [], 0, 0
             for _ in range(rounds):
                 publisher.tell(f"burst {depth}")
                 heard = crowd.expect(depth)
                 publisher.wait()
                 last.append(heard.last)
                 lost += heard.lost
-                gone += heard.gone
+                deliveries += heard.deliveries
             seconds = time.perf_counter() - begun
             cpu = machine.cpu_seconds(candidate.pid) - cpu
-    deliveries = sockets * depth * rounds - lost
     return {
         "cpu": cpu / max(1, deliveries) * 1e6,
         "last": statistics.median(last),
         "rate": deliveries / seconds,
         "lost": lost,
-        "gone": gone,
         "weight": weight / 1e3,
     }
 

@@ -109,7 +109,7 @@ def rate(site: QuietSite, writers: int, slugs: Sequence[str], seconds: float) ->
     begun, total = time.monotonic(), 0
     for process in processes:
         assert process.stdin is not None
-        process.stdin.write("go\\n")
+        process.stdin.write("go\n")
         process.stdin.flush()
     for process in processes:
         total += int(process.communicate()[0])

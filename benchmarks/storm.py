@@ -32,7 +32,7 @@ def measure(candidate: Candidate, clients: int) -> dict[str, float]:
             publisher.do(f"burst {MISSED}")
     with candidate.crowd(query) as crowd, _asking(candidate if is_site else None) as answers:
         come = crowd.connect(clients, window=WINDOW, marks=MISSED if is_site else 0)
-    found = {"rate": come.connected / come.seconds, "refused": float(come.refused)}
+    found = {"rate": come.connected / come.seconds}
     if answers:
         found["http"] = statistics.quantiles(answers, n=100)[98] if len(answers) > 1 else answers[0]
     return found
@@ -87,5 +87,4 @@ def figures(options: Options) -> list[Figure]:
             Figure("P4", f"connections per second, {clients} at once", "/s", values["rate"], goals, rate=True)
         )
         found.append(Figure("P4", "HTTP meanwhile, p99", "ms", values["http"], {}))
-        found.append(Figure("P4", "refused", "clients", values["refused"], {}))
     return found

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from typing import Any
+from typing import Any, cast
 
 import redis
 import redis.asyncio
@@ -29,8 +29,7 @@ transports: set[asyncio.Transport] = set()
 
 class Raw(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
         key = re.search(rb"(?i)sec-websocket-key: *(\S+)", data)
