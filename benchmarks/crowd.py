@@ -47,7 +47,10 @@ class Crowd:
         self._process = process
 
     def connect(self, count: int, *, window: int = 50, marks: int = 0, buffer: int = 0) -> Connected:
-        """Open sockets, `window` at once; each is in when it has had `marks` events. RuntimeError if any isn't let in."""
+        """Open sockets, `window` at once; each is in when it has had `marks` events.
+
+        Raises RuntimeError if any isn't let in.
+        """
         come = Connected(**self._ask(f"connect {count} {window} {marks} {buffer}"))
         if come.refused:
             raise RuntimeError(f"{come.refused} of {count} clients were not let in")
