@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
+import weakref
 from collections.abc import Collection
 from typing import Any
 
@@ -919,3 +921,21 @@ def publish_many(acme: Organization, count: int) -> None:
     with transaction.atomic():
         for number in range(count):
             publish(acme, "note", {"number": number})
+
+
+async def test_closed_connection_isnt_left_to_the_garbage_collector(sockets: Sockets, alice: User) -> None:
+    seen: list[weakref.ref[OrgConsumer]] = []
+
+    class Watched(NotificationsConsumer):
+        async def connected(self) -> None:
+            seen.append(weakref.ref(self))
+
+    gc.collect()
+    gc.disable()
+    try:
+        socket = await sockets.open(alice, application=routed(Watched))
+        await socket.synced()
+        await socket.disconnect()
+        await eventually(lambda: seen[0]() is None)
+    finally:
+        gc.enable()

@@ -287,33 +287,91 @@ async def test_statement_that_fails_for_one_is_that_one_s_failure_only(
     assert max(groups) == 3
 
 
-async def test_visitor_who_comes_as_all_desks_close_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[asyncio.Future[Any]] = []
+class Asked(list["asyncio.Future[None]"]):
+    """Questions to the database, each answered when the test says so; and how many they were about."""
 
-    async def visit(_function: Any, visitors: Sequence[Visitor]) -> Any:
-        answers.append(asyncio.get_running_loop().create_future())
-        await answers[-1]
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    async def visit(self, _function: Any, visitors: Sequence[Visitor]) -> list[Admission]:
+        self.sizes.append(len(visitors))
+        self.append(asyncio.get_running_loop().create_future())
+        await self[-1]
         return [Admission(None, None, None) for _ in visitors]  # type: ignore[arg-type]
 
-    monkeypatch.setattr(database, "visit", visit)
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    asked = Asked()
+    monkeypatch.setattr(database, "visit", asked.visit)
     monkeypatch.setattr(reception, "_can_wait_with_others", lambda _: True)
+    return asked
+
+
+def come(here: Reception) -> asyncio.Task[Admission]:
+    return asyncio.create_task(here.admit(Visitor({}, "acme")))
+
+
+async def test_visitor_who_comes_as_all_desks_close_is_asked_about(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception, "PATIENCE_SECONDS", 0)
     here = Reception()
 
     async def come_twice() -> None:
         await here.admit(Visitor({}, "acme"))
-        await here.admit(
-            Visitor({}, "acme")
-        )  # in the very turn of the loop in which both desks have come to an end
+        await here.admit(Visitor({}, "acme"))  # in the very turn of the loop in which both desks end
 
     first = asyncio.create_task(come_twice())
-    await eventually(lambda: len(answers) == 1)
-    second = asyncio.create_task(here.admit(Visitor({}, "acme")))
-    await eventually(lambda: len(answers) == 2)
-    for answer in answers:
+    await eventually(lambda: len(asked) == 1)
+    second = come(here)
+    await eventually(lambda: len(asked) == 2)
+    for answer in asked:
         answer.set_result(None)
-    await eventually(lambda: len(answers) == 3)
-    answers[2].set_result(None)
+    await eventually(lambda: len(asked) == 3)
+    asked[2].set_result(None)
     await asyncio.gather(first, second)
+    await here.close()
+
+
+async def test_desk_that_is_held_up_holds_up_only_those_who_are_at_it(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception, "PATIENCE_SECONDS", 0.05)
+    here = Reception()
+    held_up = come(here)
+    await eventually(lambda: len(asked) == 1)
+    others = [come(here) for _ in range(5)]
+    await eventually(lambda: len(asked) == 2)  # by another desk, and nothing more has to come in for that
+    asked[1].set_result(None)
+    await asyncio.gather(*others)
+    assert not held_up.done()
+    later = come(here)
+    await eventually(lambda: len(asked) == 3)
+    for answer in (asked[0], asked[2]):
+        answer.set_result(None)
+    await asyncio.gather(held_up, later)
+    assert asked.sizes == [1, 5, 1]
+    await here.close()
+
+
+async def test_crowd_that_trickles_in_is_asked_about_in_few_groups(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception, "GATHER_SECONDS", 0.2)
+    here = Reception()
+    crowd = [come(here)]
+    await eventually(lambda: len(asked) == 1)  # who comes alone doesn't wait
+    crowd.append(come(here))
+    await asyncio.sleep(0)
+    asked[0].set_result(None)
+    for _ in range(10):
+        crowd.append(come(here))
+        await asyncio.sleep(0.005)
+    await eventually(lambda: len(asked) == 2)
+    asked[1].set_result(None)
+    await asyncio.gather(*crowd)
+    assert asked.sizes == [1, 11]
     await here.close()
 
 

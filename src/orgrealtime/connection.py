@@ -324,6 +324,11 @@ class Connection:
                 task.cancel()
         self._task = self._reader = None
 
+    def end(self) -> None:
+        """Serve this socket no more, and let go of the consumer: together they would wait for the garbage collector."""
+        self.is_over = True
+        self._hang_up, self.is_allowed, self._render = _nothing, _nobody, None
+
     def _lost(self, error: Exception) -> None:
         if self.close_code is not None:
             return
@@ -337,3 +342,11 @@ class Connection:
             )
             self.close_reason = "sending failed"
             self._hang_up()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _nobody(user: Any, access: Access) -> bool:
+    return False

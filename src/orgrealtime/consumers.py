@@ -126,6 +126,14 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     _admitted_at: float
     _census: Census
     _places: tuple[Place, ...] = ()
+    # Made when they are first needed: of most connections they never are.
+    _commands: deque[tuple[str, Message]] | None = None
+    _worker: asyncio.Task[None] | None = None
+    _complaints: dict[CloseCode, TokenBucket] | None = None
+    _task: asyncio.Task[Any] | None = None
+    _waits = False
+    _ends = False
+    _is_disconnected = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -307,31 +315,18 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         return feed
 
     async def _run(self, start: _Start, receive: Receive, send: Send) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._waits = False
-        self._ends = False
-        self._is_disconnected = False
-
-        def hang_up() -> None:
-            self._ends = True
-            if self._waits and asyncio.current_task() is not task:
-                task.cancel()
-
+        self._task = asyncio.current_task()
         connection = self.connection = Connection(
             secrets.token_hex(8),
             self.identity,
             self._admitted,
             Cursor(start.position.epoch, start.seq),
             send,
-            hang_up,
+            self._hang_up,
             self.allow,
             self._renderer(),
             frame_writer(self.scope),
         )
-        self._commands: deque[tuple[str, Message]] = deque()
-        self._worker: asyncio.Task[None] | None = None
-        self._complaints: dict[CloseCode, TokenBucket] = {}
         opened = time.monotonic()
         code = 1006
         try:
@@ -345,12 +340,17 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         finally:
             code = connection.close_code or code
             connection.cancel(code)
-            connection.is_over = True
+            connection.end()
             if self._worker is not None:
                 self._worker.cancel()
             self._log_closed(code, time.monotonic() - opened)
             self._leave_places()
             await _in_time(self.disconnected(code))
+
+    def _hang_up(self) -> None:
+        self._ends = True
+        if self._waits and self._task is not None and asyncio.current_task() is not self._task:
+            self._task.cancel()
 
     def _first_frames(self, start: _Start) -> list[str]:
         settings = get_settings()
@@ -452,12 +452,13 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
 
     def _queue_command(self, kind: str, message: Message) -> None:
         most = get_settings().MAX_QUEUED_COMMANDS
-        if len(self._commands) >= most and self.exceeds("MAX_QUEUED_COMMANDS"):
+        commands = self._commands = self._commands or deque()
+        if len(commands) >= most and self.exceeds("MAX_QUEUED_COMMANDS"):
             raise MessageError(
                 f"{most} messages are waiting already; wait for their effect",
                 code="rate_limited",
             )
-        self._commands.append((kind, message))
+        commands.append((kind, message))
         if self._worker is None:
             # Apart from receiving: a handler that takes long would keep pongs from being seen.
             self._worker = asyncio.get_running_loop().create_task(self._run_commands())
@@ -481,6 +482,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     def _complain(self, error: MessageError) -> None:
         code = CloseCode.RATE_LIMITED if error.code == "rate_limited" else CloseCode.BAD_REQUEST
         now = time.monotonic()
+        self._complaints = self._complaints or {}
         bucket = self._complaints.setdefault(code, TokenBucket(PATIENCE[code], now))
         if bucket.take(1, now):
             self.connection.reply(wire.error(error.code, str(error)))

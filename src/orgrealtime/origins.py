@@ -17,6 +17,7 @@ from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.identity import has_session_cookie
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+HOST_HEADERS = ("HTTP_HOST", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT")
 
 # RFC 6454 section 7: scheme, host and port alone. Checked first, because urlsplit drops tabs and newlines.
 _ORIGIN = re.compile(r"https?://[^/?#@*\\\x00-\x20\x7f-\xff]+", re.IGNORECASE)
@@ -86,18 +87,19 @@ def parse(origin: str) -> tuple[str, str, int] | None:
 
 
 class _Request(HttpRequest):
-    """The handshake as Django's settings about hosts and proxies see a request."""
+    """The handshake as Django's settings about hosts and proxies see a request: what these look at, and no more."""
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
-        super().__init__()
         self._secure = scope.get("scheme") in {"wss", "https"}
         host, port = scope.get("server") or ("", None)
         self.META = {"SERVER_NAME": host or "", "SERVER_PORT": str(port or (443 if self._secure else 80))}
+        told_by = [*HOST_HEADERS, *(django_settings.SECURE_PROXY_SSL_HEADER or ())[:1]]
+        names = {meta.removeprefix("HTTP_").lower().replace("_", "-").encode(): meta for meta in told_by}
         headers = defaultdict(list)
         for name, value in scope.get("headers", ()):
-            if b"_" not in name:  # as in Django: a client could otherwise send what a proxy sets with hyphens
-                headers[name.decode("latin-1").upper().replace("-", "_")].append(value.decode("latin-1"))
-        self.META.update({f"HTTP_{name}": ",".join(values) for name, values in headers.items()})
+            if meta := names.get(name.lower()):
+                headers[meta].append(value.decode("latin-1"))
+        self.META.update({meta: ",".join(values) for meta, values in headers.items()})
 
     def _get_scheme(self) -> str:
         return "https" if self._secure else "http"

@@ -6,7 +6,7 @@ import asyncio
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from django.db import models
 
@@ -18,8 +18,10 @@ from orgrealtime.errors import Refused
 from orgrealtime.identity import Identity, authenticate, authenticate_together, has_plain_session
 from orgrealtime.refusal import no_access
 
-DESKS = 2  # groups that are asked about at once
 GROUP = 64
+GATHER_SECONDS = 0.02  # how long a desk lets a crowd come together
+DESKS = 2
+PATIENCE_SECONDS = 0.1  # after which those who wait are given another desk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,15 +56,17 @@ class _Guest:
 
 
 class Reception:
-    """Asks the database about visitors of one event loop: each of several desks takes all who wait.
+    """Asks the database about visitors of one event loop: a desk takes all who wait.
 
-    Who comes alone doesn't wait; in a crowd the queries of one visitor serve all.
+    Who comes alone doesn't wait; in a crowd the queries of one visitor serve all. Another desk opens only where the
+    first is held up: two that take turns halve the groups, and so double what a visitor costs.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Guest] = []
         self._desks: set[asyncio.Task[None]] = set()
+        self._patience: asyncio.TimerHandle | None = None
         self._positions: dict[Any, asyncio.Task[Position]] = {}
         self._works: set[asyncio.Task[Any]] = set()
 
@@ -72,9 +76,10 @@ class Reception:
             return await database.visit(_admit_alone, visitor)
         guest = _Guest(visitor, self._loop.create_future())
         self._waiting.append(guest)
-        self._desks = {desk for desk in self._desks if not desk.done()}
-        if len(self._desks) < DESKS:
-            self._desks.add(tasks.start(self._serve(), self._works))
+        if not self._desks:
+            self._open_desk()
+        elif self._patience is None:
+            self._be_patient()
         return await guest.verdict
 
     async def position(self, organization_id: Any) -> Position:
@@ -97,18 +102,40 @@ class Reception:
 
     async def close(self) -> None:
         """End all work; who still waits is not let in."""
+        self._stop_patience()
         await tasks.end(self._works)
         for guest in self._waiting:
             guest.verdict.cancel()
 
+    def _open_desk(self) -> None:
+        self._stop_patience()
+        if self._waiting and len(self._desks) < DESKS:
+            self._desks.add(tasks.start(self._serve(), self._works))
+
+    def _be_patient(self) -> None:
+        self._stop_patience()
+        if self._waiting and len(self._desks) < DESKS:
+            self._patience = self._loop.call_later(PATIENCE_SECONDS, self._open_desk)
+
+    def _stop_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
     async def _serve(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
-            try:
-                await self._ask(group)
-            finally:
-                for guest in group:
-                    guest.verdict.cancel()  # unless it has been answered
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
+                self._be_patient()
+                try:
+                    await self._ask(group)
+                finally:
+                    for guest in group:
+                        guest.verdict.cancel()  # unless it has been answered
+                if 0 < len(self._waiting) < GROUP:
+                    await asyncio.sleep(GATHER_SECONDS)
+        finally:
+            self._desks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _ask(self, group: list[_Guest]) -> None:
         guests = [guest for guest in group if not guest.verdict.done()]
