@@ -226,6 +226,7 @@ async def delays_during(watch: Lookout, attack: asyncio.Task[int]) -> list[float
     return delays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("opcode", "payload"),
     [(raw.PING, b"ping"), (raw.TEXT, b'{"type": "ping"}'), (raw.TEXT, b'{"type": "x", "text": "hello"}')],
@@ -430,6 +431,7 @@ NO_COUNTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", NO_COUNTS.values(), ids=NO_COUNTS)
 async def test_garbage_where_connections_and_messages_are_counted_closes_and_refuses_nobody(
     site: Site, own_redis: Redis, value: bytes
@@ -461,6 +463,7 @@ async def test_garbage_where_connections_and_messages_are_counted_closes_and_ref
     assert not re.findall(r"^.* ERROR orgrealtime.*$", log_of(site)[place:], re.MULTILINE)
 
 
+@pytest.mark.slow
 async def test_forged_numbers_of_connections_and_messages_close_nobody(site: Site, own_redis: Redis) -> None:
     async with lookout(site) as watch, log_in(site.url, "alice") as alice, alice.socket() as socket:
         await socket.synced()
@@ -504,6 +507,7 @@ def forge_counts(own_redis: Redis, value: bytes, version: bytes) -> None:
         client.set(":1:orgrealtime.processes", version)
 
 
+@pytest.mark.slow
 async def test_flood_of_forged_rings_asks_the_database_a_bounded_number_of_times(
     site: Site, own_redis: Redis, measure: Measure
 ) -> None:

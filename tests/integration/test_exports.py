@@ -296,6 +296,7 @@ async def test_worker_outlives_a_restart_of_the_broker(own_redis: Redis) -> None
             assert (await outcome(socket, another, 60.0))["status"] == "done"
 
 
+@pytest.mark.slow
 async def test_broker_that_is_down_fails_the_export_and_not_the_request(own_redis: Redis) -> None:
     with Site(environ={"REDIS_URL": own_redis.url}) as site:
         async with log_in(site.url, "alice") as alice, following(alice) as socket:
