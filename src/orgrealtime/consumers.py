@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import functools
 import inspect
 import logging
 import re
@@ -120,8 +122,8 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
 
     scope: dict[str, Any]
     connection: Connection
-    organization: models.Model
     identity: Identity
+    _organization: models.Model
     _admitted: Access
     _admitted_at: float
     _census: Census
@@ -178,6 +180,11 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     def user(self) -> Any:
         """The user at the other end."""
         return self.identity.user
+
+    @functools.cached_property
+    def organization(self) -> models.Model:
+        """The organisation of this connection, as it was when it was let in; an object of its own."""
+        return copy.copy(self._organization)
 
     @property
     def access(self) -> Access:
@@ -243,7 +250,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
                 check_origin(self.scope)
             _refuse_if_draining()
             start = await self._let_in(wish, ticket)
-            places = places_of(self._admitted.user_id, self.organization.pk, self._client())
+            places = places_of(self._admitted.user_id, self._organization.pk, self._client())
             _refuse_if_draining()
             await self._census.enter(places)
             self._places = places
@@ -262,12 +269,12 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         if not slug:
             raise ImproperlyConfigured("the route of this consumer needs <slug:org_slug> in its path")
         reception = get_hub().reception
-        self.identity, self.organization, self._admitted = await reception.admit(
+        self.identity, self._organization, self._admitted = await reception.admit(
             Visitor(self.scope, slug, ticket)
         )
         if not await self._is_allowed():
             raise no_access()
-        return await self._find_start(wish, await reception.position(self.organization.pk))
+        return await self._find_start(wish, await reception.position(self._organization.pk))
 
     async def _is_allowed(self) -> bool:
         if type(self).allow is OrgConsumer.allow:
@@ -293,7 +300,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             if seq is not None:
                 return _Start(position, seq)
         page = await database.visit(
-            stream.read_last, self.organization.pk, access=self._admitted, limit=count, position=position
+            stream.read_last, self._organization.pk, access=self._admitted, limit=count, position=position
         )
         seq = page.events[0].seq - 1 if page.events else page.position.head
         return _Start(page.position, seq, page)
@@ -303,13 +310,13 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         if seq == position.head or (await self._recent(position, position.head - seq)).covers(since):
             return _Start(position, seq)
         page = await database.visit(
-            stream.read, self.organization.pk, since, access=self._admitted, position=position
+            stream.read, self._organization.pk, since, access=self._admitted, position=position
         )
         return _Start(page.position, seq, page)
 
     async def _recent(self, position: Position, count: int) -> Feed:
         """The feed of the organisation, with the newest events in its tail if that is likely to be enough."""
-        feed = get_hub().open_feed(self.organization.pk, position)
+        feed = get_hub().open_feed(self._organization.pk, position)
         if feed.tail.start > max(0, position.head - count) and count <= RECENT_EVENTS:
             await feed.reach_back()
         return feed
@@ -330,7 +337,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         opened = time.monotonic()
         code = 1006
         try:
-            get_hub().attach(connection, self.organization.pk, start.position, self._admitted_at)
+            get_hub().attach(connection, self._organization.pk, start.position, self._admitted_at)
             self._log_opened()
             connection.start(self._first_frames(start), start.position.head, start.page)
             await self._unless_ended(_in_time(self.connected()))
@@ -361,7 +368,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
                 "type": "welcome",
                 "protocol": wire.PROTOCOL,
                 "connection_id": self.connection.id,
-                "org": {"id": _plain(self.organization.pk), "slug": self._slug()},
+                "org": {"id": _plain(self._organization.pk), "slug": self._slug()},
                 "cursor": stands_at,
                 "heartbeat": settings.HEARTBEAT_SECONDS,
                 "limits": {
@@ -550,7 +557,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             "connection opened",
             extra={
                 "connection_id": self.connection.id,
-                "org_id": str(self.organization.pk),
+                "org_id": str(self._organization.pk),
                 "org": self._slug(),
                 "user_id": str(self.access.user_id),
                 "client": self._client(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -34,7 +33,7 @@ class Visitor:
 
 
 class Admission(NamedTuple):
-    """Who has come, and what they may see."""
+    """Who has come, and what they may see; those who came together share the organisation."""
 
     identity: Identity
     organization: models.Model
@@ -197,7 +196,7 @@ def _admission(identity: Identity, found: tuple[models.Model, Access] | None) ->
     if found is None:
         return no_access()
     organization, access = found
-    return Admission(identity, copy.copy(organization), access)
+    return Admission(identity, organization, access)
 
 
 def _check_organization(redeemed: tickets.Redeemed, found: tuple[models.Model, Access] | None) -> None:

@@ -5,13 +5,16 @@ What goes to many clients is made into a WebSocket frame once, and the same byte
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 from websockets.protocol import State
 
 from orgrealtime.transport import FRAMES
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 __all__ = ["FrameProtocol"]
 
@@ -25,6 +28,12 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         scope = cast(dict[str, Any] | None, getattr(self, "scope", None))
         if scope is not None:
             scope["extensions"][FRAMES] = {"write": self.write_frame}
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send an event of the application (ASGI WebSocket specification)."""
+        await super().send(message)
+        if message["type"] == "websocket.accept" and self.handshake_complete:
+            del self.request, self.response  # 2 kB that nobody asks for any more
 
     def write_frame(self, frame: bytes) -> bool:
         """Write a whole frame (RFC 6455, section 5.2) at once; False if it can't be now: then `send` has to say why.
