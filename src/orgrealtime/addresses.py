@@ -52,7 +52,6 @@ def _forwarded(scope: Mapping[str, Any]) -> Iterator[str]:
         yield entry.strip()
 
 
-@functools.lru_cache(maxsize=1024)
 def _parse(text: str) -> Address | None:
     try:
         address = ipaddress.ip_address(text)

@@ -128,14 +128,13 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     _admitted_at: float
     _census: Census
     _places: tuple[Place, ...] = ()
-    # Made when they are first needed: of most connections they never are.
-    _commands: deque[tuple[str, Message]] | None = None
-    _worker: asyncio.Task[None] | None = None
-    _complaints: dict[CloseCode, TokenBucket] | None = None
-    _task: asyncio.Task[Any] | None = None
     _waits = False
     _ends = False
     _is_disconnected = False
+    # Made when they are first needed: for most connections they never are.
+    _commands: deque[tuple[str, Message]] | None = None
+    _worker: asyncio.Task[None] | None = None
+    _complaints: dict[CloseCode, TokenBucket] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -322,14 +321,15 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         return feed
 
     async def _run(self, start: _Start, receive: Receive, send: Send) -> None:
-        self._task = asyncio.current_task()
+        task = asyncio.current_task()
+        assert task is not None
         connection = self.connection = Connection(
             secrets.token_hex(8),
             self.identity,
             self._admitted,
             Cursor(start.position.epoch, start.seq),
             send,
-            self._hang_up,
+            functools.partial(self._hang_up, task),
             self.allow,
             self._renderer(),
             frame_writer(self.scope),
@@ -354,10 +354,10 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             self._leave_places()
             await _in_time(self.disconnected(code))
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, task: asyncio.Task[Any]) -> None:
         self._ends = True
-        if self._waits and self._task is not None and asyncio.current_task() is not self._task:
-            self._task.cancel()
+        if self._waits and asyncio.current_task() is not task:
+            task.cancel()
 
     def _first_frames(self, start: _Start) -> list[str]:
         settings = get_settings()
@@ -459,13 +459,14 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
 
     def _queue_command(self, kind: str, message: Message) -> None:
         most = get_settings().MAX_QUEUED_COMMANDS
-        commands = self._commands = self._commands or deque()
-        if len(commands) >= most and self.exceeds("MAX_QUEUED_COMMANDS"):
+        if self._commands is None:
+            self._commands = deque()
+        if len(self._commands) >= most and self.exceeds("MAX_QUEUED_COMMANDS"):
             raise MessageError(
                 f"{most} messages are waiting already; wait for their effect",
                 code="rate_limited",
             )
-        commands.append((kind, message))
+        self._commands.append((kind, message))
         if self._worker is None:
             # Apart from receiving: a handler that takes long would keep pongs from being seen.
             self._worker = asyncio.get_running_loop().create_task(self._run_commands())
@@ -489,7 +490,8 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     def _complain(self, error: MessageError) -> None:
         code = CloseCode.RATE_LIMITED if error.code == "rate_limited" else CloseCode.BAD_REQUEST
         now = time.monotonic()
-        self._complaints = self._complaints or {}
+        if self._complaints is None:
+            self._complaints = {}
         bucket = self._complaints.setdefault(code, TokenBucket(PATIENCE[code], now))
         if bucket.take(1, now):
             self.connection.reply(wire.error(error.code, str(error)))

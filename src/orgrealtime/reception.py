@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from django.db import models
 
@@ -64,7 +64,7 @@ class Reception:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Guest] = []
-        self._desks: set[asyncio.Task[None]] = set()
+        self._desks = 0  # that are open
         self._patience: asyncio.TimerHandle | None = None
         self._positions: dict[Any, asyncio.Task[Position]] = {}
         self._works: set[asyncio.Task[Any]] = set()
@@ -108,12 +108,13 @@ class Reception:
 
     def _open_desk(self) -> None:
         self._stop_patience()
-        if self._waiting and len(self._desks) < DESKS:
-            self._desks.add(tasks.start(self._serve(), self._works))
+        if self._waiting and self._desks < DESKS:
+            self._desks += 1
+            tasks.start(self._serve(), self._works)
 
     def _be_patient(self) -> None:
         self._stop_patience()
-        if self._waiting and len(self._desks) < DESKS:
+        if self._waiting and self._desks < DESKS:
             self._patience = self._loop.call_later(PATIENCE_SECONDS, self._open_desk)
 
     def _stop_patience(self) -> None:
@@ -134,7 +135,7 @@ class Reception:
                 if 0 < len(self._waiting) < GROUP:
                     await asyncio.sleep(GATHER_SECONDS)
         finally:
-            self._desks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            self._desks -= 1
 
     async def _ask(self, group: list[_Guest]) -> None:
         guests = [guest for guest in group if not guest.verdict.done()]

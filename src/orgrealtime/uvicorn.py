@@ -33,7 +33,8 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         """Send an event of the application (ASGI WebSocket specification)."""
         await super().send(message)
         if message["type"] == "websocket.accept" and self.handshake_complete:
-            del self.request, self.response  # 2 kB that nobody asks for any more
+            for name in ("request", "response"):  # 2 kB that nobody asks for any more
+                vars(self).pop(name, None)
 
     def write_frame(self, frame: bytes) -> bool:
         """Write a whole frame (RFC 6455, section 5.2) at once; False if it can't be now: then `send` has to say why.
