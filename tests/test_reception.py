@@ -358,7 +358,7 @@ async def test_desk_that_is_held_up_holds_up_only_those_who_are_at_it(
 async def test_crowd_that_trickles_in_is_asked_about_in_few_groups(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reception, "GATHER_SECONDS", 0.2)
+    monkeypatch.setattr(reception, "GATHER_SECONDS", 0.5)
     here = Reception()
     crowd = [come(here)]
     await eventually(lambda: len(asked) == 1)  # who comes alone doesn't wait
@@ -367,11 +367,11 @@ async def test_crowd_that_trickles_in_is_asked_about_in_few_groups(
     asked[0].set_result(None)
     for _ in range(10):
         crowd.append(come(here))
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0)
     await eventually(lambda: len(asked) == 2)
+    assert asked.sizes == [1, 11]
     asked[1].set_result(None)
     await asyncio.gather(*crowd)
-    assert asked.sizes == [1, 11]
     await here.close()
 
 
