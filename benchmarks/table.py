@@ -74,7 +74,9 @@ def plot(figures: Sequence[Figure], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    shown = [figure for figure in figures if len(figure.values) > 1]
+    shown = [
+        figure for figure in figures if len(figure.values) > 1 and any(map(figure.median, figure.values))
+    ]
     if not shown:
         return
     fig, axes = plt.subplots(len(shown), 1, figsize=(9, 1.2 + 1.6 * len(shown)), squeeze=False)
