@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,12 +15,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from orgrealtime import chunk, connection, database, feed, wire
+from orgrealtime import chunk, connection, database, feed, stream, wire
 from orgrealtime.access import Access
 from orgrealtime.connection import Connection
 from orgrealtime.cursors import Cursor, Position
 from orgrealtime.errors import StreamReset
 from orgrealtime.feed import Feed
+from orgrealtime.reader import Reader
 from orgrealtime.stream import Page
 from orgrealtime.tail import StreamEvent, Tail
 from orgrealtime.testing.continuity import assert_no_gap
@@ -128,8 +130,9 @@ class Delivery(RuleBasedStateMachine):
         for module, name, value in [
             (database, "run", self.visit),
             (database, "page", self.visit),
+            (stream, "follow", self.follow),
+            (stream, "read", self.read),
             (feed, "Tail", partial(Tail, max_events=3)),
-            (feed, "PAGE_SIZE", 3),
             (feed, "YIELD_EVERY", 1),
             (connection, "BACKLOG_PAGE", 2),
             (chunk, "MAX_EVENTS", 2),
@@ -141,14 +144,24 @@ class Delivery(RuleBasedStateMachine):
         self.rings = 0
         self.clients: list[Client] = []
 
-    async def visit(
-        self, function: Any, organization: Any, after: Cursor, limit: int = 2, *, access: Any = None
-    ) -> Page:
+    async def visit(self, function: Any, *args: Any, **options: Any) -> Any:
         await asyncio.sleep(0.01)
         try:
-            return self.stream.read(after, access, limit)
+            return function(*args, **options)
         finally:
             await asyncio.sleep(0.01)  # what is read is old when it arrives
+
+    def follow(self, cursors: Mapping[Any, Cursor]) -> dict[Any, Page | StreamReset]:
+        found: dict[Any, Page | StreamReset] = {}
+        for organization, after in cursors.items():
+            try:
+                found[organization] = self.stream.read(after, limit=3)
+            except StreamReset as reset:
+                found[organization] = reset
+        return found
+
+    def read(self, organization: Any, after: Cursor, *, access: Access, limit: int) -> Page:
+        return self.stream.read(after, access, limit)
 
     # ------------------------------------------------------------------------------------------------ writers
 
@@ -255,7 +268,7 @@ class Delivery(RuleBasedStateMachine):
             position, start, reset = told.position, told.position.head, told
         await asyncio.sleep(0.015)
         if self.feed is None:
-            self.feed = Feed(1, position, lambda feed, connection: None)
+            self.feed = Feed(1, position, Reader(), lambda feed, connection: None)
         cursor = Cursor(position.epoch, start)
         identity: Any = None
 

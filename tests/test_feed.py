@@ -10,6 +10,7 @@ import pytest
 from orgrealtime import database, stream
 from orgrealtime.cursors import Cursor, Position
 from orgrealtime.feed import Feed
+from orgrealtime.reader import Reader
 from orgrealtime.stream import Page
 from orgrealtime.tail import StreamEvent, Tail
 
@@ -21,7 +22,7 @@ def event(seq: int) -> StreamEvent:
 
 
 def feed_at(head: int) -> Feed:
-    return Feed(1, Position(EPOCH, head, 0), lambda *_: None)
+    return Feed(1, Position(EPOCH, head, 0), Reader(), lambda *_: None)
 
 
 def page(first: int, head: int) -> Page:

@@ -35,6 +35,8 @@ class Numbering(RuleBasedStateMachine):
         super().__init__()
         self.org = Organization.objects.create(slug=uuid.uuid4().hex, name="Acme")
         self.epoch = stream.position(self.org).epoch
+        self.other = Organization.objects.create(slug=uuid.uuid4().hex, name="Globex")
+        self.other_epoch = stream.position(self.other).epoch
         self.writers: list[tuple[Any, list[str]]] = []
         self.names = 0
         self.pending: list[str] = []  # committed, in the order of their ids at the next numbering
@@ -96,6 +98,18 @@ class Numbering(RuleBasedStateMachine):
     def read(self) -> None:
         self.number_first()
         self.seen += self.next_page()
+        assert self.seen == self.model
+
+    @rule(is_alone=st.booleans())
+    def follow(self, is_alone: bool) -> None:
+        self.number_first()
+        cursors = {self.org.pk: Cursor(self.epoch, self.seq)}
+        others = {} if is_alone else {self.other.pk: Cursor(self.other_epoch, 0)}
+        page = stream.follow(cursors | others)[self.org.pk]
+        assert isinstance(page, stream.Page)
+        assert [event.seq for event in page.events] == list(range(self.seq + 1, page.seq + 1))
+        self.seq = page.seq
+        self.seen += [event.type for event in page.events]
         assert self.seen == self.model
 
     def number_first(self) -> None:

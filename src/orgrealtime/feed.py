@@ -13,23 +13,16 @@ from orgrealtime.chunk import Chunk, cut
 from orgrealtime.connection import Connection
 from orgrealtime.cursors import Cursor, Position
 from orgrealtime.errors import INTERNAL_ERROR, StreamReset
-from orgrealtime.stream import Page
+from orgrealtime.reader import Reader
 from orgrealtime.tail import Tail
 
 logger = logging.getLogger("orgrealtime.feed")
 
-PAGE_SIZE = 500
 RECENT_EVENTS = 200  # that are kept for those who come back, if a page has room for them
 MAX_CHUNKS = 8  # readers at different places: beyond that a frame is made anew
 YIELD_EVERY = 200  # connections served before the loop may do something else
 CURSOR_SECONDS = 1.0
 RETRY_SECONDS = (0.2, 1.0)
-
-
-def _read(organization_id: Any, after: Cursor, limit: int) -> Page:
-    # Not `advance`, which would leave out events while somebody holds the stream's lock, and say nothing of it.
-    position = stream.number(organization_id)
-    return stream.read(organization_id, after, limit=limit, position=position)
 
 
 class Feed:
@@ -39,12 +32,17 @@ class Feed:
     """
 
     def __init__(
-        self, organization_id: Any, position: Position, on_leave: Callable[[Feed, Connection], None]
+        self,
+        organization_id: Any,
+        position: Position,
+        reader: Reader,
+        on_leave: Callable[[Feed, Connection], None],
     ) -> None:
         self.organization_id = organization_id
         self.epoch = position.epoch
         self.tail = Tail(position.head)
         self.connections: set[Connection] = set()
+        self._reader = reader
         self._on_leave = on_leave
         self._chunks: dict[int, Chunk] = {}
         self._is_behind = False
@@ -143,7 +141,7 @@ class Feed:
     async def _read(self) -> None:
         after = Cursor(self.epoch, self.tail.head)
         try:
-            page = await database.run(_read, self.organization_id, after, PAGE_SIZE)
+            page = await self._reader.read(self.organization_id, after)
         except StreamReset as reset:
             position = reset.position
             if reset.reason == "ahead":

@@ -20,6 +20,7 @@ from orgrealtime.cursors import Position
 from orgrealtime.drain import drain
 from orgrealtime.feed import Feed
 from orgrealtime.guard import Guard
+from orgrealtime.reader import Reader
 from orgrealtime.reception import Reception
 from orgrealtime.turnstile import Turnstile
 
@@ -42,6 +43,7 @@ class Hub:
         self.census = Census()
         self.turnstile = Turnstile()
         self.reception = Reception()
+        self._reader = Reader()
         self._guard = Guard(self._work)
         self._ear = Ear(self._heard)
         self._works: set[asyncio.Task[Any]] = set()
@@ -69,7 +71,9 @@ class Hub:
             feed.stop()  # it lingered while another database was restored, and would reset who comes now
             feed = None
         if feed is None:
-            feed = self._feeds[str(organization_id)] = Feed(organization_id, position, self._on_leave)
+            feed = self._feeds[str(organization_id)] = Feed(
+                organization_id, position, self._reader, self._on_leave
+            )
             self._work(self._listen(feed))
         if not feed.connections:
             self._linger(feed)
@@ -114,6 +118,7 @@ class Hub:
             timer.cancel()
         for feed in self._feeds.values():
             feed.stop()
+        await self._reader.close()
         await self.reception.close()
         await self.census.close()
         await tasks.end(self._works)

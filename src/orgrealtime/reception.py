@@ -13,14 +13,12 @@ from orgrealtime import database, stream, tasks, tickets
 from orgrealtime.access import Access
 from orgrealtime.adapters import find, finds_together, get_adapter, is_text
 from orgrealtime.cursors import Position
+from orgrealtime.desks import Desks
 from orgrealtime.errors import Refused
 from orgrealtime.identity import Identity, authenticate, authenticate_together, has_plain_session
 from orgrealtime.refusal import no_access
 
-GROUP = 64
 GATHER_SECONDS = 0.02  # how long a desk lets a crowd come together
-DESKS = 2
-PATIENCE_SECONDS = 0.1  # after which those who wait are given another desk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,46 +38,19 @@ class Admission(NamedTuple):
     access: Access
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Guest:
-    visitor: Visitor
-    verdict: asyncio.Future[Admission]
-
-    def answer(self, verdict: Admission | Exception) -> None:
-        if self.verdict.done():  # gone meanwhile
-            return
-        if isinstance(verdict, Exception):
-            self.verdict.set_exception(verdict)
-        else:
-            self.verdict.set_result(verdict)
-
-
 class Reception:
-    """Asks the database about visitors of one event loop: a desk takes all who wait.
-
-    Who comes alone doesn't wait; in a crowd the queries of one visitor serve all. Another desk opens only where the
-    first is held up: two that take turns halve the groups, and so double what a visitor costs.
-    """
+    """Asks the database about visitors of one event loop, about a crowd together."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Guest] = []
-        self._desks = 0  # that are open
-        self._patience: asyncio.TimerHandle | None = None
+        self._desks = Desks[Visitor, Admission](database.visit, _admit_together, GATHER_SECONDS)
         self._positions: dict[Any, asyncio.Task[Position]] = {}
         self._works: set[asyncio.Task[Any]] = set()
 
     async def admit(self, visitor: Visitor) -> Admission:
         """Return the admission of a visitor, at most three queries; raise Refused, or what went wrong."""
-        if not _can_wait_with_others(visitor):
-            return await database.visit(_admit_alone, visitor)
-        guest = _Guest(visitor, self._loop.create_future())
-        self._waiting.append(guest)
-        if not self._desks:
-            self._open_desk()
-        elif self._patience is None:
-            self._be_patient()
-        return await guest.verdict
+        if _can_wait_with_others(visitor):
+            return await self._desks.ask(visitor)
+        return await database.visit(_admit_alone, visitor)
 
     async def position(self, organization_id: Any) -> Position:
         """Return where an organisation's stream stands now or later; one query for all who ask while it waits."""
@@ -101,54 +72,8 @@ class Reception:
 
     async def close(self) -> None:
         """End all work; who still waits is not let in."""
-        self._stop_patience()
+        await self._desks.close()
         await tasks.end(self._works)
-        for guest in self._waiting:
-            guest.verdict.cancel()
-
-    def _open_desk(self) -> None:
-        self._stop_patience()
-        if self._waiting and self._desks < DESKS:
-            self._desks += 1
-            tasks.start(self._serve(), self._works)
-
-    def _be_patient(self) -> None:
-        self._stop_patience()
-        if self._waiting and self._desks < DESKS:
-            self._patience = self._loop.call_later(PATIENCE_SECONDS, self._open_desk)
-
-    def _stop_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    async def _serve(self) -> None:
-        try:
-            while self._waiting:
-                group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
-                self._be_patient()
-                try:
-                    await self._ask(group)
-                finally:
-                    for guest in group:
-                        guest.verdict.cancel()  # unless it has been answered
-                if 0 < len(self._waiting) < GROUP:
-                    await asyncio.sleep(GATHER_SECONDS)
-        finally:
-            self._desks -= 1
-
-    async def _ask(self, group: list[_Guest]) -> None:
-        guests = [guest for guest in group if not guest.verdict.done()]
-        try:
-            verdicts = await database.visit(_admit_together, [guest.visitor for guest in guests])
-        except Exception as error:
-            if len(guests) > 1 and not await database.visit(database.explains, error):
-                for guest in guests:  # one makes it fail: the others must not pay for it
-                    await self._ask([guest])
-                return
-            verdicts = [error] * len(guests)
-        for guest, verdict in zip(guests, verdicts, strict=True):
-            guest.answer(verdict)
 
 
 def _look_at(asked: asyncio.Task[Position]) -> None:

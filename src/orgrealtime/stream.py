@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -26,6 +27,7 @@ from django.utils import timezone
 from orgrealtime import wire
 from orgrealtime.access import Access
 from orgrealtime.cursors import Cursor, Position
+from orgrealtime.errors import StreamReset
 from orgrealtime.models import NotificationEvent, Recipient, Stream, new_epoch
 from orgrealtime.tail import StreamEvent
 
@@ -36,6 +38,7 @@ PAGE_SIZE = 500
 LOCK_MILLISECONDS = 200
 LOCK_NOT_AVAILABLE = "55P03"
 PATIENCE = f"set_config('lock_timeout', '{LOCK_MILLISECONDS}', TRUE)"
+EVENT_COLUMNS = ("seq", "type", "payload", "payload_chars", "created_at", "actor_id", "audience")
 INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 PAGE_CHARS = 524_288  # a page ends with the event that exceeds it: what a reader waits for is kept in memory
 
@@ -229,58 +232,80 @@ def _no_numbering(organization_id: Any, connection: BaseDatabaseWrapper) -> _Num
 
 
 @functools.cache
-def _numbering_sql(user_key: str, is_key: str, patience: str) -> str:
-    # One statement, so that no client ever holds the stream's lock while it sleeps, hangs or dies. All parts of a
+def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> str:
+    # One statement, so that no client ever holds a stream's lock while it sleeps, hangs or dies. All parts of a
     # statement see the snapshot of its start, except rows that FOR UPDATE locks, which are the newest. If the two
     # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again. Events that
     # a transaction of the host has locked (deleting a user does, for the actor) get their numbers when it has ended.
     # The wait for the stream itself is bounded, within this statement: who deletes an organisation holds its stream.
     event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
+    columns = ", ".join(f"event.{column}" for column in EVENT_COLUMNS)
     return f"""
     WITH seen AS (
-        SELECT epoch, head, floor, table_oid IS NOT DISTINCT FROM tableoid::bigint AS is_at_home
-        FROM {stream} WHERE organization_id = %(org)s
+        SELECT stream.organization_id, epoch, head, floor,
+            table_oid IS NOT DISTINCT FROM stream.tableoid::bigint AS is_at_home, EXISTS (
+                SELECT 1 FROM {event} AS event WHERE event.organization_id = stream.organization_id AND seq IS NULL
+            ) AS has_pending
+        FROM {stream} AS stream WHERE stream.organization_id = ANY(%(orgs)s::{key}[])
     ), patience AS MATERIALIZED (
         SELECT {patience}
     ), locked AS (
-        SELECT head FROM {stream} AS stream, patience
-        WHERE organization_id = %(org)s AND (SELECT is_at_home FROM seen) AND EXISTS (
-            SELECT 1 FROM {event} WHERE organization_id = %(org)s AND seq IS NULL
-        ) FOR UPDATE OF stream
+        SELECT stream.organization_id, stream.head
+        FROM seen JOIN {stream} AS stream USING (organization_id), patience
+        WHERE seen.is_at_home AND seen.has_pending FOR UPDATE OF stream {who_waits}
     ), pending AS (
-        SELECT id, row_number() OVER (ORDER BY id) AS place FROM (
-            SELECT event.id FROM {event} AS event, locked
-            WHERE event.organization_id = %(org)s AND event.seq IS NULL
-            ORDER BY event.id LIMIT {NUMBERING_BATCH} FOR UPDATE OF event SKIP LOCKED
+        SELECT oldest.id, locked.organization_id, locked.head,
+            row_number() OVER (PARTITION BY locked.organization_id ORDER BY oldest.id) AS place
+        FROM locked CROSS JOIN LATERAL (
+            SELECT event.id FROM {event} AS event
+            WHERE event.organization_id = locked.organization_id AND event.seq IS NULL
+            ORDER BY event.id LIMIT %(most)s FOR UPDATE OF event SKIP LOCKED
         ) AS oldest
     ), numbered AS (
-        UPDATE {event} AS event SET seq = locked.head + pending.place FROM pending, locked, seen
-        WHERE event.id = pending.id AND locked.head = seen.head
-        RETURNING event.organization_id, event.seq, event.audience
+        UPDATE {event} AS event SET seq = pending.head + pending.place FROM pending JOIN seen USING (organization_id)
+        WHERE event.id = pending.id AND pending.head = seen.head
+        RETURNING event.organization_id, {columns}
     ), addressed AS (
         INSERT INTO {recipient} (organization_id, user_id, seq)
         SELECT DISTINCT organization_id, who::{user_key}, seq FROM numbered, jsonb_array_elements_text(
             CASE WHEN jsonb_typeof(audience) = 'array' THEN audience ELSE '[]' END
-        ) AS who WHERE {is_key}
+        ) AS who WHERE {_is_key(user_key)}
     ), newest AS (
-        SELECT max(seq) AS head, count(*) AS count FROM numbered
+        SELECT organization_id, max(seq) AS head, count(*) AS count FROM numbered GROUP BY organization_id
     ), raised AS (
-        UPDATE {stream} SET head = newest.head FROM newest
-        WHERE organization_id = %(org)s AND newest.head IS NOT NULL
-    )
-    SELECT epoch, COALESCE(newest.head, (SELECT head FROM locked), seen.head), floor,
-        (SELECT count(*) FROM pending), newest.count, seen.is_at_home
-    FROM seen, newest
+        UPDATE {stream} AS stream SET head = newest.head FROM newest
+        WHERE stream.organization_id = newest.organization_id
+    ), waiting AS (
+        SELECT organization_id, count(*) AS count FROM pending GROUP BY organization_id
+    ), outcome AS (
+        SELECT seen.organization_id, seen.epoch, seen.floor, seen.is_at_home, seen.has_pending, seen.head AS seen_head,
+            locked.head AS locked_head, newest.head AS new_head,
+            COALESCE(waiting.count, 0) AS waiting, COALESCE(newest.count, 0) AS numbered
+        FROM seen LEFT JOIN locked USING (organization_id) LEFT JOIN newest USING (organization_id)
+            LEFT JOIN waiting USING (organization_id)
+    )"""
+
+
+def numbering_sql(connection: BaseDatabaseWrapper, *, waits: bool) -> str:
+    """Return the beginning of a statement that numbers the pending events of organisations, at most `most` of each.
+
+    What follows may select from `outcome`, a row per organisation, and `numbered`, the events that have got a number
+    now. A stream that somebody else has locked is waited for, or not numbered. Parameters: `orgs`, `most`.
     """
+    key = str(Stream._meta.pk.db_type(connection))
+    user_key = str(Recipient._meta.get_field("user").db_type(connection))
+    # In the transaction of a TestCase a setting would last beyond the statement.
+    patience = "1" if connection.in_atomic_block else PATIENCE
+    return _numbering_sql(key, user_key, patience, "" if waits else "SKIP LOCKED")
 
 
 def _number_postgresql(organization_id: Any, connection: BaseDatabaseWrapper) -> _Numbering | None:
     organization = Stream._meta.pk.get_db_prep_value(organization_id, connection)
-    user_key = str(Recipient._meta.get_field("user").db_type(connection))
-    # In the transaction of a TestCase a setting would last beyond the statement.
-    patience = "1" if connection.in_atomic_block else PATIENCE
+    sql = f"""{numbering_sql(connection, waits=True)}
+    SELECT epoch, COALESCE(new_head, locked_head, seen_head), floor, waiting, numbered, is_at_home FROM outcome
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_numbering_sql(user_key, _is_key(user_key), patience), {"org": organization})
+        cursor.execute(sql, {"orgs": [organization], "most": NUMBERING_BATCH})
         row = cursor.fetchone()
     if row is None:
         return None
@@ -420,6 +445,110 @@ def read_recent(organization_id: Any, limit: int, using: str | None = None) -> P
     return Page(position, _decode(rows[::-1], position, using), position.head, has_more=False)
 
 
+def follow(cursors: Mapping[Any, Cursor], *, limit: int = PAGE_SIZE) -> dict[Any, Page | StreamReset]:
+    """Number what has committed in these organisations, and return for each what comes after a cursor; not inside
+    an open transaction.
+
+    One statement for all of them on PostgreSQL. An organisation whose events somebody else numbers at this moment is
+    left out, for all others would have to wait: if it is the only one, it is waited for, and OperationalError raised
+    if that takes longer than LOCK_MILLISECONDS.
+    """
+    connection = connections[router.db_for_write(NotificationEvent)]
+    is_postgresql = connection.vendor == "postgresql"
+    found = _follow_together(cursors, limit, connection) if is_postgresql else {}
+    if len(cursors) == 1 or not is_postgresql:
+        for organization_id in cursors.keys() - found.keys():
+            found[organization_id] = _follow_alone(organization_id, cursors[organization_id], limit)
+    return found
+
+
+def _follow_alone(organization_id: Any, after: Cursor, limit: int) -> Page | StreamReset:
+    # Not `advance`, which would leave out events while somebody holds the stream's lock, and say nothing of it.
+    position = number(organization_id)
+    try:
+        return read(organization_id, after, limit=limit, position=position)
+    except StreamReset as reset:
+        return reset
+
+
+class _Outcome(NamedTuple):
+    """What `_following_sql` says of an organisation, beside its events."""
+
+    organization_id: Any
+    epoch: str
+    floor: int
+    seen_head: int
+    head: int  # the same, unless events got a number now
+    is_done: bool  # no event that could have got a number is left without
+    is_cut: bool  # more of them wait than were to get one
+    found: int | None  # events after the cursor, of which there are fewer here if a page has no room for all
+
+
+def _follow_together(
+    cursors: Mapping[Any, Cursor], limit: int, connection: BaseDatabaseWrapper
+) -> dict[Any, Page | StreamReset]:
+    key = Stream._meta.pk
+    values: dict[str, Any] = {
+        "orgs": [key.get_db_prep_value(organization_id, connection) for organization_id in cursors],
+        "after": [cursor.seq for cursor in cursors.values()],
+        "most": max(1, NUMBERING_BATCH // len(cursors)),
+        "limit": limit,
+        "chars": PAGE_CHARS // len(cursors),
+    }
+    with connection.cursor() as database:
+        database.execute(_following_sql(connection), values)
+        rows = database.fetchall()
+    width = len(_Outcome._fields)
+    found = {}
+    for organization_id, (first, *more) in itertools.groupby(rows, lambda row: key.to_python(row[0])):
+        outcome = _Outcome(*first[:width])
+        events = [_Row(*row[width:]) for row in (first, *more) if row[width] is not None]
+        if outcome.is_done:
+            found[organization_id] = _followed(cursors[organization_id], outcome, events, connection.alias)
+    return found
+
+
+def _followed(after: Cursor, outcome: _Outcome, rows: list[_Row], using: str) -> Page | StreamReset:
+    position = Position(outcome.epoch, outcome.head, outcome.floor)
+    try:
+        Position(outcome.epoch, outcome.seen_head, outcome.floor).resume(after)
+    except StreamReset as reset:
+        return StreamReset(reset.reason, after, position)
+    is_all = len(rows) == (outcome.found or 0)
+    events = _decode(rows, position, using)
+    return Page(position, events, position.head if is_all else rows[-1].seq, outcome.is_cut or not is_all)
+
+
+def _following_sql(connection: BaseDatabaseWrapper) -> str:
+    # What had a number before is read in the snapshot in which `seen_head` is the newest; what gets one now follows
+    # it without a gap, since nothing is numbered if the stream has gone on since.
+    event = NotificationEvent._meta.db_table
+    key = str(Stream._meta.pk.db_type(connection))
+    columns = ", ".join(f"event.{column}" for column in EVENT_COLUMNS)
+    return f"""{numbering_sql(connection, waits=False)}, asked AS (
+        SELECT * FROM unnest(%(orgs)s::{key}[], %(after)s::bigint[]) AS asked (organization_id, after)
+    ), found AS (
+        SELECT * FROM numbered UNION ALL
+        SELECT asked.organization_id, kept.* FROM asked CROSS JOIN LATERAL (
+            SELECT {columns} FROM {event} AS event
+            WHERE event.organization_id = asked.organization_id AND event.seq > asked.after
+            ORDER BY event.seq LIMIT %(limit)s + 1
+        ) AS kept
+    ), sized AS (
+        SELECT found.*, count(*) OVER org AS count, row_number() OVER (org ORDER BY seq) AS place,
+            sum(payload_chars) OVER (org ORDER BY seq) - payload_chars AS before
+        FROM found WINDOW org AS (PARTITION BY organization_id)
+    ), page AS (
+        SELECT * FROM sized WHERE place <= %(limit)s AND before < %(chars)s
+    )
+    SELECT outcome.organization_id, epoch, floor, seen_head, COALESCE(new_head, seen_head),
+        NOT has_pending OR (locked_head IS NOT NULL AND waiting = numbered), waiting = %(most)s, page.count,
+        {_columns(connection)}
+    FROM outcome LEFT JOIN page USING (organization_id)
+    WHERE is_at_home ORDER BY outcome.organization_id, page.seq
+    """
+
+
 class _Row(NamedTuple):
     seq: int
     type: str
@@ -451,10 +580,7 @@ def _select(
     connection = connections[using or router.db_for_write(NotificationEvent)]
     organization = Stream._meta.pk.get_db_prep_value(organization_id, connection)
     event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
-    columns = ", ".join(
-        f"event.{column}"
-        for column in ("seq", "type", "payload", "payload_chars", "created_at", "actor_id", "audience")
-    )
+    columns = ", ".join(f"event.{column}" for column in EVENT_COLUMNS)
     if access is None:
         inner = f"""
         SELECT {columns} FROM {event} AS event

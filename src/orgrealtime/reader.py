@@ -1,0 +1,45 @@
+"""Reading for the feeds of one event loop: those that are behind at the same moment by one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from orgrealtime import database, stream
+from orgrealtime.cursors import Cursor
+from orgrealtime.desks import Desks
+from orgrealtime.errors import StreamReset
+from orgrealtime.stream import Page
+
+Query = tuple[Any, Cursor]
+
+
+class Reader:
+    """Reads what comes after a cursor in an organisation's stream, for all who ask while it reads together."""
+
+    def __init__(self) -> None:
+        self._desks = Desks[Query, Page | None](database.run, _read_together)
+
+    async def read(self, organization_id: Any, after: Cursor) -> Page:
+        """Return the next events after a cursor, committed ones without a number included; raise StreamReset."""
+        page = await self._desks.ask((organization_id, after))
+        if page is None:  # somebody else numbers its events at this moment
+            page = await database.run(_read_alone, organization_id, after)
+        return page
+
+    async def close(self) -> None:
+        """End all work; who still waits is cancelled."""
+        await self._desks.close()
+
+
+def _read_together(queries: Sequence[Query]) -> list[Page | StreamReset | None]:
+    cursors = dict(queries)
+    found = stream.follow(cursors)
+    return [found.get(key) if cursors[key] == after else None for key, after in queries]
+
+
+def _read_alone(organization_id: Any, after: Cursor) -> Page:
+    page = stream.follow({organization_id: after})[organization_id]
+    if isinstance(page, StreamReset):
+        raise page
+    return page
