@@ -493,7 +493,7 @@ def _follow_together(
         "after": [cursor.seq for cursor in cursors.values()],
         "most": max(1, NUMBERING_BATCH // len(cursors)),
         "limit": limit,
-        "chars": PAGE_CHARS // len(cursors),
+        "chars": max(1, PAGE_CHARS // len(cursors)),
     }
     with connection.cursor() as database:
         database.execute(_following_sql(connection), values)
