@@ -134,6 +134,26 @@ class Connection:
                 return
             self._send_chunk(chunk)
 
+    def take(self, chunk: Chunk, after: Cursor) -> None:
+        """Send the newest chunk of the feed, which comes `after` what it had: the short way of `pump`, for thousands.
+
+        A reader that stands elsewhere, or has anything else to do first, goes the long way.
+        """
+        if (
+            self.seq != after.seq
+            or self.epoch != after.epoch
+            or not self._synced
+            or self._task is not None
+            or self._acknowledged is not None
+            or self._backlog
+            or self.close_code is not None
+        ):
+            self.pump()
+            return
+        self._send_chunk(chunk)
+        if self.owes_cursor and self.feed is not None:
+            self.feed.owe_cursors()
+
     def reply(self, text: str) -> None:
         """Send a frame that is no event, in turn; a client that asks but doesn't read is closed."""
         if self.close_code is not None:

@@ -150,11 +150,15 @@ class Feed:
             return
         self._is_behind = self._is_behind or page.has_more
         # Frame by frame: a burst larger than the tail must not throw those off it who are up to date.
-        for part in cut(page.events, page.seq, page.position.cursor_at):
-            if part.seq > self.tail.head:
-                self.tail.extend(part.events, part.seq)
-                self._chunks.clear()
-                await self._serve(Connection.pump)
+        for chunk in cut(page.events, page.seq, page.position.cursor_at):
+            if chunk.seq > self.tail.head:
+                await self._offer(chunk)
+
+    async def _offer(self, chunk: Chunk) -> None:
+        before = Cursor(self.epoch, self.tail.head)
+        self.tail.extend(chunk.events, chunk.seq)
+        self._chunks = {before.seq: chunk}
+        await self._serve(lambda connection: connection.take(chunk, before))
 
     async def _read_recent(self) -> None:
         try:
@@ -184,16 +188,13 @@ class Feed:
         await self._serve(lambda connection: connection.reset(position, reason))
         await self._serve(Connection.pump)
 
-    def _do(self, action: Callable[[Connection], None], connection: Connection) -> None:
-        try:
-            action(connection)
-        except Exception:
-            logger.exception("a connection can't be served", extra={"connection_id": connection.id})
-            connection.close(INTERNAL_ERROR, "serving it failed")
-
     async def _serve(self, action: Callable[[Connection], None]) -> None:
         for number, connection in enumerate(tuple(self.connections), 1):
             if connection.feed is self:
-                self._do(action, connection)
+                try:
+                    action(connection)
+                except Exception:
+                    logger.exception("a connection can't be served", extra={"connection_id": connection.id})
+                    connection.close(INTERNAL_ERROR, "serving it failed")
             if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
