@@ -34,7 +34,9 @@ def measure(candidate: Candidate, clients: int) -> dict[str, float]:
         come = crowd.connect(clients, window=WINDOW, marks=MISSED if is_site else 0)
     found = {"rate": come.connected / come.seconds}
     if answers:
-        found["http"] = statistics.quantiles(answers, n=100)[98] if len(answers) > 1 else answers[0]
+        found["http"] = (
+            statistics.quantiles(answers, n=100, method="inclusive")[98] if len(answers) > 1 else answers[0]
+        )
     return found
 
 

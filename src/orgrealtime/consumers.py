@@ -227,6 +227,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         self._census.leave(places)
 
     async def _take_turn(self) -> _Start:
+        await get_hub().door.enter()
         turnstile, most = get_hub().turnstile, get_settings().MAX_HANDSHAKES
         if most is None or (get_settings().LIMITS_DRY_RUN and turnstile.inside >= most):
             if most is not None:

@@ -17,6 +17,7 @@ from orgrealtime.census import Census
 from orgrealtime.conf import get_settings
 from orgrealtime.connection import Connection
 from orgrealtime.cursors import Position
+from orgrealtime.door import Door
 from orgrealtime.drain import drain
 from orgrealtime.feed import Feed
 from orgrealtime.guard import Guard
@@ -41,6 +42,7 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._feeds: dict[str, Feed] = {}
         self.census = Census()
+        self.door = Door()
         self.turnstile = Turnstile()
         self.reception = Reception()
         self._reader = Reader()
