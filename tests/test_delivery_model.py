@@ -39,6 +39,7 @@ class ModelStream:
     is_numbered_by_id = False
 
     def __init__(self) -> None:
+        self.pages = 0
         self.epochs = 0
         self.ids = 0
         self.is_excused = False  # whether anything has happened after which a reset is right
@@ -131,6 +132,7 @@ class Delivery(RuleBasedStateMachine):
             (database, "run", self.visit),
             (database, "page", self.visit),
             (stream, "follow", self.follow),
+            (stream, "follow_one", self.follow_one),
             (stream, "read", self.read),
             (feed, "Tail", partial(Tail, max_events=3)),
             (feed, "YIELD_EVERY", 1),
@@ -152,13 +154,17 @@ class Delivery(RuleBasedStateMachine):
             await asyncio.sleep(0.01)  # what is read is old when it arrives
 
     def follow(self, cursors: Mapping[Any, Cursor]) -> dict[Any, Page | StreamReset]:
-        found: dict[Any, Page | StreamReset] = {}
-        for organization, after in cursors.items():
-            try:
-                found[organization] = self.stream.read(after, limit=3)
-            except StreamReset as reset:
-                found[organization] = reset
-        return found
+        if self.stream.pages % 3 == 0:
+            self.stream.pages += 1
+            return {}  # somebody else numbers at this moment
+        return {organization: self.follow_one(organization, after) for organization, after in cursors.items()}
+
+    def follow_one(self, organization: Any, after: Cursor) -> Page | StreamReset:
+        self.stream.pages += 1
+        try:
+            return self.stream.read(after, limit=3)
+        except StreamReset as reset:
+            return reset
 
     def read(self, organization: Any, after: Cursor, *, access: Access, limit: int) -> Page:
         return self.stream.read(after, access, limit)
@@ -356,7 +362,15 @@ class Repeating(Delivery):
         self.patch.setattr(Feed, "chunk_after", one_too_early)
 
 
-@pytest.mark.parametrize("mutant", [ReadById, Repeating])
+class Careless(Delivery):
+    """Connections that take the newest chunk wherever they stand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch.setattr(Connection, "take", lambda self, chunk, after: self._send_chunk(chunk))
+
+
+@pytest.mark.parametrize("mutant", [ReadById, Repeating, Careless])
 def test_model_finds_a_mistake(mutant: type[Delivery]) -> None:
     found = settings(
         QUIET,

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator
 
 import pytest
 
-from orgrealtime.door import (
-    CROWD_PER_SECOND,
-    LONGEST_SECONDS,
-    REST,
-    STRAGGLERS_PER_SECOND,
-    WINDOW_SECONDS,
-    Door,
-)
+from orgrealtime.door import CROWD, LONGEST_SECONDS, REST, WINDOW_SECONDS, Door
 from tests.virtual import VirtualLoop
 
 
@@ -26,38 +20,31 @@ def loop() -> Iterator[VirtualLoop]:
 
 
 class Coming:
-    """Newcomers at a steady rate, each with the moment in which it came and the one in which it was let in."""
+    """Newcomers at one door; letting one in takes so many seconds, for any number at once."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self.loop = loop
         self.door: Door | None = None
-        self.came: list[float] = []
         self.entered: list[float] = []
 
-    async def _enter(self, place: int) -> None:
-        assert self.door is not None
-        await self.door.enter()
-        self.entered[place] = self.loop.time()
+    def __call__(self, gaps: Iterable[float], takes: float) -> list[float]:
+        """Return how long each has waited, who come with these seconds between them."""
+        return self.loop.run_until_complete(self._come(gaps, takes))
 
-    async def _come(self, per_second: float, seconds: float) -> list[asyncio.Task[None]]:
+    async def _come(self, gaps: Iterable[float], takes: float) -> list[float]:
         self.door = self.door or Door()
-        tasks = []
-        for _ in range(round(per_second * seconds)):
-            self.came.append(self.loop.time())
-            self.entered.append(-1.0)
-            tasks.append(asyncio.create_task(self._enter(len(self.came) - 1)))
-            await asyncio.sleep(1 / per_second)
-        return tasks
+        coming = []
+        for gap in gaps:
+            await asyncio.sleep(gap)
+            coming.append(asyncio.create_task(self._pass(self.door, takes)))
+        return await asyncio.gather(*coming)
 
-    def __call__(self, per_second: float, seconds: float) -> list[float]:
-        """Return how long each of these has waited."""
-        first = len(self.came)
-
-        async def come() -> None:
-            await asyncio.gather(*await self._come(per_second, seconds))
-
-        self.loop.run_until_complete(come())
-        return [entered - came for came, entered in zip(self.came[first:], self.entered[first:], strict=True)]
+    async def _pass(self, door: Door, takes: float) -> float:
+        came = self.loop.time()
+        async with door.passing():
+            self.entered.append(self.loop.time())
+            await asyncio.sleep(takes)
+        return self.loop.time() - takes - came
 
 
 @pytest.fixture
@@ -65,43 +52,64 @@ def coming(loop: VirtualLoop) -> Coming:
     return Coming(loop)
 
 
-@pytest.mark.parametrize("per_second", [1, STRAGGLERS_PER_SECOND * 2, CROWD_PER_SECOND * 0.9])
-def test_who_comes_at_a_rate_that_can_be_let_in_never_waits(coming: Coming, per_second: float) -> None:
-    assert max(coming(per_second, 3)) == 0
+def evenly(per_second: float, seconds: float) -> list[float]:
+    return [1 / per_second] * round(per_second * seconds)
+
+
+def by_chance(per_second: float, seconds: float) -> list[float]:
+    chance = random.Random(1)
+    return [chance.expovariate(per_second) for _ in range(round(per_second * seconds))]
+
+
+@pytest.mark.parametrize(("per_second", "takes"), [(1, 1.0), (200, 0.1), (600, 0.03), (1000, 0.01)])
+def test_who_comes_at_a_rate_that_can_be_let_in_never_waits(
+    coming: Coming, per_second: float, takes: float
+) -> None:
+    assert max(coming(by_chance(per_second, 20), takes)) == pytest.approx(0, abs=1e-6)
+
+
+def test_those_who_come_together_after_a_stall_dont_wait(coming: Coming) -> None:
+    gaps = evenly(300, 1) + [0.06] + [0.0] * 18 + evenly(300, 1)
+    assert max(coming(gaps, 0.05)) == pytest.approx(0, abs=1e-6)
 
 
 def test_crowd_is_let_in_when_it_has_come(coming: Coming) -> None:
-    waited = coming(CROWD_PER_SECOND * 4, 0.3)
-    assert [each for each in waited[:40] if each] == []  # the first are let in: nobody knows yet
+    waited = coming(evenly(3000, 0.3), 1.0)
+    assert max(waited[: CROWD // 2]) == pytest.approx(0, abs=1e-6)  # nobody knows yet
     assert 0.2 < max(waited) < 0.3 + 2 * WINDOW_SECONDS
-    assert len({round(entered, 6) for entered in coming.entered[100:]}) == 1
-    assert max(coming(STRAGGLERS_PER_SECOND, 1)) == 0
+    assert len({round(entered, 6) for entered in coming.entered[200:]}) == 1
+    assert max(coming(evenly(200, 1), 0.05)) == pytest.approx(0, abs=1e-6)
 
 
 def test_flood_keeps_nobody_out_for_long(coming: Coming) -> None:
-    waited = coming(CROWD_PER_SECOND * 2, 6)
+    waited = coming(evenly(3000, 6), 2.0)
     assert max(waited) <= LONGEST_SECONDS + 2 * WINDOW_SECONDS
-    share = sum(each == 0 for each in waited) / len(waited)
+    share = sum(each < 1e-6 for each in waited) / len(waited)
     assert share > REST / (REST + 1) - 0.1
 
 
 def test_who_goes_away_meanwhile_harms_nobody(loop: VirtualLoop) -> None:
+    async def go_through(door: Door) -> None:
+        async with door.passing():
+            await asyncio.sleep(0.5)
+
     async def come() -> None:
         door = Door()
-        crowd = [asyncio.create_task(door.enter()) for _ in range(100)]
+        crowd = [asyncio.create_task(go_through(door)) for _ in range(CROWD)]
         await asyncio.sleep(WINDOW_SECONDS * 1.5)
-        late = [asyncio.create_task(door.enter()) for _ in range(100)]
+        late = [asyncio.create_task(go_through(door)) for _ in range(CROWD)]
         await asyncio.sleep(0)
         late[0].cancel()
         await asyncio.gather(*crowd, *late[1:])
         assert late[0].cancelled()
+        assert door._here == 0
 
     loop.run_until_complete(come())
     assert loop.errors == []
 
 
 def test_nothing_runs_when_nobody_comes(loop: VirtualLoop, coming: Coming) -> None:
-    coming(CROWD_PER_SECOND * 2, 0.1)
+    coming(evenly(3000, 0.1), 1.0)
     loop.pass_time(1)
     with pytest.raises(RuntimeError, match="nothing is left"):
         loop.run_until_complete(asyncio.Event().wait())

@@ -22,7 +22,7 @@ from orgrealtime.stream import Page
 from tests.conftest import MakeOrg
 from tests.host.models import Organization
 from tests.test_stream import blocks_touched, payloads_looked_up, publish_many, seqs
-from tests.threads import open_transaction, start_many
+from tests.threads import PATIENCE, open_transaction, start, start_many, until
 
 pytestmark = pytest.mark.django_db
 
@@ -41,16 +41,30 @@ def pages(found: dict[int, Page | StreamReset]) -> dict[int, Page]:
     return found  # type: ignore[return-value]
 
 
+def follow_all(cursors: dict[int, Cursor], limit: int = stream.PAGE_SIZE) -> dict[int, Page]:
+    """All together, and those that were left out one by one, as the reader does it."""
+    found = stream.follow(cursors, limit=limit)
+    for key in cursors.keys() - found.keys():
+        found[key] = stream.follow_one(key, cursors[key], limit=limit)
+    return pages(found)
+
+
+def is_sleeping() -> bool:
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        return bool(cursor.fetchone()[0])
+
+
 def test_several_organisations_are_numbered_and_read_by_one_statement(make_org: MakeOrg) -> None:
     orgs = [make_org(f"org-{number}") for number in range(20)]
     cursors = start_of(*orgs)
-    for count, org in enumerate(orgs):
-        publish_many(org, count)
+    for number, org in enumerate(orgs):
+        publish_many(org, number % 3)
     with CaptureQueriesContext(connections["default"]) as captured:
         found = pages(stream.follow(cursors))
     assert len(captured) == 1
-    for count, org in enumerate(orgs):
-        page = found[org.pk]
+    for number, org in enumerate(orgs):
+        page, count = found[org.pk], number % 3
         assert page == stream.read(org.pk, cursors[org.pk])
         assert (seqs(page), page.seq, page.has_more) == (list(range(1, count + 1)), count, False)
 
@@ -66,10 +80,10 @@ def test_several_organisations_are_numbered_and_read_by_one_statement(make_org: 
     ),
     batch=st.integers(1, 12),
     limit=st.integers(1, 6),
-    chars=st.integers(1, 1500),
+    room=st.integers(0, 5000),
 )
 def test_page_by_page_each_gets_all_in_order(
-    db: None, streams: list[tuple[int, int, list[int]]], batch: int, limit: int, chars: int
+    db: None, streams: list[tuple[int, int, list[int]]], batch: int, limit: int, room: int
 ) -> None:
     """Whatever was numbered before, and however little is numbered or fits into a page at once."""
     cursors, expected = {}, {}
@@ -86,10 +100,9 @@ def test_page_by_page_each_gets_all_in_order(
     behind: Collection[int] = set(cursors)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "NUMBERING_BATCH", batch)
-        patch.setattr(stream, "PAGE_CHARS", chars)
+        patch.setattr(stream, "FOLLOWED_CHARS", room)
         while behind:
-            found = pages(stream.follow({key: cursors[key] for key in behind}, limit=limit))
-            assert found.keys() == behind
+            found = follow_all({key: cursors[key] for key in behind}, limit)
             for key, page in found.items():
                 assert len(page.events) <= limit
                 assert page.seq > cursors[key].seq or not page.has_more, "it would go on for ever"
@@ -126,23 +139,66 @@ def test_each_that_cant_go_on_is_told_to_reset_and_no_other(make_org: MakeOrg) -
     found = stream.follow(cursors)
     told = {key: page.reason for key, page in found.items() if isinstance(page, StreamReset)}
     assert told == {other.pk: "epoch", ahead.pk: "ahead", behind.pk: "retention"}
-    assert found[ahead.pk].position == Position(cursors[ahead.pk].epoch, 8, 0)
+    reset = found[ahead.pk]
+    assert isinstance(reset, StreamReset)
+    assert reset.position == Position(cursors[ahead.pk].epoch, 8, 0)
+    assert stream.renew(ahead.pk, reset.after).epoch != cursors[ahead.pk].epoch
     assert seqs(pages({fine.pk: found[fine.pk]})[fine.pk]) == [1, 2, 3, 4, 5]
 
 
 @with_commits
-def test_stream_that_somebody_has_locked_holds_up_no_other(acme: Organization, globex: Organization) -> None:
+def test_stream_that_somebody_has_locked_is_left_out_and_not_waited_for(
+    acme: Organization, globex: Organization
+) -> None:
     cursors = start_of(acme, globex)
     publish_many(acme, 2)
     publish_many(globex, 1)
     with open_transaction(lambda: list(Stream.objects.select_for_update().filter(pk=acme.pk))):
         begun = time.monotonic()
         found = pages(stream.follow(cursors))
+        assert stream.follow({acme.pk: cursors[acme.pk]}) == {}
         assert time.monotonic() - begun < stream.LOCK_MILLISECONDS / 1000
         assert {key: seqs(page) for key, page in found.items()} == {globex.pk: [1]}
         with pytest.raises(OperationalError):
-            stream.follow({acme.pk: cursors[acme.pk]})
+            stream.follow_one(acme.pk, cursors[acme.pk])
     assert seqs(pages(stream.follow({acme.pk: cursors[acme.pk]}))[acme.pk]) == [1, 2]
+
+
+@with_commits
+def test_stream_that_is_numbered_meanwhile_isnt_taken_as_read(
+    acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the snapshot and the lock: what was pending isn't any more, and its number isn't in the snapshot."""
+    cursors = start_of(acme)
+    publish_many(acme, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "PATIENCE", "pg_sleep(1)")  # it lies between the two
+        following = start(stream.follow, cursors)
+        until(is_sleeping)
+    assert stream.number(acme.pk).head == 1
+    assert following.result(PATIENCE) == {}
+    assert seqs(pages(stream.follow(cursors))[acme.pk]) == [1]
+
+
+@with_commits
+def test_client_that_takes_no_rows_keeps_no_stream_locked(make_org: MakeOrg) -> None:
+    """PostgreSQL commits when the client has got the rows: of a process that has been stopped that may be never."""
+    orgs = [make_org(f"org-{number}") for number in range(8)]
+    cursors = start_of(*orgs)
+    with CaptureQueriesContext(connections["default"]) as captured:
+        stream.follow(cursors)
+    with transaction.atomic():
+        for org in orgs:
+            for _ in range(5):
+                publish(org, "note", {"text": secrets.token_hex(25_000)})
+    stopped = connections["default"].copy()
+    stopped.ensure_connection()
+    try:
+        stopped.connection.pgconn.send_query(captured[-1]["sql"].encode())
+        until(lambda: not Stream.objects.filter(head=0).exists())
+        assert [stream.number(org.pk).head for org in orgs] == [5] * 8
+    finally:
+        stopped.close()
 
 
 @with_commits
@@ -168,13 +224,13 @@ def test_event_that_a_transaction_has_locked_gets_its_number_when_that_has_ended
     assert [(event.seq, event.type) for event in page.events] == [(2, "first")]
 
 
-def test_organisation_without_a_stream_gets_one_when_it_is_followed_alone(
+def test_organisation_without_a_stream_gets_one_when_it_is_followed_by_itself(
     acme: Organization, globex: Organization
 ) -> None:
     cursors = start_of(acme, globex)
     Stream.objects.filter(pk=acme.pk).delete()
     assert stream.follow(cursors).keys() == {globex.pk}
-    (told,) = stream.follow({acme.pk: cursors[acme.pk]}).values()
+    told = stream.follow_one(acme.pk, cursors[acme.pk])
     assert isinstance(told, StreamReset)
     assert told.reason == "epoch"
     assert Stream.objects.filter(pk=acme.pk, epoch=told.position.epoch).exists()
@@ -184,8 +240,7 @@ def test_restored_stream_is_settled_before_it_is_read(acme: Organization, globex
     cursors = start_of(acme, globex)
     Stream.objects.filter(pk=acme.pk).update(table_oid=1)
     assert stream.follow(cursors).keys() == {globex.pk}
-    (told,) = stream.follow({acme.pk: cursors[acme.pk]}).values()
-    assert isinstance(told, StreamReset)
+    assert isinstance(stream.follow_one(acme.pk, cursors[acme.pk]), StreamReset)
 
 
 def test_poison_costs_its_event_only(acme: Organization, globex: Organization) -> None:
@@ -215,13 +270,9 @@ def test_many_who_follow_the_same_organisations_all_see_the_same(make_org: MakeO
     def follow(mine: dict[int, Cursor]) -> dict[int, list[int]]:
         got: dict[int, list[int]] = {key: [] for key in mine}
         while any(len(found) < writers * rounds for found in got.values()):
-            together = pages(stream.follow(mine))
-            left_out = mine.keys() - together.keys()
-            alone = [pages(stream.follow({key: mine[key]})) for key in left_out]
-            for found in (together, *alone):
-                for key, page in found.items():
-                    got[key] += seqs(page)
-                    mine[key] = Cursor.parse(page.cursor)
+            for key, page in follow_all(mine).items():
+                got[key] += seqs(page)
+                mine[key] = Cursor.parse(page.cursor)
         return got
 
     def work(number: int) -> dict[int, list[int]] | None:
@@ -244,17 +295,24 @@ def test_who_is_up_to_date_costs_little_however_long_the_streams_are(make_org: M
     assert blocks_touched(lambda: stream.follow(cursors)) < 100 * len(orgs)
 
 
-def test_payloads_for_which_no_page_has_room_arent_unpacked(make_org: MakeOrg) -> None:
-    """All organisations share the room of one page: what waits for many readers is kept in memory."""
-    orgs = [make_org(f"org-{number}") for number in range(4)]
-    cursors = start_of(*orgs)
+def test_payloads_for_which_there_is_no_room_arent_unpacked(acme: Organization, globex: Organization) -> None:
+    cursors = start_of(acme, globex)
+    publish_many(globex, 1)
     with transaction.atomic():
-        for number in range(25):
-            for org in orgs:
-                publish(org, "note", {"number": number, "text": secrets.token_hex(25_000)})
+        for _ in range(25):
+            publish(acme, "note", {"text": secrets.token_hex(25_000)})
     with transaction.atomic():
         before = payloads_looked_up()
-        found = pages(stream.follow(cursors))
-        looked_up = payloads_looked_up() - before
-    assert all(page.has_more for page in found.values())
-    assert 0 < looked_up == sum(len(page.events) for page in found.values()) < 20
+        assert stream.follow(cursors).keys() == {globex.pk}
+        assert payloads_looked_up() == before
+    page = stream.follow_one(acme.pk, cursors[acme.pk])
+    assert isinstance(page, Page)
+    assert page.has_more
+    assert seqs(page) == list(range(1, page.seq + 1))
+
+
+def test_long_audience_counts_as_well(acme: Organization, globex: Organization) -> None:
+    cursors = start_of(acme, globex)
+    for org, count in ((acme, 10_000), (globex, 10)):
+        NotificationEvent.objects.create(organization=org, type="note", audience=list(range(count)))
+    assert stream.follow(cursors).keys() == {globex.pk}

@@ -31,6 +31,7 @@ class Gate:
     def __init__(self, follow: Any) -> None:
         self.groups: list[int] = []
         self.fails_for: Any = None
+        self.leaves_out: list[set[Any]] = []  # at each call to come
         self.is_open = threading.Event()
         self._follow = follow
 
@@ -39,8 +40,9 @@ class Gate:
         assert self.is_open.wait(20)
         if self.fails_for in cursors:
             raise DataError("this one is too much")
+        left_out = self.leaves_out.pop(0) if self.leaves_out else set()
         found: dict[Any, Page | StreamReset] = self._follow(cursors)
-        return found
+        return {key: page for key, page in found.items() if key not in left_out}
 
 
 @pytest.fixture
@@ -121,16 +123,47 @@ async def test_two_that_follow_the_same_organisation_each_get_what_is_after_thei
 
 
 async def test_who_is_told_to_reset_is_so_alone(
-    reader: Reader, gate: Gate, acme: Organization, globex: Organization
+    reader: Reader, gate: Gate, acme: Organization, globex: Organization, orgs: list[Organization]
 ) -> None:
+    first = asyncio.create_task(reader.read(orgs[0].pk, await cursor_of(orgs[0])))
+    await eventually(lambda: gate.groups)
+    fine = asyncio.create_task(reader.read(acme.pk, await cursor_of(acme)))
+    other = asyncio.create_task(reader.read(globex.pk, Cursor("ffffffff", 0)))
+    await asyncio.sleep(0)
     gate.is_open.set()
-    fine, other = await asyncio.gather(
-        reader.read(acme.pk, await cursor_of(acme)),
-        reader.read(globex.pk, Cursor("ffffffff", 0)),
-        return_exceptions=True,
-    )
-    assert isinstance(fine, Page)
-    assert isinstance(other, StreamReset)
+    assert isinstance(await fine, Page)
+    with pytest.raises(StreamReset):
+        await other
+    assert gate.groups == [1, 2]
+    await first
+
+
+async def test_those_that_somebody_else_numbers_are_read_in_the_next_round(
+    reader: Reader, gate: Gate, orgs: list[Organization], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together once more: the others have numbered them by then."""
+    monkeypatch.setattr(stream, "follow_one", lambda *_: pytest.fail("it was waited for"))
+    gate.leaves_out = [set(), {org.pk for org in orgs[1:4]}]
+    found = await read_all_at_once(reader, gate, orgs)
+    assert [page.seq for page in found if isinstance(page, Page)] == [0] * 6
+    assert gate.groups == [1, 5, 3]
+
+
+async def test_stream_that_stays_locked_is_waited_for_by_its_own_reader(
+    reader: Reader, gate: Gate, orgs: list[Organization], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[Any] = []
+    follow_one = stream.follow_one
+
+    def wait(organization_id: Any, after: Cursor) -> Any:
+        waits.append(organization_id)
+        return follow_one(organization_id, after)
+
+    monkeypatch.setattr(stream, "follow_one", wait)
+    gate.leaves_out = [set(), {orgs[2].pk}, {orgs[2].pk}]
+    found = await read_all_at_once(reader, gate, orgs)
+    assert all(isinstance(page, Page) for page in found)
+    assert waits == [orgs[2].pk]
 
 
 async def test_organisation_whose_stream_is_locked_holds_up_no_other(

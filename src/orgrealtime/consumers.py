@@ -227,19 +227,19 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         self._census.leave(places)
 
     async def _take_turn(self) -> _Start:
-        await get_hub().door.enter()
-        turnstile, most = get_hub().turnstile, get_settings().MAX_HANDSHAKES
-        if most is None or (get_settings().LIMITS_DRY_RUN and turnstile.inside >= most):
-            if most is not None:
+        hub, most = get_hub(), get_settings().MAX_HANDSHAKES
+        async with hub.door.passing():
+            if most is None or (get_settings().LIMITS_DRY_RUN and hub.turnstile.inside >= most):
+                if most is not None:
+                    exceeded("MAX_HANDSHAKES")
+                hub.turnstile.squeeze_in()
+            elif not await hub.turnstile.enter(most, HANDSHAKE_WAIT_SECONDS):
                 exceeded("MAX_HANDSHAKES")
-            turnstile.squeeze_in()
-        elif not await turnstile.enter(most, HANDSHAKE_WAIT_SECONDS):
-            exceeded("MAX_HANDSHAKES")
-            raise Refused(CloseCode.OVERLOADED, "MAX_HANDSHAKES", "too many connections are being opened")
-        try:
-            return await self._admit()
-        finally:
-            turnstile.leave(get_settings().MAX_HANDSHAKES)
+                raise Refused(CloseCode.OVERLOADED, "MAX_HANDSHAKES", "too many connections are being opened")
+            try:
+                return await self._admit()
+            finally:
+                hub.turnstile.leave(get_settings().MAX_HANDSHAKES)
 
     async def _admit(self) -> _Start:
         try:

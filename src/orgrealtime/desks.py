@@ -61,9 +61,12 @@ class Desks(Generic[Query, Answer]):
         self._open = 0
         self._patience: asyncio.TimerHandle | None = None
         self._works: set[asyncio.Task[Any]] = set()
+        self._is_closed = False
 
     async def ask(self, query: Query) -> Answer:
         """Return the answer to a query; raise the error that it is, or what went wrong."""
+        if self._is_closed:
+            raise asyncio.CancelledError
         waiting: _Waiting[Query, Answer] = _Waiting(query, self._loop.create_future())
         self._waiting.append(waiting)
         if not self._open:
@@ -73,7 +76,8 @@ class Desks(Generic[Query, Answer]):
         return await waiting.answer
 
     async def close(self) -> None:
-        """End all work; who still waits is cancelled."""
+        """End all work; who still waits, or asks from now on, is cancelled."""
+        self._is_closed = True
         self._stop_patience()
         await tasks.end(self._works)
         for waiting in self._waiting:
@@ -102,6 +106,9 @@ class Desks(Generic[Query, Answer]):
                 self._be_patient()
                 try:
                     await self._ask(group)
+                except Exception as error:
+                    for waiting in group:
+                        waiting.tell(error)
                 finally:
                     for waiting in group:
                         waiting.answer.cancel()  # unless it has been answered

@@ -1,4 +1,4 @@
-"""Holding newcomers back for a moment while they come faster than they can be let in.
+"""Holding newcomers back for a moment while a crowd is still coming.
 
 A server takes connections in the order in which they came, one by one between all its other work. Letting in the first
 of a thousand at once therefore keeps out the last for as long as all of that takes, and with it any page that somebody
@@ -8,9 +8,11 @@ opens meanwhile. So a crowd comes in first, which is quick, and is let in then: 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
+CROWD = 64  # that have come and aren't let in yet
 WINDOW_SECONDS = 0.02
-CROWD_PER_SECOND = 800  # about what a process lets in
 STRAGGLERS_PER_SECOND = 100
 LONGEST_SECONDS = 1.0
 REST = 2  # times as long as it was shut it stays open then: a flood must not keep all others out
@@ -21,6 +23,7 @@ class Door:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._here = 0
         self._came = 0  # since the window began
         self._window = 0.0
         self._watch: asyncio.TimerHandle | None = None
@@ -28,13 +31,19 @@ class Door:
         self._shut_at = 0.0
         self._rests_until = 0.0
 
-    async def enter(self) -> None:
-        """Return at once, or when the crowd has come."""
+    @contextlib.asynccontextmanager
+    async def passing(self) -> AsyncIterator[None]:
+        """Be let in inside the `with`, which begins at once, or when the crowd has come."""
+        self._here += 1
         self._came += 1
         if self._watch is None:
             self._watch_on(self._loop.time())
-        if self._opens is not None:
-            await asyncio.wait([self._opens])
+        try:
+            if self._opens is not None:
+                await asyncio.wait([self._opens])
+            yield
+        finally:
+            self._here -= 1
 
     def _watch_on(self, now: float) -> None:
         self._window = now
@@ -42,14 +51,13 @@ class Door:
 
     def _look(self) -> None:
         now, came = self._loop.time(), self._came
-        per_second = CROWD_PER_SECOND if self._opens is None else STRAGGLERS_PER_SECOND
-        is_crowd = came >= per_second * (now - self._window)
+        are_coming = came >= STRAGGLERS_PER_SECOND * (now - self._window)
         self._came, self._watch = 0, None
         if came:
             self._watch_on(now)
-        if self._opens is not None and (not is_crowd or now - self._shut_at >= LONGEST_SECONDS):
+        if self._opens is not None and (not are_coming or now - self._shut_at >= LONGEST_SECONDS):
             self._open(self._opens, now)
-        elif self._opens is None and is_crowd and now >= self._rests_until:
+        elif self._opens is None and are_coming and self._here >= CROWD and now >= self._rests_until:
             self._opens, self._shut_at = self._loop.create_future(), now
 
     def _open(self, opens: asyncio.Future[None], now: float) -> None:

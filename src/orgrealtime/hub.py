@@ -120,10 +120,10 @@ class Hub:
             timer.cancel()
         for feed in self._feeds.values():
             feed.stop()
-        await self._reader.close()
         await self.reception.close()
         await self.census.close()
         await tasks.end(self._works)
+        await self._reader.close()
         await self._ear.close()
 
     # ------------------------------------------------------------------------------------------------- rings

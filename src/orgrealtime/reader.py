@@ -13,6 +13,8 @@ from orgrealtime.stream import Page
 
 Query = tuple[Any, Cursor]
 
+TOGETHER = 2  # times, before a stream is waited for: who numbers it at this moment has done so in the next
+
 
 class Reader:
     """Reads what comes after a cursor in an organisation's stream, for all who ask while it reads together."""
@@ -22,10 +24,11 @@ class Reader:
 
     async def read(self, organization_id: Any, after: Cursor) -> Page:
         """Return the next events after a cursor, committed ones without a number included; raise StreamReset."""
-        page = await self._desks.ask((organization_id, after))
-        if page is None:  # somebody else numbers its events at this moment
-            page = await database.run(_read_alone, organization_id, after)
-        return page
+        for _ in range(TOGETHER):
+            page = await self._desks.ask((organization_id, after))
+            if page is not None:
+                return page
+        return await database.run(_read_alone, organization_id, after)
 
     async def close(self) -> None:
         """End all work; who still waits is cancelled."""
@@ -39,7 +42,7 @@ def _read_together(queries: Sequence[Query]) -> list[Page | StreamReset | None]:
 
 
 def _read_alone(organization_id: Any, after: Cursor) -> Page:
-    page = stream.follow({organization_id: after})[organization_id]
+    page = stream.follow_one(organization_id, after)
     if isinstance(page, StreamReset):
         raise page
     return page

@@ -11,6 +11,7 @@ import functools
 import itertools
 import json
 import logging
+import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ LOCK_NOT_AVAILABLE = "55P03"
 PATIENCE = f"set_config('lock_timeout', '{LOCK_MILLISECONDS}', TRUE)"
 EVENT_COLUMNS = ("seq", "type", "payload", "payload_chars", "created_at", "actor_id", "audience")
 INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
+FOLLOWED_CHARS = 16_384  # up to 64 KB: what a socket takes though nobody reads from it
+ROW_CHARS = 200  # about what a row takes besides its payload
 PAGE_CHARS = 524_288  # a page ends with the event that exceeds it: what a reader waits for is kept in memory
 
 
@@ -199,15 +202,14 @@ def create(organization_id: Any, using: str) -> None:
 
 
 def renew(organization_id: Any, known: Cursor, using: str | None = None) -> Position:
-    """Give a stream another epoch if it ends before a cursor that it is known to have had; return where it stands.
+    """Give a stream another epoch that has ended before a cursor that it is known to have had; return where it stands.
 
-    An older database has been restored: once the stream has grown past that cursor, nothing else would tell.
+    An older database has been restored: once the stream has grown past that cursor, as it may have since it was read,
+    nothing else would tell.
     """
     using = using or router.db_for_write(NotificationEvent)
-    streams = Stream.objects.using(using).filter(
-        pk=organization_id, epoch=known.epoch, head__lt=known.seq
-    )  # whoever comes first: to the others it has another epoch already
-    streams.update(epoch=new_epoch())
+    # Whoever comes first: to the others it has another epoch already.
+    Stream.objects.using(using).filter(pk=organization_id, epoch=known.epoch).update(epoch=new_epoch())
     return advance(organization_id, using)
 
 
@@ -446,23 +448,26 @@ def read_recent(organization_id: Any, limit: int, using: str | None = None) -> P
 
 
 def follow(cursors: Mapping[Any, Cursor], *, limit: int = PAGE_SIZE) -> dict[Any, Page | StreamReset]:
-    """Number what has committed in these organisations, and return for each what comes after a cursor; not inside
+    """Number what has committed in these organisations, and return for each all that comes after a cursor; not inside
     an open transaction.
 
-    One statement for all of them on PostgreSQL. An organisation whose events somebody else numbers at this moment is
-    left out, for all others would have to wait: if it is the only one, it is waited for, and OperationalError raised
-    if that takes longer than LOCK_MILLISECONDS.
+    One statement for all of them on PostgreSQL, which waits for nobody. Left out are those that somebody else numbers
+    at this moment, that have no stream yet, or that are too far behind: read them one by one, with `follow_one`.
     """
     connection = connections[router.db_for_write(NotificationEvent)]
-    is_postgresql = connection.vendor == "postgresql"
-    found = _follow_together(cursors, limit, connection) if is_postgresql else {}
-    if len(cursors) == 1 or not is_postgresql:
-        for organization_id in cursors.keys() - found.keys():
-            found[organization_id] = _follow_alone(organization_id, cursors[organization_id], limit)
-    return found
+    if connection.vendor == "postgresql":
+        return _follow_together(cursors, limit, connection)
+    return {
+        organization_id: follow_one(organization_id, after, limit=limit)
+        for organization_id, after in cursors.items()
+    }
 
 
-def _follow_alone(organization_id: Any, after: Cursor, limit: int) -> Page | StreamReset:
+def follow_one(organization_id: Any, after: Cursor, *, limit: int = PAGE_SIZE) -> Page | StreamReset:
+    """Number what has committed in an organisation, and return the next events after a cursor, as `follow` does.
+
+    Raises OperationalError if somebody else holds the stream's lock for longer than LOCK_MILLISECONDS.
+    """
     # Not `advance`, which would leave out events while somebody holds the stream's lock, and say nothing of it.
     position = number(organization_id)
     try:
@@ -474,59 +479,60 @@ def _follow_alone(organization_id: Any, after: Cursor, limit: int) -> Page | Str
 class _Outcome(NamedTuple):
     """What `_following_sql` says of an organisation, beside its events."""
 
-    organization_id: Any
+    place: int  # among those that were asked for, from 1 on
     epoch: str
     floor: int
     seen_head: int
     head: int  # the same, unless events got a number now
-    is_done: bool  # no event that could have got a number is left without
     is_cut: bool  # more of them wait than were to get one
-    found: int | None  # events after the cursor, of which there are fewer here if a page has no room for all
 
 
 def _follow_together(
     cursors: Mapping[Any, Cursor], limit: int, connection: BaseDatabaseWrapper
 ) -> dict[Any, Page | StreamReset]:
-    key = Stream._meta.pk
+    asked = list(cursors.items())
     values: dict[str, Any] = {
-        "orgs": [key.get_db_prep_value(organization_id, connection) for organization_id in cursors],
-        "after": [cursor.seq for cursor in cursors.values()],
-        "most": max(1, NUMBERING_BATCH // len(cursors)),
-        "limit": limit,
-        "chars": max(1, PAGE_CHARS // len(cursors)),
+        "orgs": [
+            Stream._meta.pk.get_db_prep_value(organization_id, connection) for organization_id, _ in asked
+        ],
+        "after": [after.seq for _, after in asked],
+        "most": max(1, NUMBERING_BATCH // len(asked)),
+        "limit": max(1, limit // len(asked)),
+        "room": FOLLOWED_CHARS,
     }
     with connection.cursor() as database:
         database.execute(_following_sql(connection), values)
         rows = database.fetchall()
     width = len(_Outcome._fields)
-    found = {}
-    for organization_id, (first, *more) in itertools.groupby(rows, lambda row: key.to_python(row[0])):
-        outcome = _Outcome(*first[:width])
+    found: dict[Any, Page | StreamReset] = {}
+    for place, (first, *more) in itertools.groupby(rows, operator.itemgetter(0)):
+        organization_id, after = asked[place - 1]
         events = [_Row(*row[width:]) for row in (first, *more) if row[width] is not None]
-        if outcome.is_done:
-            found[organization_id] = _followed(cursors[organization_id], outcome, events, connection.alias)
+        found[organization_id] = _followed(after, _Outcome(*first[:width]), events, connection.alias)
     return found
 
 
 def _followed(after: Cursor, outcome: _Outcome, rows: list[_Row], using: str) -> Page | StreamReset:
     position = Position(outcome.epoch, outcome.head, outcome.floor)
     try:
+        # As it was before anything got a number now: that may have overtaken a cursor that was beyond the head.
         Position(outcome.epoch, outcome.seen_head, outcome.floor).resume(after)
     except StreamReset as reset:
         return StreamReset(reset.reason, after, position)
-    is_all = len(rows) == (outcome.found or 0)
-    events = _decode(rows, position, using)
-    return Page(position, events, position.head if is_all else rows[-1].seq, outcome.is_cut or not is_all)
+    return Page(position, _decode(rows, position, using), position.head, outcome.is_cut)
 
 
 def _following_sql(connection: BaseDatabaseWrapper) -> str:
     # What had a number before is read in the snapshot in which `seen_head` is the newest; what gets one now follows
-    # it without a gap, since nothing is numbered if the stream has gone on since.
+    # it without a gap, since nothing is numbered if the stream has gone on since; if it has, what it is now isn't known
+    # here. PostgreSQL commits when the rows have been taken, and a client that hangs must not keep others out: so there
+    # are no more rows than the buffers of a socket have room for, of the smallest first.
     event = NotificationEvent._meta.db_table
     key = str(Stream._meta.pk.db_type(connection))
     columns = ", ".join(f"event.{column}" for column in EVENT_COLUMNS)
     return f"""{numbering_sql(connection, waits=False)}, asked AS (
-        SELECT * FROM unnest(%(orgs)s::{key}[], %(after)s::bigint[]) AS asked (organization_id, after)
+        SELECT * FROM unnest(%(orgs)s::{key}[], %(after)s::bigint[])
+            WITH ORDINALITY AS asked (organization_id, after, place)
     ), found AS (
         SELECT * FROM numbered UNION ALL
         SELECT asked.organization_id, kept.* FROM asked CROSS JOIN LATERAL (
@@ -534,18 +540,22 @@ def _following_sql(connection: BaseDatabaseWrapper) -> str:
             WHERE event.organization_id = asked.organization_id AND event.seq > asked.after
             ORDER BY event.seq LIMIT %(limit)s + 1
         ) AS kept
-    ), sized AS (
-        SELECT found.*, count(*) OVER org AS count, row_number() OVER (org ORDER BY seq) AS place,
-            sum(payload_chars) OVER (org ORDER BY seq) - payload_chars AS before
-        FROM found WINDOW org AS (PARTITION BY organization_id)
-    ), page AS (
-        SELECT * FROM sized WHERE place <= %(limit)s AND before < %(chars)s
+    ), weighed AS (
+        SELECT organization_id, count(*) AS count, sum(
+            {ROW_CHARS} + payload_chars + COALESCE(length(CAST(audience AS text)), 0)
+        ) AS weight FROM found GROUP BY organization_id
+    ), heaped AS (
+        SELECT organization_id, count, sum(weight) OVER (ORDER BY weight, organization_id) AS heap FROM weighed
     )
-    SELECT outcome.organization_id, epoch, floor, seen_head, COALESCE(new_head, seen_head),
-        NOT has_pending OR (locked_head IS NOT NULL AND waiting = numbered), waiting = %(most)s, page.count,
+    SELECT asked.place, epoch, floor, seen_head, COALESCE(new_head, seen_head), waiting = %(most)s,
         {_columns(connection)}
-    FROM outcome LEFT JOIN page USING (organization_id)
-    WHERE is_at_home ORDER BY outcome.organization_id, page.seq
+    FROM asked JOIN outcome USING (organization_id) LEFT JOIN heaped USING (organization_id)
+        LEFT JOIN found AS page ON page.organization_id = asked.organization_id AND asked.after <= seen_head
+    WHERE is_at_home AND (asked.after > seen_head OR (
+        (NOT has_pending OR (locked_head = seen_head AND waiting = numbered))
+        AND (heap IS NULL OR (heap <= %(room)s AND heaped.count <= %(limit)s))
+    ))
+    ORDER BY asked.place, page.seq
     """
 
 
