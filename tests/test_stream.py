@@ -449,6 +449,7 @@ def test_stream_that_ends_before_a_known_cursor_gets_another_epoch_once(
     renewed = stream.renew(org.pk, known, alias)
     assert (renewed.epoch != before.epoch, renewed.head) == (True, before.head)
     assert stream.renew(org.pk, known, alias) == renewed
+    assert stream.renew(org.pk, Cursor(renewed.epoch, renewed.head), alias) == renewed
 
 
 @with_commits

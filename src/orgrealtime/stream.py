@@ -202,14 +202,15 @@ def create(organization_id: Any, using: str) -> None:
 
 
 def renew(organization_id: Any, known: Cursor, using: str | None = None) -> Position:
-    """Give a stream another epoch that has ended before a cursor that it is known to have had; return where it stands.
+    """Give a stream another epoch if it ends before a cursor that it is known to have had; return where it stands.
 
-    An older database has been restored: once the stream has grown past that cursor, as it may have since it was read,
-    nothing else would tell.
+    An older database has been restored: once the stream has grown past that cursor, nothing else would tell.
     """
     using = using or router.db_for_write(NotificationEvent)
-    # Whoever comes first: to the others it has another epoch already.
-    Stream.objects.using(using).filter(pk=organization_id, epoch=known.epoch).update(epoch=new_epoch())
+    streams = Stream.objects.using(using).filter(
+        pk=organization_id, epoch=known.epoch, head__lt=known.seq
+    )  # whoever comes first: to the others it has another epoch already
+    streams.update(epoch=new_epoch())
     return advance(organization_id, using)
 
 
@@ -243,18 +244,21 @@ def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> st
     event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
     columns = ", ".join(f"event.{column}" for column in EVENT_COLUMNS)
     return f"""
-    WITH seen AS (
-        SELECT stream.organization_id, epoch, head, floor,
+    WITH asked AS (
+        SELECT * FROM unnest(%(orgs)s::{key}[], %(after)s::bigint[])
+            WITH ORDINALITY AS asked (organization_id, after, place)
+    ), seen AS (
+        SELECT stream.organization_id, asked.after, epoch, head, floor,
             table_oid IS NOT DISTINCT FROM stream.tableoid::bigint AS is_at_home, EXISTS (
                 SELECT 1 FROM {event} AS event WHERE event.organization_id = stream.organization_id AND seq IS NULL
             ) AS has_pending
-        FROM {stream} AS stream WHERE stream.organization_id = ANY(%(orgs)s::{key}[])
+        FROM asked JOIN {stream} AS stream USING (organization_id)
     ), patience AS MATERIALIZED (
         SELECT {patience}
     ), locked AS (
         SELECT stream.organization_id, stream.head
         FROM seen JOIN {stream} AS stream USING (organization_id), patience
-        WHERE seen.is_at_home AND seen.has_pending FOR UPDATE OF stream {who_waits}
+        WHERE seen.is_at_home AND seen.has_pending AND seen.after <= seen.head FOR UPDATE OF stream {who_waits}
     ), pending AS (
         SELECT oldest.id, locked.organization_id, locked.head,
             row_number() OVER (PARTITION BY locked.organization_id ORDER BY oldest.id) AS place
@@ -292,7 +296,8 @@ def numbering_sql(connection: BaseDatabaseWrapper, *, waits: bool) -> str:
     """Return the beginning of a statement that numbers the pending events of organisations, at most `most` of each.
 
     What follows may select from `outcome`, a row per organisation, and `numbered`, the events that have got a number
-    now. A stream that somebody else has locked is waited for, or not numbered. Parameters: `orgs`, `most`.
+    now. A stream that somebody else has locked is waited for, or not numbered; nor is one that ends before a cursor it
+    is known to have had, which would hide that. Parameters: `orgs`, `after`, `most`.
     """
     key = str(Stream._meta.pk.db_type(connection))
     user_key = str(Recipient._meta.get_field("user").db_type(connection))
@@ -307,7 +312,7 @@ def _number_postgresql(organization_id: Any, connection: BaseDatabaseWrapper) ->
     SELECT epoch, COALESCE(new_head, locked_head, seen_head), floor, waiting, numbered, is_at_home FROM outcome
     """
     with connection.cursor() as cursor:
-        cursor.execute(sql, {"orgs": [organization], "most": NUMBERING_BATCH})
+        cursor.execute(sql, {"orgs": [organization], "after": [0], "most": NUMBERING_BATCH})
         row = cursor.fetchone()
     if row is None:
         return None
@@ -482,8 +487,7 @@ class _Outcome(NamedTuple):
     place: int  # among those that were asked for, from 1 on
     epoch: str
     floor: int
-    seen_head: int
-    head: int  # the same, unless events got a number now
+    head: int
     is_cut: bool  # more of them wait than were to get one
 
 
@@ -515,10 +519,9 @@ def _follow_together(
 def _followed(after: Cursor, outcome: _Outcome, rows: list[_Row], using: str) -> Page | StreamReset:
     position = Position(outcome.epoch, outcome.head, outcome.floor)
     try:
-        # As it was before anything got a number now: that may have overtaken a cursor that was beyond the head.
-        Position(outcome.epoch, outcome.seen_head, outcome.floor).resume(after)
+        position.resume(after)
     except StreamReset as reset:
-        return StreamReset(reset.reason, after, position)
+        return reset
     return Page(position, _decode(rows, position, using), position.head, outcome.is_cut)
 
 
@@ -528,12 +531,8 @@ def _following_sql(connection: BaseDatabaseWrapper) -> str:
     # here. PostgreSQL commits when the rows have been taken, and a client that hangs must not keep others out: so there
     # are no more rows than the buffers of a socket have room for, of the smallest first.
     event = NotificationEvent._meta.db_table
-    key = str(Stream._meta.pk.db_type(connection))
     columns = ", ".join(f"event.{column}" for column in EVENT_COLUMNS)
-    return f"""{numbering_sql(connection, waits=False)}, asked AS (
-        SELECT * FROM unnest(%(orgs)s::{key}[], %(after)s::bigint[])
-            WITH ORDINALITY AS asked (organization_id, after, place)
-    ), found AS (
+    return f"""{numbering_sql(connection, waits=False)}, found AS (
         SELECT * FROM numbered UNION ALL
         SELECT asked.organization_id, kept.* FROM asked CROSS JOIN LATERAL (
             SELECT {columns} FROM {event} AS event
@@ -547,7 +546,7 @@ def _following_sql(connection: BaseDatabaseWrapper) -> str:
     ), heaped AS (
         SELECT organization_id, count, sum(weight) OVER (ORDER BY weight, organization_id) AS heap FROM weighed
     )
-    SELECT asked.place, epoch, floor, seen_head, COALESCE(new_head, seen_head), waiting = %(most)s,
+    SELECT asked.place, epoch, floor, COALESCE(new_head, seen_head), waiting = %(most)s,
         {_columns(connection)}
     FROM asked JOIN outcome USING (organization_id) LEFT JOIN heaped USING (organization_id)
         LEFT JOIN found AS page ON page.organization_id = asked.organization_id AND asked.after <= seen_head
