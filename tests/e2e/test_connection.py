@@ -66,6 +66,23 @@ def test_a_server_that_is_killed_and_comes_back_is_caught_up_with(
     assert texts(alice, "server down") == wanted
 
 
+TRY_AGAIN_AND_AGAIN = """async () => {
+    const { ConnectionState } = await import("/static/tracker/connection.js");
+    const state = new ConnectionState("Acme");
+    state.show({ name: "live", transport: "websocket" });
+    for (let number = 0; number < 40; number++) {
+        state.show({ name: number % 2 ? "connecting" : "waiting", retryAt: Date.now() });
+        await new Promise((goOn) => setTimeout(goOn, 100));
+        if (!document.getElementById("banner").hidden) return true;
+    }
+    return false;
+}"""
+
+
+def test_a_break_is_told_though_every_attempt_is_short(log_in: LogIn) -> None:
+    assert open_board(log_in("alice")).evaluate(TRY_AGAIN_AND_AGAIN)
+
+
 def test_three_tabs_have_one_socket_and_outlive_the_one_that_holds_it(
     log_in: LogIn, site: Site, publisher: Publisher
 ) -> None:

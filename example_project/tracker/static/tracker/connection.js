@@ -65,9 +65,6 @@ export class ConnectionState {
     const banner = byId("banner");
     this.#wasLive ||= name === "live";
     const text = name === "connecting" && !this.#wasLive ? "" : this.#banners[name];
-    clearTimeout(this.#bannerTimer);
-    if (name === "catching-up") return; // The banner stays until all is there.
-    if (!text) return void (banner.hidden = true);
     const show = () => {
       banner.hidden = false;
       banner.dataset.state = name;
@@ -75,7 +72,14 @@ export class ConnectionState {
       byId("banner-action").hidden = name !== "unauthenticated";
     };
     const isPassing = name === "waiting" || name === "connecting";
-    if (isPassing && banner.hidden) this.#bannerTimer = setTimeout(show, BANNER_AFTER);
-    else show();
+    if (text && isPassing && banner.hidden) {
+      this.#bannerTimer ||= setTimeout(show, BANNER_AFTER); // From the break on, however often it is tried meanwhile.
+      return;
+    }
+    clearTimeout(this.#bannerTimer);
+    this.#bannerTimer = 0;
+    if (name === "catching-up") return; // The banner stays until all is there.
+    if (text) show();
+    else banner.hidden = true;
   }
 }
