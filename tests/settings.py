@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from tests import servers
 
-_database = servers.django_database(servers.database_url())
+_database = servers.django_database(servers.database_url()) | {
+    "CONN_MAX_AGE": 600
+}  # a connection takes long to open
 _redis_url = servers.redis_url()
 _folder = Path(tempfile.mkdtemp(prefix="orgrealtime-"))
 atexit.register(shutil.rmtree, _folder, ignore_errors=True)

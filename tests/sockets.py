@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Self
 
 from asgiref.sync import sync_to_async
+from asgiref.testing import ApplicationCommunicator
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.conf import settings
@@ -23,8 +25,8 @@ from orgrealtime.hub import close_hub, get_hub
 from orgrealtime.models import NotificationEvent
 from orgrealtime.routing import websocket_urlpatterns
 from tests.host.models import Organization
+from tests.waiting import LIMIT_SECONDS, NotInTimeError, eventually, limit
 
-PATIENCE = 10.0
 ORIGIN = "http://testserver"
 
 Frame = dict[str, Any]
@@ -63,23 +65,47 @@ async def publish_event(
     return await database.run(publish, organization, type, payload, to=to)
 
 
-class Socket(WebsocketCommunicator):  # type: ignore[misc]
-    """A communicator that reads frames and waits as long as a slow machine needs."""
+class Communicator(ApplicationCommunicator):  # type: ignore[misc]
+    """An application without a server, waited for as long as a slow machine needs; `messages` are those it has sent."""
 
-    async def connect(self, timeout: float = PATIENCE) -> tuple[bool, Any]:  # noqa: ASYNC109 - Channels' own
-        answer: tuple[bool, Any] = await super().connect(timeout)
-        return answer
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.messages: list[Any] = []
 
     @property
     def is_running(self) -> bool:
-        """Whether the application still serves this socket."""
+        """Whether the application still serves this scope."""
         return self._future is not None and not self._future.done()
 
-    async def disconnect(self, code: int = 1000, timeout: float = PATIENCE) -> None:  # noqa: ASYNC109
+    async def receive_output(self, timeout: float = LIMIT_SECONDS) -> Any:  # noqa: ASYNC109 - asgiref's own
+        message = asyncio.ensure_future(self.output_queue.get())
+        await asyncio.wait({message, self.future}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not message.done():
+            message.cancel()
+            if self.future.done():
+                self.future.result()
+            what = "a message before the application ends" if self.future.done() else "a message"
+            raise NotInTimeError(what, timeout, f"{self.messages[-5:]}")
+        self.messages.append(message.result())
+        return message.result()
+
+    async def wait(self, timeout: float = LIMIT_SECONDS) -> None:  # noqa: ASYNC109
+        async with limit("the end of the application", seconds=timeout, seen=lambda: self.messages[-5:]):
+            await super().wait(timeout * 2)
+
+
+class Socket(Communicator, WebsocketCommunicator):  # type: ignore[misc]
+    """A WebSocket without a server, whose frames are read."""
+
+    async def connect(self, timeout: float = LIMIT_SECONDS) -> tuple[bool, Any]:  # noqa: ASYNC109
+        answer: tuple[bool, Any] = await super().connect(timeout)
+        return answer
+
+    async def disconnect(self, code: int = 1000, timeout: float = LIMIT_SECONDS) -> None:  # noqa: ASYNC109
         await super().disconnect(code, timeout)
 
     async def frame(self) -> Frame:
-        frame: Frame = await self.receive_json_from(PATIENCE)
+        frame: Frame = await self.receive_json_from(LIMIT_SECONDS)
         return frame
 
     async def until(self, type: str) -> list[Frame]:
@@ -114,9 +140,9 @@ class Socket(WebsocketCommunicator):  # type: ignore[misc]
         """Whether the next frame answers a ping."""
         return bool((await self.ask({"type": "ping"}))["type"] == "pong")
 
-    async def close_code(self, seconds: float = PATIENCE) -> int:
+    async def close_code(self) -> int:
         """The code that the server closes with, whatever it still sends before."""
-        while (message := await self.receive_output(seconds))["type"] != "websocket.close":
+        while (message := await self.receive_output())["type"] != "websocket.close":
             pass
         code: int = message["code"]
         return code
@@ -183,14 +209,15 @@ class Sockets:
         await close_hub()
         # The communicator keeps Channels' own middleware from closing what it opens.
         await sync_to_async(connections.close_all)()
-        database.close()  # nothing may be under way when the database is emptied
+        await threads_are_idle()  # nothing may be under way when the database is emptied
 
 
-async def eventually(condition: Callable[[], Any]) -> None:
-    """Wait until the condition holds."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - of any kind
-            await asyncio.sleep(0.01)
+async def threads_are_idle() -> None:
+    """Wait until no database thread of the library has anything to do, by meeting all of them."""
+    for pool in database._pools:
+        everybody = threading.Barrier(len(pool._threads) or 1)
+        async with limit("the database threads are idle", seen=pool._name):
+            await asyncio.gather(*(pool.run(everybody.wait) for _ in pool._threads))
 
 
 async def settled() -> None:

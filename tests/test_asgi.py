@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from channels.routing import URLRouter
-from channels.testing import ApplicationCommunicator
 from django.contrib.auth.models import User
 from django.urls import path
 
@@ -17,7 +16,8 @@ from orgrealtime.hub import get_hub
 from orgrealtime.routing import websocket_urlpatterns
 from orgrealtime.transport import SEND_KEY
 from tests.host.models import Organization
-from tests.sockets import APPLICATION, PATIENCE, Socket, Sockets, serve_nothing
+from tests.sockets import APPLICATION, Communicator, Socket, Sockets, serve_nothing
+from tests.stopwatch import Stopwatch
 
 UNKNOWN = ["/", "/ws/", "/ws/orgs/acme/", "/ws/orgs/a.b/notifications/", "/x/ws/orgs/acme/notifications/"]
 
@@ -31,8 +31,8 @@ async def test_unknown_path_gets_status_403_and_a_json_body() -> None:
     socket = Socket(APPLICATION, "/nowhere/")
     socket.scope["extensions"] = {"websocket.http.response": {}}
     await socket.send_input({"type": "websocket.connect"})
-    assert (await socket.receive_output(PATIENCE))["status"] == 403
-    assert json.loads((await socket.receive_output(PATIENCE))["body"])["error"]["code"] == "forbidden"
+    assert (await socket.receive_output())["status"] == 403
+    assert json.loads((await socket.receive_output())["body"])["error"]["code"] == "forbidden"
 
 
 async def test_path_below_the_root_path_of_the_server_is_found(
@@ -57,7 +57,7 @@ async def test_http_is_passed_through_as_it_is() -> None:
         await send(await receive())
 
     scope = {"type": "http", "path": "/ws/orgs/acme/notifications/"}
-    communicator = ApplicationCommunicator(realtime(websocket_urlpatterns, http=http), scope)
+    communicator = Communicator(realtime(websocket_urlpatterns, http=http), scope)
     await communicator.send_input({"type": "http.request"})
     assert await communicator.receive_output() == {"type": "http.request"}
     assert [{**passed, SEND_KEY: None} for passed in seen] == [{**scope, SEND_KEY: None}]
@@ -72,15 +72,15 @@ async def test_http_goes_to_django_by_default() -> None:
         "query_string": b"",
         "headers": [(b"host", b"testserver")],
     }
-    communicator = ApplicationCommunicator(realtime(websocket_urlpatterns), scope)
+    communicator = Communicator(realtime(websocket_urlpatterns), scope)
     await communicator.send_input({"type": "http.request"})
-    assert (await communicator.receive_output(PATIENCE))["status"] == 401
-    await communicator.receive_output(PATIENCE)
+    assert (await communicator.receive_output())["status"] == 401
+    await communicator.receive_output()
     await communicator.wait()
 
 
 async def test_server_is_told_that_startup_and_shutdown_are_complete() -> None:
-    server = ApplicationCommunicator(APPLICATION, {"type": "lifespan"})
+    server = Communicator(APPLICATION, {"type": "lifespan"})
     for event in ("startup", "shutdown"):
         await server.send_input({"type": f"lifespan.{event}"})
         assert await server.receive_output() == {"type": f"lifespan.{event}.complete"}
@@ -99,10 +99,12 @@ async def test_shutdown_takes_no_time_at_whatever_moment_it_comes(transactional_
     for number in range(60):
         get_hub()
         await asyncio.sleep(number * 0.0003)  # while the hub connects to the layer and joins its groups
-        await shut_down()
+        with Stopwatch() as watch:
+            await shut_down()
+            watch.check(2.0, f"shutdown {number}")
 
 
 async def shut_down() -> None:
-    server = ApplicationCommunicator(APPLICATION, {"type": "lifespan"})
+    server = Communicator(APPLICATION, {"type": "lifespan"})
     await server.send_input({"type": "lifespan.shutdown"})
-    assert await server.receive_output(timeout=2) == {"type": "lifespan.shutdown.complete"}
+    assert await server.receive_output() == {"type": "lifespan.shutdown.complete"}

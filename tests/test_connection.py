@@ -16,7 +16,8 @@ from orgrealtime import consumers, database, stream
 from orgrealtime.hub import get_hub
 from tests.conftest import Configure
 from tests.host.models import Organization
-from tests.sockets import APPLICATION, PATIENCE, Frame, Sockets, eventually, publish_event
+from tests.sockets import APPLICATION, Frame, Sockets, publish_event
+from tests.waiting import LIMIT_SECONDS, eventually, limit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -65,14 +66,20 @@ async def wired(
         wire.error = None
         wire.writable.set()
         wire.incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
-        async with asyncio.timeout(PATIENCE):
+        async with limit("the application ends", seen=wire.types):
             await asyncio.gather(served, return_exceptions=True)
 
 
 async def test_slow_reader_does_not_delay_others_and_is_closed_4408(
-    sockets: Sockets, alice: User, bob: User, acme: Organization, configure: Configure
+    sockets: Sockets,
+    alice: User,
+    bob: User,
+    acme: Organization,
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     configure(SEND_TIMEOUT_SECONDS=0.5)
+    monkeypatch.setattr(consumers, "CLOSE_SECONDS", LIMIT_SECONDS)
     other = await (await sockets.open(bob)).synced()
     async with wired(sockets, alice) as (wire, _):
         await eventually(lambda: "synced" in wire.types())
@@ -150,7 +157,8 @@ async def test_ping_is_answered_while_the_backlog_is_being_read(
 
     monkeypatch.setattr(connection_module.database, "page", slow_page)
     async with wired(sockets, alice, f"since={position.cursor}") as (wire, _):
-        await asyncio.wait_for(reading.wait(), PATIENCE)
+        async with limit("a page is read", seen=wire.types):
+            await reading.wait()
         wire.say({"type": "ping"})
         await eventually(lambda: "pong" in wire.types())
         assert "synced" not in wire.types()

@@ -26,18 +26,17 @@ from orgrealtime.models import NotificationEvent
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
 from tests.sockets import (
-    PATIENCE,
     Frame,
     Socket,
     Sockets,
     browser_headers,
     events_of,
-    eventually,
     log_in,
     publish_event,
     routed,
     settled,
 )
+from tests.waiting import eventually
 
 NEVER = 3600.0
 
@@ -156,8 +155,8 @@ async def http_refusal(socket: Socket) -> tuple[int, dict[bytes, bytes], Any]:
     """Status, headers and JSON body with which a server that can do so refuses this handshake."""
     socket.scope["extensions"] = {"websocket.http.response": {}}
     await socket.send_input({"type": "websocket.connect"})
-    start = await socket.receive_output(PATIENCE)
-    body = await socket.receive_output(PATIENCE)
+    start = await socket.receive_output()
+    body = await socket.receive_output()
     assert [start["type"], body["type"]] == ["websocket.http.response.start", "websocket.http.response.body"]
     return start["status"], dict(start["headers"]), json.loads(body["body"])
 
@@ -263,8 +262,7 @@ async def test_event_for_one_user_comes_to_nobody_else(
     await publish_event(acme, to=[alice], secret="for alice")
     event = await hers.frame()
     assert event["secret"] == "for alice"
-    async with asyncio.timeout(2):
-        assert await his.frame() == {"type": "cursor", "cursor": event["cursor"]}
+    assert await his.frame() == {"type": "cursor", "cursor": event["cursor"]}
 
 
 async def test_event_for_one_user_is_left_out_of_a_batch(

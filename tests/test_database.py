@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +9,7 @@ from django.db import OperationalError, connection
 
 from orgrealtime import database
 from orgrealtime.database import Threads
+from tests.waiting import limit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,6 +49,6 @@ async def test_connection_that_was_lost_is_replaced_after_one_error(
 
 async def test_stop_iteration_of_the_host_s_code_is_handed_on_as_an_error() -> None:
     """asyncio can't hand on the exception itself, and who waits would wait for ever."""
-    async with asyncio.timeout(5):
+    async with limit("the error"):
         with pytest.raises(RuntimeError, match="StopIteration"):
             await database.visit(lambda: next(iter([])))

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand
 from orgrealtime import conf, wire
 from orgrealtime.buckets import Rate
 from orgrealtime.errors import OUTCOMES, Outcome
-from tests.clients import log_in
+from tests.clients import sign_in
 from tests.project import DOCS, ROOT, Project, fenced, read
 
 SOURCE = ROOT / "src/orgrealtime"
@@ -180,10 +180,11 @@ def project() -> Iterator[Project]:
     project.close()
 
 
+@pytest.mark.slow
 async def test_tutorial_leads_to_two_live_pages(project: Project) -> None:
     first, second = project.follow_tutorial()
     project.start()
-    async with log_in(project.url, "alice") as alice, log_in(project.url, "bob") as bob:
+    async with sign_in(project.url, "alice") as alice, sign_in(project.url, "bob") as bob:
         page = (await alice.http.get("/orgs/acme/")).text
         assert '"orgrealtime": "/static/orgrealtime/client.js"' in page
         assert (await alice.http.get("/static/orgrealtime/client.js")).status_code == 200

@@ -13,6 +13,7 @@ from orgrealtime.feed import Feed
 from orgrealtime.reader import Reader
 from orgrealtime.stream import Page
 from orgrealtime.tail import StreamEvent, Tail
+from tests.waiting import LIMIT_SECONDS, limit
 
 EPOCH = "0a1b2c3d"
 
@@ -59,13 +60,13 @@ async def test_who_waits_for_recent_events_goes_on_when_the_feed_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     is_asked, goes_on = threading.Event(), threading.Event()
-    monkeypatch.setattr(stream, "read_recent", lambda *_: (is_asked.set(), goes_on.wait(20)))
+    monkeypatch.setattr(stream, "read_recent", lambda *_: (is_asked.set(), goes_on.wait(LIMIT_SECONDS * 2)))
     feed = feed_at(100)
     waiting = asyncio.create_task(feed.reach_back())
-    await asyncio.to_thread(is_asked.wait, 20)
+    await asyncio.to_thread(is_asked.wait, LIMIT_SECONDS)
     feed.stop()
     try:
-        async with asyncio.timeout(5):
+        async with limit("what waits for the feed goes on"):
             await waiting
     finally:
         goes_on.set()

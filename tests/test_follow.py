@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 import uuid
 from collections.abc import Collection
 
@@ -20,8 +19,10 @@ from orgrealtime.models import NotificationEvent, Recipient, Stream
 from orgrealtime.stream import Page
 from tests.conftest import MakeOrg
 from tests.host.models import Organization
+from tests.stopwatch import Stopwatch
 from tests.test_stream import blocks_touched, payloads_looked_up, publish_many, seqs
-from tests.threads import PATIENCE, open_transaction, start, start_many, until
+from tests.threads import is_waiting_for_a_lock, open_transaction, start, start_many
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
 
@@ -48,10 +49,12 @@ def follow_all(cursors: dict[int, Cursor], limit: int = stream.PAGE_SIZE) -> dic
     return pages(found)
 
 
-def is_sleeping() -> bool:
+ADVISORY_LOCK = "pg_advisory_xact_lock(4711)"
+
+
+def hold_advisory_lock() -> None:
     with connections["default"].cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-        return bool(cursor.fetchone()[0])
+        cursor.execute(f"SELECT {ADVISORY_LOCK}")
 
 
 def test_several_organisations_are_numbered_and_read_by_one_statement(make_org: MakeOrg) -> None:
@@ -147,16 +150,17 @@ def test_each_that_cant_go_on_is_told_to_reset_and_no_other(make_org: MakeOrg) -
 
 @with_commits
 def test_stream_that_somebody_has_locked_is_left_out_and_not_waited_for(
-    acme: Organization, globex: Organization
+    acme: Organization, globex: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cursors = start_of(acme, globex)
     publish_many(acme, 2)
     publish_many(globex, 1)
     with open_transaction(lambda: list(Stream.objects.select_for_update().filter(pk=acme.pk))):
-        begun = time.monotonic()
-        found = pages(stream.follow(cursors))
-        assert stream.follow({acme.pk: cursors[acme.pk]}) == {}
-        assert time.monotonic() - begun < stream.LOCK_MILLISECONDS / 1000
+        with monkeypatch.context() as patch, Stopwatch() as watch:
+            patch.setattr(stream, "PATIENCE", "set_config('lock_timeout', '60000', TRUE)")
+            found = pages(stream.follow(cursors))
+            assert stream.follow({acme.pk: cursors[acme.pk]}) == {}
+            watch.check(30.0, "both have been read")  # who waits for the lock takes a minute
         assert {key: seqs(page) for key, page in found.items()} == {globex.pk: [1]}
         with pytest.raises(OperationalError):
             stream.follow_one(acme.pk, cursors[acme.pk])
@@ -170,12 +174,13 @@ def test_stream_that_is_numbered_meanwhile_isnt_taken_as_read(
     """Between the snapshot and the lock: what was pending isn't any more, and its number isn't in the snapshot."""
     cursors = start_of(acme)
     publish_many(acme, 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(stream, "PATIENCE", "pg_sleep(1)")  # it lies between the two
-        following = start(stream.follow, cursors)
-        until(is_sleeping)
-    assert stream.number(acme.pk).head == 1
-    assert following.result(PATIENCE) == {}
+    with open_transaction(hold_advisory_lock):
+        with monkeypatch.context() as patch:
+            patch.setattr(stream, "PATIENCE", ADVISORY_LOCK)  # it lies between the two
+            following = start(stream.follow, cursors)
+            until(is_waiting_for_a_lock)
+        assert stream.number(acme.pk).head == 1
+    assert following.result() == {}
     assert seqs(pages(stream.follow(cursors))[acme.pk]) == [1]
 
 

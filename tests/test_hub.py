@@ -11,9 +11,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from orgrealtime import consumers, database, publish, stream
+from orgrealtime import bell, consumers, database, publish, stream
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter
+from orgrealtime.bell import Hint
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer, command
 from orgrealtime.cursors import Cursor
 from orgrealtime.feed import MAX_CHUNKS
@@ -23,8 +24,10 @@ from orgrealtime.stream import PAGE_CHARS
 from orgrealtime.views import CatchUpView
 from tests.conftest import Configure, MakeOrg, MakeUser
 from tests.host.models import Membership, Organization
-from tests.sockets import Frame, Sockets, eventually, publish_event, routed, settled
+from tests.sockets import Frame, Sockets, publish_event, routed, settled
+from tests.stopwatch import Stopwatch
 from tests.threads import open_transaction
+from tests.waiting import LIMIT_SECONDS, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -200,31 +203,39 @@ async def test_locked_streams_of_other_organisations_delay_nobody(
     with open_transaction(lock):
         for org in locked:
             await publish_event(org)
-        await asyncio.sleep(0.1)
-        async with asyncio.timeout(3):
+        await eventually(lambda: any(feed._task for feed in get_hub()._feeds.values()))
+        with Stopwatch() as watch:
             await publish_event(acme)
             await hers.events(1)
             await (await sockets.open(alice)).synced()
+            watch.check(3.0, "an event and a handshake")
 
 
 async def test_event_rung_for_while_the_only_reader_comes_back_arrives_at_once(
-    sockets: Sockets, alice: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+    sockets: Sockets,
+    alice: User,
+    acme: Organization,
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    configure(POLL_SECONDS=3600.0, IDLE_POLL_SECONDS=3600.0)  # nothing but the ring brings it
+    monkeypatch.setattr(bell, "CANARY_SECONDS", LIMIT_SECONDS)
     first = await (await sockets.open(alice)).synced()
     await settled()
     await first.disconnect()
     await eventually(lambda: not get_hub().connections())
-    enter = get_hub().census.enter
+    enter, hear = get_hub().census.enter, get_hub()._heard
+    heard: list[Hint] = []
+    monkeypatch.setattr(get_hub(), "_heard", lambda hint: (heard.append(hint), hear(hint)))
 
     async def enter_after_an_event(places: Any) -> None:
         await publish_event(acme)
-        await asyncio.sleep(0.2)  # the ring has been heard
+        await eventually(lambda: heard)
         await enter(places)
 
     monkeypatch.setattr(get_hub().census, "enter", enter_after_an_event)
     again = await sockets.open(alice)
-    async with asyncio.timeout(2):
-        assert len(await again.events(1)) == 1
+    assert len(await again.events(1)) == 1
 
 
 async def test_readers_at_many_places_share_a_bounded_memory(
@@ -310,5 +321,6 @@ async def test_event_that_nobody_rang_for_is_found_within_the_idle_poll(
     await settled()
     await eventually(lambda: polls)  # of the beginning
     await database.run(NotificationEvent.objects.create, organization=acme, type="note", payload={"n": 1})
-    async with asyncio.timeout(5):
+    with Stopwatch() as watch:
         assert (await socket.frame())["n"] == 1
+        watch.check(5.0, "the event is found")

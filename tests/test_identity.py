@@ -23,7 +23,8 @@ from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.hub import get_hub
 from orgrealtime.identity import Identity, authenticate_together, has_plain_session, living_sessions
 from tests.host.models import Organization
-from tests.sockets import APPLICATION, Sockets, eventually, log_in, settled
+from tests.sockets import APPLICATION, Sockets, log_in, settled
+from tests.waiting import eventually
 
 ENGINES = {name: f"django.contrib.sessions.backends.{name}" for name in ("db", "cached_db", "cache", "file")}
 SIGNED_COOKIES = "django.contrib.sessions.backends.signed_cookies"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from channels.routing import URLRouter
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import path
 
@@ -16,7 +16,8 @@ from orgrealtime import database, publish
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer, command
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
-from tests.sockets import Frame, Sockets, browser_headers, eventually, log_in, publish_event, routed
+from tests.sockets import Frame, Sockets, browser_headers, log_in, publish_event, routed
+from tests.waiting import eventually
 
 CLIENT = ("203.0.113.7", 54321)
 
@@ -191,8 +192,8 @@ async def test_no_content_and_no_credential_is_logged_in_a_whole_session(
             user.save()
 
     def spoil_a_row() -> None:
-        publish(acme, "note", {"secret": CANARY})
-        with connection.cursor() as cursor:
+        with transaction.atomic(), connection.cursor() as cursor:  # or it is read before it is spoilt
+            publish(acme, "note", {"secret": CANARY})
             cursor.execute("UPDATE orgrealtime_notificationevent SET payload = to_jsonb(%s::text)", [CANARY])
 
     def catch_up() -> None:

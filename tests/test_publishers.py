@@ -25,9 +25,10 @@ from orgrealtime.errors import EventTypeError, PayloadError, PayloadTooLarge
 from orgrealtime.models import NotificationEvent, Recipient
 from orgrealtime.signals import event_published
 from orgrealtime.tail import StreamEvent
-from tests.conftest import MakeOrg, MakeUser
+from tests.conftest import MakeOrg, MakeUser, shown
 from tests.host.models import Organization
-from tests.threads import PATIENCE, is_waiting_for_a_lock, open_transaction, start, start_many, until
+from tests.threads import is_waiting_for_a_lock, open_transaction, start, start_many
+from tests.waiting import LIMIT_SECONDS, limit, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -275,7 +276,7 @@ async def test_async_code_gets_the_same_errors(acme: Organization) -> None:
 def publish_and_ring(organization: Organization) -> None:
     try:
         publish(organization, "note", {})
-        assert bell.flush(PATIENCE)
+        assert bell.flush(LIMIT_SECONDS)
     finally:
         connections.close_all()
 
@@ -283,7 +284,7 @@ def publish_and_ring(organization: Organization) -> None:
 def in_forked_worker(organization: Organization) -> int | None:
     worker = multiprocessing.get_context("fork").Process(target=publish_and_ring, args=[organization])
     worker.start()
-    worker.join(PATIENCE)
+    worker.join(LIMIT_SECONDS)
     return worker.exitcode
 
 
@@ -292,12 +293,12 @@ async def test_forked_worker_publishes_and_is_heard_through_redis(acme: Organiza
     hints: asyncio.Queue[Hint] = asyncio.Queue()
     ear = Ear(hints.put_nowait)
     await ear.join(acme.pk)
-    async with asyncio.timeout(PATIENCE):
+    async with limit("a ring comes back through the layer"):
         while not await ear.prove():
             pass
     await start_in_thread(publish_and_ring, acme)  # this process has rung, and has a thread that rings
     assert await start_in_thread(in_forked_worker, acme) == 0
-    async with asyncio.timeout(PATIENCE):
+    async with limit("the worker's ring is heard"):
         assert await hints.get() == Hint(organization=str(acme.pk))
     await ear.close()
     assert len(await start_in_thread(seen, acme)) == 2
@@ -369,14 +370,14 @@ def test_second_publisher_waits_whether_the_first_commits(acme: Organization) ->
     with open_transaction(lambda: publish(acme, "first", {}, dedupe_key="k")) as first:
         second = start(publish_with_key, acme)
         until(is_waiting_for_a_lock)
-    assert fields(second.result(PATIENCE)) == fields(first)
+    assert fields(second.result()) == fields(first)
 
 
 def test_second_publisher_is_first_if_the_first_rolls_back(acme: Organization) -> None:
     with open_transaction(lambda: publish(acme, "first", {}, dedupe_key="k"), commits=False):
         second = start(publish_with_key, acme)
         until(is_waiting_for_a_lock)
-    assert second.result(PATIENCE).type == "second"
+    assert second.result().type == "second"
     assert [event.type for event in seen(acme)] == ["second"]
 
 
@@ -387,7 +388,7 @@ def publish_with_key(organization: Organization) -> NotificationEvent:
 def test_repeated_key_in_an_open_transaction_doesnt_hold_up_the_stream(acme: Organization) -> None:
     publish(acme, "first", {}, dedupe_key="k")
     with open_transaction(lambda: publish_with_key(acme)):
-        assert [event.type for event in start(seen, acme).result(PATIENCE)] == ["first"]
+        assert [event.type for event in start(seen, acme).result()] == ["first"]
 
 
 def test_repeated_key_is_announced_once(acme: Organization, announced: list[NotificationEvent]) -> None:
@@ -548,7 +549,7 @@ BAD_USERS = [
 
 
 @without_commit
-@pytest.mark.parametrize("user", BAD_USERS, ids=repr)
+@pytest.mark.parametrize("user", BAD_USERS, ids=shown)
 def test_recipient_that_isnt_a_user_or_a_primary_key_is_refused(acme: Organization, user: Any) -> None:
     for to in (user, [user]):
         with CaptureQueriesContext(connections["default"]) as captured, pytest.raises(TypeError, match="to="):
@@ -557,7 +558,7 @@ def test_recipient_that_isnt_a_user_or_a_primary_key_is_refused(acme: Organizati
 
 
 @without_commit
-@pytest.mark.parametrize("user", BAD_USERS, ids=repr)
+@pytest.mark.parametrize("user", BAD_USERS, ids=shown)
 def test_actor_that_isnt_a_user_or_a_primary_key_is_refused(acme: Organization, user: Any) -> None:
     with CaptureQueriesContext(connections["default"]) as captured, pytest.raises(TypeError, match="actor="):
         publish(acme, "note", {}, actor=user)
@@ -565,7 +566,7 @@ def test_actor_that_isnt_a_user_or_a_primary_key_is_refused(acme: Organization, 
 
 
 @without_commit
-@pytest.mark.parametrize("to", [[None], User(), [User()]], ids=repr)
+@pytest.mark.parametrize("to", [[None], User(), [User()]], ids=shown)
 def test_recipient_without_a_primary_key_is_refused(acme: Organization, to: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="to="):
         publish(acme, "note", {}, to=to)

@@ -19,8 +19,9 @@ from orgrealtime.reader import Reader
 from orgrealtime.stream import Page
 from tests.conftest import MakeOrg, MakeUser
 from tests.host.models import Organization
-from tests.sockets import Sockets, eventually, publish_event
+from tests.sockets import Sockets, publish_event
 from tests.threads import open_transaction
+from tests.waiting import LIMIT_SECONDS, eventually
 
 Cursors = Mapping[Any, Cursor]
 
@@ -37,7 +38,7 @@ class Gate:
 
     def __call__(self, cursors: Cursors) -> dict[Any, Page | StreamReset]:
         self.groups.append(len(cursors))
-        assert self.is_open.wait(20)
+        assert self.is_open.wait(LIMIT_SECONDS)
         if self.fails_for in cursors:
             raise DataError("this one is too much")
         left_out = self.leaves_out.pop(0) if self.leaves_out else set()
@@ -167,17 +168,22 @@ async def test_stream_that_stays_locked_is_waited_for_by_its_own_reader(
 
 
 async def test_organisation_whose_stream_is_locked_holds_up_no_other(
-    sockets: Sockets, make_user: MakeUser, acme: Organization, globex: Organization
+    sockets: Sockets,
+    make_user: MakeUser,
+    acme: Organization,
+    globex: Organization,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     both: User = await database.run(make_user, "both", acme, globex)
     hers, his = [await (await sockets.open(both, slug)).synced() for slug in ("acme", "globex")]
     lock = open_transaction(lambda: list(Stream.objects.select_for_update().filter(pk=acme.pk)))
     await asyncio.to_thread(lock.__enter__)
+    # Who waits for the lock waits longer than the test.
+    monkeypatch.setattr(stream, "PATIENCE", f"set_config('lock_timeout', '{LIMIT_SECONDS * 2000:.0f}', TRUE)")
     try:
         for number in range(5):
             await asyncio.gather(publish_event(acme, n=number), publish_event(globex, n=number))
-            async with asyncio.timeout(1):
-                assert [event["n"] for event in await his.events(1)] == [number]
+            assert [event["n"] for event in await his.events(1)] == [number]
         assert await hers.receive_nothing()
     finally:
         await asyncio.to_thread(lock.__exit__, None, None, None)

@@ -21,7 +21,8 @@ from orgrealtime.consumers import NotificationsConsumer
 from orgrealtime.reception import Admission, Reception, Visitor
 from tests.conftest import Configure, MakeUser
 from tests.host.models import Organization
-from tests.sockets import Socket, Sockets, events_of, eventually, log_in, publish_event, routed, settled
+from tests.sockets import Socket, Sockets, events_of, log_in, publish_event, routed, settled
+from tests.waiting import LIMIT_SECONDS, eventually
 
 
 @pytest.fixture
@@ -389,7 +390,7 @@ async def test_organisation_whose_numbering_takes_long_holds_up_nobody_of_anothe
 
     def slow(organization_id: Any, *rest: Any) -> Any:
         if organization_id == acme.pk:
-            goes_on.wait(20)
+            goes_on.wait(LIMIT_SECONDS)
         return advance(organization_id, *rest)
 
     hers, his = await sockets.knock(alice), await sockets.knock(dave, "globex")
@@ -413,14 +414,14 @@ async def test_position_is_asked_anew_for_who_comes_after_the_question(
     def slow(organization_id: Any) -> Any:
         position = advance(organization_id)
         is_asked.set()
-        goes_on.wait(20)
+        goes_on.wait(LIMIT_SECONDS)
         return position
 
     monkeypatch.setattr(stream, "advance", slow)
     here = Reception()
     try:
         early = asyncio.create_task(here.position(acme.pk))
-        await asyncio.to_thread(is_asked.wait, 20)
+        await asyncio.to_thread(is_asked.wait, LIMIT_SECONDS)
         await publish_event(acme)
         late = asyncio.create_task(here.position(acme.pk))
         await asyncio.sleep(0)

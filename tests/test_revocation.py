@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import threading
 from collections.abc import Callable, Iterator
@@ -24,7 +23,9 @@ from orgrealtime.consumers import OrgConsumer
 from orgrealtime.hub import get_hub
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
-from tests.sockets import PATIENCE, Socket, Sockets, eventually, log_in, publish_event, routed, settled
+from tests.sockets import Socket, Sockets, log_in, publish_event, routed, settled
+from tests.stopwatch import Stopwatch
+from tests.waiting import LIMIT_SECONDS, eventually
 
 PROMISED = 2.0  # seconds until a connection whose access has ended is closed
 SOON = 0.2
@@ -32,7 +33,10 @@ SOON = 0.2
 
 async def closed(socket: Socket) -> int:
     """The code with which the server closes the socket, within what is promised."""
-    return await socket.close_code(PROMISED)
+    with Stopwatch() as watch:
+        code = await socket.close_code()
+        watch.check(PROMISED, "the socket is closed")
+    return code
 
 
 @pytest.fixture
@@ -164,12 +168,10 @@ async def test_member_whose_role_changes_sees_what_the_new_one_may_see(
     await becomes(alice, "guest", acme)
     await publish_event(acme, "internal", n=1)
     await publish_event(acme, "public", n=2)
+    assert [event["n"] for event in await socket.events(1)] == [2]
     await becomes(alice, "member", acme)
     await publish_event(acme, "internal", n=3)
-    seen: list[int] = []
-    while len(seen) < 2:
-        seen += [event["n"] for event in await socket.events(1)]
-    assert seen == [2, 3]
+    assert [event["n"] for event in await socket.events(1)] == [3]
 
 
 # ------------------------------------------------------------------------------------------ sessions and users
@@ -316,10 +318,12 @@ class Slow(OrgConsumer):
 
     takes_long = threading.Event()
     is_over = threading.Event()
+    is_asked = False
 
     def allow(self, user: Any, access: Access) -> bool:
         if self.takes_long.is_set() and user.username != "alice":
-            self.is_over.wait(PATIENCE)
+            type(self).is_asked = True
+            self.is_over.wait(LIMIT_SECONDS * 2)
         return True
 
 
@@ -334,6 +338,7 @@ async def test_host_s_slow_check_of_some_delays_neither_events_nor_newcomers(
 ) -> None:
     Slow.takes_long.clear()
     Slow.is_over.clear()
+    Slow.is_asked = False
     hers = await (await sockets.open(alice, application=routed(Slow))).synced()
     others = await database.run(lambda: [make_user(f"slow-{number}", acme) for number in range(8)])
     for user in others:
@@ -342,11 +347,11 @@ async def test_host_s_slow_check_of_some_delays_neither_events_nor_newcomers(
     Slow.takes_long.set()
     for user in others:
         bell.check_user(user.pk)
-    await asyncio.sleep(0.1)
-    async with asyncio.timeout(1):
-        await publish_event(acme, "note")
-        await hers.events(1)
-        await (await sockets.open(alice, application=routed(Slow))).synced()
+    await eventually(lambda: Slow.is_asked)
+    await publish_event(acme, "note")
+    await hers.events(1)
+    await (await sockets.open(alice, application=routed(Slow))).synced()
+    assert not Slow.is_over.is_set()  # all the time
 
 
 async def test_member_about_whom_the_host_s_check_fails_is_closed_to_come_again(
@@ -451,12 +456,12 @@ async def test_hints_about_many_are_checked_together(
     for user in users:
         await (await sockets.open(user)).synced()
     await settled()
-    await asyncio.sleep(1)
     statements.clear()
     for user in users:
         bell.check_user(user.pk)
-    await asyncio.sleep(1.5)
-    assert 0 < len([sql for sql in statements if "host_membership" in sql]) < 15
+    await eventually(lambda: any("host_membership" in sql for sql in statements))
+    await settled()  # and looked a second time
+    assert len([sql for sql in statements if "host_membership" in sql]) < 15
 
 
 async def test_check_of_many_connections_costs_two_queries(

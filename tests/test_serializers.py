@@ -15,6 +15,7 @@ from django.core.cache.backends.base import BaseCache
 from pytest_django.fixtures import Settings
 
 from tests import servers
+from tests.conftest import shown
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ NOT_JSON = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", NOT_JSON, ids=repr)
+@pytest.mark.parametrize("value", NOT_JSON, ids=shown)
 def test_what_json_cant_keep_as_it_is_is_refused(cache: BaseCache, value: Any) -> None:
     with pytest.raises(TypeError):
         cache.set("x", value)

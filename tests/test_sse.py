@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import pytest
 from asgiref.sync import markcoroutinefunction
-from asgiref.testing import ApplicationCommunicator
 from django.contrib.auth.models import User
 from django.core.asgi import get_asgi_application
 from django.http import HttpResponse
@@ -25,7 +24,8 @@ from orgrealtime.routing import websocket_urlpatterns
 from orgrealtime.sse import EventSourceView
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
-from tests.sockets import PATIENCE, Frame, events_of, log_in, publish_event
+from tests.sockets import Communicator, Frame, events_of, log_in, publish_event
+from tests.waiting import eventually, limit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -59,7 +59,7 @@ class Page:
         }  # fmt: skip
         self.reads = asyncio.Event()
         self.reads.set()
-        self.communicator = ApplicationCommunicator(self._application, scope)
+        self.communicator = Communicator(self._application, scope)
         self._text = ""
 
     async def _application(self, scope: Any, receive: Any, send: Any) -> None:
@@ -71,17 +71,17 @@ class Page:
 
     async def begin(self) -> Self:
         await self.communicator.send_input({"type": "http.request", "body": b""})
-        start = await self.communicator.receive_output(PATIENCE)
+        start = await self.communicator.receive_output()
         self.status: int = start["status"]
         self.headers = {name.decode().lower(): value.decode() for name, value in start["headers"]}
         return self
 
     async def body(self) -> Any:
-        return json.loads((await self.communicator.receive_output(PATIENCE))["body"])
+        return json.loads((await self.communicator.receive_output())["body"])
 
     async def event(self) -> Event:
         while "\n\n" not in self._text:
-            message = await self.communicator.receive_output(PATIENCE)
+            message = await self.communicator.receive_output()
             assert message.get("more_body"), "the response has ended"
             self._text += message["body"].decode()
         text, _, self._text = self._text.partition("\n\n")
@@ -95,11 +95,11 @@ class Page:
 
     async def leave(self) -> None:
         await self.communicator.send_input({"type": "http.disconnect"})
-        await self.communicator.wait(PATIENCE)
+        await self.communicator.wait()
 
     async def ends(self) -> bool:
         """Whether the response ends now, after what was read."""
-        message = await self.communicator.receive_output(PATIENCE)
+        message = await self.communicator.receive_output()
         assert b"secret" not in message.get("body", b"")
         return not self._text and not message.get("body") and not message.get("more_body")
 
@@ -139,10 +139,7 @@ async def pages(transactional_db: None) -> AsyncIterator[Pages]:
 
 
 async def is_empty() -> bool:
-    async with asyncio.timeout(PATIENCE):
-        while get_hub().connections():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    return True
+    return await eventually(lambda: not get_hub().connections())
 
 
 # ------------------------------------------------------------------------------------------------------- frames
@@ -352,7 +349,7 @@ async def test_page_that_reads_nothing_is_closed_as_a_slow_consumer(
     caplog.set_level("INFO", "orgrealtime")
     page = await pages.open(alice)
     page.reads.clear()
-    async with asyncio.timeout(PATIENCE):
+    async with limit("the page is closed", seen=caplog.messages):
         while "connection closed" not in caplog.messages:  # however many events become one frame
             await publish_event(acme)
             await asyncio.sleep(0.05)

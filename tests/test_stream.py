@@ -11,7 +11,6 @@ import secrets
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,9 @@ from orgrealtime.models import NotificationEvent, Recipient, Stream
 from tests import servers
 from tests.conftest import MakeOrg
 from tests.host.models import Organization
-from tests.threads import PATIENCE, is_waiting_for_a_lock, open_transaction, start, start_many, until
+from tests.stopwatch import Stopwatch
+from tests.threads import is_waiting_for_a_lock, open_transaction, start, start_many
+from tests.waiting import LIMIT_SECONDS, until
 
 ROOT = Path(__file__).parent.parent
 
@@ -98,11 +99,11 @@ def test_reader_of_a_stream_that_somebody_has_locked_gets_what_is_numbered(acme:
     before = stream.position(acme)
     with open_transaction(lambda: list(Stream.objects.select_for_update())):
         publish_many(acme, 1)
-        begin = time.monotonic()
-        assert stream.position(acme) == before
-        with pytest.raises(OperationalError):
-            stream.number(acme.pk)
-        assert time.monotonic() - begin < 5
+        with Stopwatch() as watch:
+            assert stream.position(acme) == before
+            with pytest.raises(OperationalError):
+                stream.number(acme.pk)
+            watch.check(5.0, "the stream's lock is given up")
     assert stream.position(acme).head == 2
 
 
@@ -120,7 +121,7 @@ def test_open_transaction_with_an_event_doesnt_delay_others(acme: Organization) 
     publish(acme, "before", {})
     with open_transaction(lambda: publish(acme, "slow", {})):
         publish(acme, "fast", {})
-        assert start(numbers, acme).result(PATIENCE) == {"before": 1, "fast": 2}
+        assert start(numbers, acme).result() == {"before": 1, "fast": 2}
 
 
 @with_commits
@@ -180,7 +181,7 @@ def test_open_transaction_that_asks_for_the_position_doesnt_hold_up_the_stream(a
     stream.position(acme)
     publish(acme, "note", {})
     with open_transaction(lambda: stream.position(acme)):
-        assert start(numbers, acme).result(PATIENCE) == {"note": 1}
+        assert start(numbers, acme).result() == {"note": 1}
 
 
 @with_commits
@@ -193,16 +194,16 @@ def test_numbering_without_autocommit_doesnt_hold_up_the_stream(acme: Organizati
         transaction.set_autocommit(False)
         stream.position(acme)
         asked.set()
-        end.wait(PATIENCE)
+        end.wait(LIMIT_SECONDS)
         transaction.rollback()
 
     asking = start(ask_without_autocommit)
-    asked.wait(PATIENCE)
+    asked.wait(LIMIT_SECONDS)
     try:
-        assert start(numbers, acme).result(PATIENCE) == {"note": 1}
+        assert start(numbers, acme).result() == {"note": 1}
     finally:
         end.set()
-        asking.result(PATIENCE)
+        asking.result()
 
 
 @with_commits
@@ -236,7 +237,7 @@ def test_numbering_that_is_cut_off_leaves_no_hole(acme: Organization) -> None:
         until(is_waiting_for_a_lock)
         end_who_waits()
     with pytest.raises(OperationalError):
-        numbering.result(PATIENCE)
+        numbering.result()
     assert seqs(stream.read(acme.pk, beginning(acme))) == [1, 2, 3]
 
 
@@ -718,7 +719,7 @@ def test_reader_beside_pruning_gets_all_or_is_reset(acme: Organization) -> None:
 
     pruning = start(prune_slowly)
     assert all(follow())
-    pruning.result(PATIENCE)
+    pruning.result()
 
 
 # What may go

@@ -9,7 +9,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from orgrealtime.uvicorn import FrameProtocol
-from tests.sockets import eventually
+from tests.waiting import eventually
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: testserver\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

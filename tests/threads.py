@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -11,23 +10,30 @@ from typing import Any, TypeVar
 
 from django.db import connection, connections, transaction
 
+from tests.waiting import LIMIT_SECONDS, NotInTimeError, text_of
+
 T = TypeVar("T")
 
-PATIENCE = 20.0
+
+class Work(Future[T]):
+    """What a thread does; `result()` waits for it."""
+
+    def __init__(self, function: Callable[..., T]) -> None:
+        super().__init__()
+        self._what = f"the end of {text_of(function)}"
+
+    def result(self, timeout: float | None = LIMIT_SECONDS) -> T:
+        try:
+            return super().result(timeout)
+        except TimeoutError:
+            if self.done():  # it is the function's own
+                raise
+            raise NotInTimeError(self._what, timeout or 0, "a thread that goes on") from None
 
 
-def until(condition: Callable[[], T]) -> T:
-    """Wait until the condition holds, and return what it gave."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "this didn't happen in time"
-        time.sleep(0.01)
-    return found
-
-
-def start(function: Callable[..., T], *args: Any) -> Future[T]:
+def start(function: Callable[..., T], *args: Any) -> Work[T]:
     """Run a function in a thread of its own, whose connections are closed at its end."""
-    future: Future[T] = Future()
+    future = Work(function)
     # No executor: it would want to join this thread in a process that was forked from it.
     threading.Thread(target=_run, args=(future, function, args), daemon=True).start()
     return future
@@ -38,11 +44,11 @@ def start_many(count: int, function: Callable[[int], T]) -> list[T]:
     barrier = threading.Barrier(count)
 
     def together(number: int) -> T:
-        barrier.wait(PATIENCE)
+        barrier.wait(LIMIT_SECONDS)
         return function(number)
 
     futures = [start(together, number) for number in range(count)]
-    return [future.result(PATIENCE * 2) for future in futures]
+    return [future.result() for future in futures]
 
 
 def is_waiting_for_a_lock() -> bool:
@@ -58,7 +64,7 @@ def is_waiting_for_a_lock() -> bool:
 @contextmanager
 def open_transaction(work: Callable[[], Any], *, commits: bool = True) -> Iterator[Any]:
     """Do work in a thread's transaction that stays open inside the `with`; give what the work returned."""
-    done: Future[Any] = Future()
+    done: Future[Any] = Work(work)
     end = threading.Event()
 
     def hold() -> None:
@@ -68,15 +74,15 @@ def open_transaction(work: Callable[[], Any], *, commits: bool = True) -> Iterat
             except BaseException as error:
                 done.set_exception(error)
                 raise
-            end.wait(PATIENCE * 2)
+            end.wait(LIMIT_SECONDS)
             transaction.set_rollback(not commits)
 
     holder = start(hold)
     try:
-        yield done.result(PATIENCE)
+        yield done.result()
     finally:
         end.set()
-        holder.result(PATIENCE)
+        holder.result()
 
 
 def _run(future: Future[T], function: Callable[..., T], args: tuple[Any, ...]) -> None:

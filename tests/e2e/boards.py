@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import expect
 
+from tests.waiting import until
+
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-    from tests.publisher import Publisher
     from tests.servers import Site
-
-PATIENCE = 40.0  # seconds; a client waits up to 30 before it connects again
+    from tests.shell import Shell
 
 
 def open_board(page: Page, org: str = "acme") -> Page:
@@ -23,7 +22,7 @@ def open_board(page: Page, org: str = "acme") -> Page:
 
 
 def live(page: Page) -> Page:
-    expect(page.locator("#state-text")).to_have_text("Live", timeout=PATIENCE * 1000)
+    expect(page.locator("#state-text")).to_have_text("Live")
     return page
 
 
@@ -54,7 +53,7 @@ def texts(page: Page, beginning: str) -> list[str]:
     return [text[text.index(beginning) :] for text in reversed(entries) if beginning in text]
 
 
-def publish(publisher: Publisher, text: str, count: int = 1, org: str = "acme") -> list[str]:
+def publish(publisher: Shell, text: str, count: int = 1, org: str = "acme") -> list[str]:
     """Publish notes with these texts and a number."""
     wanted = [f"{text} {number}" for number in range(count)]
     for each in wanted:
@@ -62,12 +61,9 @@ def publish(publisher: Publisher, text: str, count: int = 1, org: str = "acme") 
     return wanted
 
 
-def eventually(page: Page, condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
+def eventually(page: Page, condition: Callable[[], Any]) -> None:
     """Wait until the condition holds, while the browser goes on."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        page.wait_for_timeout(50)
+    until(condition, seen=lambda: page.locator("body").inner_text(), pause=lambda: page.wait_for_timeout(50))
 
 
 class Sockets:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import servers
-from tests.publisher import Publisher
+from tests.shell import Shell
+from tests.waiting import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -65,9 +66,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def publisher(site: servers.Site) -> Iterator[Publisher]:
-    with Publisher(site) as publisher:
-        yield publisher
+def publisher(site: servers.Site) -> Shell:
+    return site.shell
 
 
 def chromium_options() -> dict[str, Any]:
@@ -79,8 +79,9 @@ def chromium_options() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=LIMIT_SECONDS * 1000)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(**chromium_options())
         yield chromium
@@ -124,6 +125,7 @@ def log_in(
 
     def log_in(username: str, **options: Any) -> Page:
         context = browser.new_context(base_url=site.url, **options)
+        context.set_default_timeout(LIMIT_SECONDS * 1000)
         contexts.append(context)
         console.listen(context)
         context.tracing.start(title=f"{username}: {request.node.nodeid}", snapshots=True)

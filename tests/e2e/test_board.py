@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 
 from tests.e2e.boards import any_title, card, column, live, move, open_board, publish, texts
 from tests.e2e.conftest import LogIn
-from tests.publisher import Publisher
 from tests.servers import Site
+from tests.shell import Shell
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Console
@@ -22,14 +22,14 @@ def test_members_see_each_others_changes_at_once(log_in: LogIn) -> None:
     for mover, watcher in ((alice, bob), (bob, alice)):
         title = any_title(mover)
         status = move(mover, title)
-        expect(column(watcher, status)).to_contain_text(title, timeout=1000)
+        expect(column(watcher, status)).to_contain_text(title)
         expect(watcher.locator("#feed li").first).to_contain_text(title)
         expect(watcher.locator(".toast").last).to_contain_text(title)
         expect(mover.locator(".toast", has_text=title)).to_have_count(0)
 
 
 def test_a_member_of_another_organisation_sees_nothing(
-    log_in: LogIn, publisher: Publisher, console: Console
+    log_in: LogIn, publisher: Shell, console: Console
 ) -> None:
     console.allow("status of 403")
     alice, carol = open_board(log_in("alice")), open_board(log_in("carol"), "globex")
@@ -44,7 +44,7 @@ def test_a_member_of_another_organisation_sees_nothing(
     assert answer.status == 403
 
 
-def test_a_reload_keeps_the_activity(log_in: LogIn, publisher: Publisher) -> None:
+def test_a_reload_keeps_the_activity(log_in: LogIn, publisher: Shell) -> None:
     alice = open_board(log_in("alice"))
     wanted = publish(publisher, "kept", 3)
     expect(alice.locator("#feed li").first).to_contain_text(wanted[-1])
@@ -90,7 +90,7 @@ def test_a_move_that_is_refused_is_taken_back(log_in: LogIn, console: Console) -
 
 
 def test_markup_in_a_payload_is_shown_as_text_or_not_at_all(
-    log_in: LogIn, site: Site, publisher: Publisher
+    log_in: LogIn, site: Site, publisher: Shell
 ) -> None:
     alice = open_board(log_in("alice"))
     publisher.publish({"text": "<img src=x onerror=alert(1)><script>alert(2)</script>"})
@@ -103,7 +103,7 @@ def test_markup_in_a_payload_is_shown_as_text_or_not_at_all(
         f"[StreamPublisher().publish(E(organization_id=org.pk, type=kind, payload=json.loads('{link}')), 'default')"
         " for kind in ('export_done', 'another_link')]"
     )
-    site.manage("shell", "-c", program)
+    site.shell.run(program)
     expect(alice.locator("#feed li").first).to_contain_text("another_link")
     alice.get_by_role("button", name="Notifications").click()
     unread = alice.get_by_role("list", name="Notifications").locator("li[part~=unread]")
@@ -116,7 +116,7 @@ def test_markup_in_a_payload_is_shown_as_text_or_not_at_all(
     # The test fails in `console` on a dialog, and on what the Content-Security-Policy would have stopped.
 
 
-def test_the_bell_has_names_and_keys(log_in: LogIn, publisher: Publisher) -> None:
+def test_the_bell_has_names_and_keys(log_in: LogIn, publisher: Shell) -> None:
     alice = open_board(log_in("alice"))
     bell = alice.get_by_role("button", name="Notifications", exact=True)
     expect(bell).to_have_attribute("aria-expanded", "false")
@@ -133,7 +133,7 @@ def test_the_bell_has_names_and_keys(log_in: LogIn, publisher: Publisher) -> Non
     expect(bell).to_be_focused()
 
 
-def test_counters_and_chart_move_with_the_events(log_in: LogIn, publisher: Publisher) -> None:
+def test_counters_and_chart_move_with_the_events(log_in: LogIn, publisher: Shell) -> None:
     alice = open_board(log_in("alice"))
     total = alice.locator("#pulse-count")
     before = int(total.inner_text())
@@ -147,7 +147,7 @@ def test_counters_and_chart_move_with_the_events(log_in: LogIn, publisher: Publi
     expect(alice.get_by_role("img", name=f"{before + 4} events in the last 60 minutes")).to_be_visible()
 
 
-def test_somebody_in_two_organisations_switches(log_in: LogIn, publisher: Publisher) -> None:
+def test_somebody_in_two_organisations_switches(log_in: LogIn, publisher: Shell) -> None:
     dave = open_board(log_in("dave"))
     places = dave.get_by_role("navigation", name="Organisations")
     expect(places.get_by_role("link", name="Acme")).to_have_attribute("aria-current", "page")
@@ -169,7 +169,7 @@ def test_one_click_signs_a_demo_user_in(log_in: LogIn, site: Site, console: Cons
 
 
 @pytest.mark.parametrize("width", [375, 768, 1280, 1920])
-def test_the_page_fits_the_width(log_in: LogIn, publisher: Publisher, width: int) -> None:
+def test_the_page_fits_the_width(log_in: LogIn, publisher: Shell, width: int) -> None:
     alice = open_board(log_in("alice", viewport={"width": width, "height": 800}))
     publisher.publish({"text": "w" * 300})
     expect(alice.locator(".toast").last).to_be_visible()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.boards import PATIENCE, Sockets, eventually, live, open_board, publish, texts
+from tests.e2e.boards import Sockets, eventually, live, open_board, publish, texts
 from tests.e2e.conftest import LogIn
-from tests.publisher import Publisher
 from tests.servers import Site
+from tests.shell import Shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def members(site: Site) -> Iterator[None]:
     """Who is removed in the test is a member again afterwards."""
     yield
-    site.manage("seed_demo")
+    site.shell.run("from django.core.management import call_command; call_command('seed_demo')")
 
 
 def state(page: Page) -> str:
@@ -32,7 +32,7 @@ def state(page: Page) -> str:
 
 
 def test_what_happened_while_offline_comes_once_and_in_order(
-    log_in: LogIn, publisher: Publisher, console: Console
+    log_in: LogIn, publisher: Shell, console: Console
 ) -> None:
     console.allow_lost_connections()
     alice = open_board(log_in("alice"))
@@ -50,7 +50,7 @@ def test_what_happened_while_offline_comes_once_and_in_order(
 
 
 def test_a_server_that_is_killed_and_comes_back_is_caught_up_with(
-    log_in: LogIn, site: Site, publisher: Publisher, console: Console
+    log_in: LogIn, site: Site, publisher: Shell, console: Console
 ) -> None:
     console.allow_lost_connections()
     alice = open_board(log_in("alice"))
@@ -84,7 +84,7 @@ def test_a_break_is_told_though_every_attempt_is_short(log_in: LogIn) -> None:
 
 
 def test_three_tabs_have_one_socket_and_outlive_the_one_that_holds_it(
-    log_in: LogIn, site: Site, publisher: Publisher
+    log_in: LogIn, site: Site, publisher: Shell
 ) -> None:
     sockets = Sockets(site)
     leader = live(log_in("alice"))  # the board: opened once more, it might leave a first socket behind
@@ -106,7 +106,7 @@ def test_three_tabs_have_one_socket_and_outlive_the_one_that_holds_it(
 
 
 def test_all_tabs_say_so_when_one_has_signed_out(
-    log_in: LogIn, site: Site, publisher: Publisher, console: Console
+    log_in: LogIn, site: Site, publisher: Shell, console: Console
 ) -> None:
     console.allow(
         "status of 401", "^WebSocket connection to"
@@ -127,17 +127,15 @@ def test_all_tabs_say_so_when_one_has_signed_out(
 
 
 def test_who_is_removed_is_told_and_hears_no_more(
-    log_in: LogIn, site: Site, publisher: Publisher, members: None, console: Console
+    log_in: LogIn, site: Site, publisher: Shell, members: None, console: Console
 ) -> None:
     console.allow("status of 403")  # the page asks once whether it may still
     bob, dave = open_board(log_in("bob")), open_board(log_in("dave"))
-    site.manage(
-        "shell",
-        "-c",
-        "from tracker.models import Membership; Membership.objects.get(user__username='bob').delete()",
+    site.shell.run(
+        "from tracker.models import Membership; Membership.objects.get(user__username='bob').delete()"
     )
     # At once by Redis; without it the access is looked at twice a minute.
-    expect(bob.locator("#state-text")).to_have_text("No access", timeout=PATIENCE * 1000)
+    expect(bob.locator("#state-text")).to_have_text("No access")
     expect(bob.locator("#banner")).to_contain_text("You are no longer a member of Acme")
     (text,) = publish(publisher, "without bob")
     eventually(dave, lambda: texts(dave, "without bob") == [text])
@@ -146,7 +144,7 @@ def test_who_is_removed_is_told_and_hears_no_more(
     assert bob.locator("#workspace[inert]").count() == 1
 
 
-def test_without_sockets_events_come_as_a_stream(log_in: LogIn, publisher: Publisher) -> None:
+def test_without_sockets_events_come_as_a_stream(log_in: LogIn, publisher: Shell) -> None:
     alice = log_in("alice")
     alice.context.add_init_script("delete globalThis.WebSocket")
     open_board(alice)
@@ -156,13 +154,13 @@ def test_without_sockets_events_come_as_a_stream(log_in: LogIn, publisher: Publi
 
 
 def test_without_sockets_and_streams_the_page_polls(
-    log_in: LogIn, publisher: Publisher, console: Console
+    log_in: LogIn, publisher: Shell, console: Console
 ) -> None:
     console.allow_lost_connections()
     alice = log_in("alice")
     alice.context.add_init_script("delete globalThis.WebSocket")
     alice.context.route("**/notifications/stream/*", lambda route: route.abort())
     alice.goto("/orgs/acme/")
-    expect(alice.locator("#state-text")).to_have_text("Polling", timeout=20_000)
+    expect(alice.locator("#state-text")).to_have_text("Polling")
     wanted = publish(publisher, "by polling", 5)
     eventually(alice, lambda: texts(alice, "by polling") == wanted)

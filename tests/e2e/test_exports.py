@@ -62,7 +62,7 @@ def test_a_reload_goes_on_with_the_bar(log_in: LogIn) -> None:
 def test_an_export_that_fails_says_so(log_in: LogIn) -> None:
     alice = open_board(log_in("alice"))
     press(alice, "See one fail")
-    expect(newest(alice)).to_contain_text("try again", timeout=10_000)
+    expect(newest(alice)).to_contain_text("try again")
     expect(newest(alice).get_by_role("link")).to_have_count(0)
     expect(newest(alice).get_by_role("progressbar")).to_have_count(0)
     expect(alice.get_by_role("button", name="Export tasks")).to_be_enabled()

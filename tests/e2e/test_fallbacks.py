@@ -62,11 +62,11 @@ def test_page_gets_every_event_once_without_a_websocket(
     with box.running():
         page = open_page(browser, box)
         publish(project, "while it looks for a way")
-        expect(page.locator("#state")).to_have_text(f"live {transport}", timeout=60_000)
+        expect(page.locator("#state")).to_have_text(f"live {transport}")
         for number in range(3):
             publish(project, f"live {number}")
         expect(page.locator("#notes li")).to_have_text(
-            ["while it looks for a way", "live 0", "live 1", "live 2"], timeout=15_000
+            ["while it looks for a way", "live 0", "live 1", "live 2"]
         )
         assert box.refused >= 2
         page.context.close()
@@ -76,9 +76,9 @@ def test_access_that_ends_ends_a_stream(browser: Browser, project: Project) -> N
     box = Middlebox(project.port, buffers=False)
     with box.running():
         page = open_page(browser, box)
-        expect(page.locator("#state")).to_have_text("live sse", timeout=60_000)
+        expect(page.locator("#state")).to_have_text("live sse")
         member = "Membership.objects.get(user__username='alice')"
         project.manage("shell", "-c", f"from teams.models import Membership; {member}.delete()")
         # No Redis here: the regular check finds it.
-        expect(page.locator("#state")).to_have_text("forbidden undefined", timeout=45_000)
+        expect(page.locator("#state")).to_have_text("forbidden undefined")
         page.context.close()

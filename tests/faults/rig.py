@@ -36,6 +36,8 @@ from tests.faults.client import Client
 from tests.faults.ledger import Acknowledged, Ledger
 from tests.faults.population import SCRIPT
 from tests.faults.proxy import Proxy
+from tests.stopwatch import Stopwatch
+from tests.waiting import LIMIT_SECONDS, until
 
 ROOT = Path(__file__).parent.parent.parent
 ORGS = 10
@@ -230,12 +232,13 @@ class Rig:
             await self._warm_up()
         load = Load(self, result, self.to_site.port if through_proxy else self.site.port)
         try:
-            await load.begin(silent=silent)
-            yield load
-            await load.goes_on()
-            await load.stop_publishing()
-            await load.caught_up()
-            await load.judge(**options)
+            with load.watch:
+                await load.begin(silent=silent)
+                yield load
+                await load.goes_on()
+                await load.stop_publishing()
+                await load.caught_up()
+                await load.judge(**options)
         finally:
             await load.close()
         await self.is_quiet()
@@ -244,8 +247,9 @@ class Rig:
         """Pools, threads and caches are as they stay once they have been used: this is what quiet is compared to."""
         load = Load(self, Result("warm-up", "", ""), self.site.port)
         try:
-            await load.begin()
-            await asyncio.sleep(3)
+            with load.watch:
+                await load.begin()
+                await asyncio.sleep(3)
         finally:
             await load.close()
         await asyncio.sleep(3)
@@ -300,11 +304,11 @@ class Rig:
         begin = time.monotonic()
         os.kill(worker, signal.SIGTERM)
         while _read(f"/proc/{worker}/cmdline"):  # empty for one that has ended
-            assert time.monotonic() - begin < 60, "a worker doesn't end"
+            assert time.monotonic() - begin < LIMIT_SECONDS, "a worker doesn't end"
             await asyncio.sleep(0.05)
         seconds = time.monotonic() - begin
         while len(self.workers()) < self.site.workers:
-            assert time.monotonic() - begin < 60, "no worker takes its place"
+            assert time.monotonic() - begin < LIMIT_SECONDS, "no worker takes its place"
             await asyncio.sleep(0.05)
         return seconds
 
@@ -314,7 +318,7 @@ class Rig:
         assert process
         process.terminate()
         try:
-            await asyncio.to_thread(process.wait, 60)
+            await asyncio.to_thread(process.wait, LIMIT_SECONDS)
         finally:
             self.site.kill()
         return time.monotonic() - begin
@@ -509,20 +513,17 @@ class Rig:
         report = self.postgres.folder / f"tasks-{pid}"
         report.unlink(missing_ok=True)
         os.kill(pid, signal.SIGUSR1)
-        deadline = time.monotonic() + 5
-        while not report.exists() or not report.read_text():
-            assert time.monotonic() < deadline, "a worker doesn't say how many tasks it has"
-            time.sleep(0.02)
-        return int(report.read_text())
+        return int(
+            until(lambda: report.exists() and report.read_text(), "a worker says how many tasks it has")
+        )
 
     async def is_quiet(self, seconds: float = 60) -> None:
         """Wait until the site holds no more than before; raise AssertionError if it still does after `seconds`."""
         assert self._quiet
-        deadline = time.monotonic() + seconds
-        while leaks := (await asyncio.to_thread(self.census)).beyond(self._quiet):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"after {seconds:.0f} s of quiet there is more than before: {leaks}")
-            await asyncio.sleep(0.5)
+        with Stopwatch() as watch:
+            while leaks := (await asyncio.to_thread(self.census)).beyond(self._quiet):
+                watch.check(seconds, f"in quiet there is more than before: {leaks}")
+                await asyncio.sleep(0.5)
 
 
 @dataclass(frozen=True)
@@ -567,6 +568,7 @@ class Load:
 
     def __init__(self, rig: Rig, result: Result, port: int) -> None:
         self.rig, self.result = rig, result
+        self.watch = Stopwatch()
         run = f"{rig.seed}-{len(rig.results)}-{result.fault}"
         chance = random.Random(run)
         self.ledger = Ledger(run)
@@ -618,11 +620,10 @@ class Load:
                 self.ledger.acknowledged[report["mark"]] = Acknowledged(address, report["begun"])
 
     async def until(self, condition: Callable[[], Any], seconds: float, what: str) -> float:
-        """Wait until the condition holds; return the seconds it took."""
+        """Wait until the condition holds, which is promised within so many seconds; return those it took."""
         begin = time.monotonic()
         while not condition():
-            passed = time.monotonic() - begin
-            assert passed < seconds, f"not within {seconds} s: {what}; {self.describe()}"
+            self.watch.check(seconds, f"not yet: {what}; {self.describe()}", took=time.monotonic() - begin)
             await asyncio.sleep(0.05)
         return time.monotonic() - begin
 
@@ -721,7 +722,7 @@ class Load:
     def revoke(self, client: Client, at: float) -> None:
         client.log.revoked_at = at
 
-    async def judge(self, **options: Any) -> None:
+    async def judge(self, *, revocation_bound: float = 2.0, **options: Any) -> None:
         left = await self.ledger.committed(self.rig.postgres.url)
         committed = list({*self._remembered, *left})
         logs = [client.log for client in self.clients]
@@ -729,11 +730,14 @@ class Load:
 
         # What a publisher was told has failed may be committed all the same, and is due like all else.
         async def verdict() -> dict[str, int]:
-            return await asyncio.to_thread(check, committed, logs, acknowledged=marks, **options)
+            bound = self.watch.allowed(revocation_bound)
+            return await asyncio.to_thread(
+                check, committed, logs, acknowledged=marks, revocation_bound=bound, **options
+            )
 
         self.result.verdict = await verdict()
-        deadline = time.monotonic() + 12
-        while self.result.verdict["LOST"] and time.monotonic() < deadline:
+        begin = time.monotonic()
+        while self.result.verdict["LOST"] and time.monotonic() - begin < self.watch.allowed(12):
             await asyncio.sleep(1)
             self.result.verdict = await verdict()
         self.measured(f"{len(committed)} events, {sum(len(log.receipts) for log in logs)} receipts")
@@ -776,4 +780,4 @@ def _signal(pids: list[int], which: signal.Signals) -> None:
 
 def _wait_for_end(server: servers.Server) -> None:
     assert server.process
-    server.process.wait(30)
+    server.process.wait(LIMIT_SECONDS)

@@ -17,6 +17,7 @@ import redis
 from tests.faults import crash, endings
 from tests.faults.client import Client
 from tests.faults.rig import Load, Rig
+from tests.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.faults, pytest.mark.asyncio(loop_scope="session")]
 
@@ -30,7 +31,7 @@ async def publishing_as_before(load: Load, since: float) -> None:
     before, now = load.ledger.p99(0, since), load.ledger.p99(since, time.monotonic())
     load.measured(f"publish p99 {before:.0f} -> {now:.0f} ms")
     assert not load.ledger.failed, load.ledger.failed[:3]
-    assert now <= before + ADDED_MS
+    load.watch.check(ADDED_MS / 1000, "publishing takes longer than before", took=(now - before) / 1000)
 
 
 @quick
@@ -101,7 +102,7 @@ async def test_f05_f06_a_crash_after_the_commit_delays_no_longer_than_the_head_p
         )
         slowest = load.slowest(clients, begin)
         load.measured(f"slowest delivered {slowest:.1f} s after its crash")
-        assert slowest <= 12
+        load.watch.check(12, "the slowest of them", took=slowest)
 
 
 async def test_f08_redis_is_paused(rig: Rig) -> None:
@@ -133,7 +134,7 @@ async def test_f11_redis_is_behind_a_black_hole(rig: Rig) -> None:
                 "both workers have noticed",
             )
             load.measured(f"noticed after {seconds:.1f} s")
-            await asyncio.sleep(15 - seconds)
+            await asyncio.sleep(max(0, 15 - seconds))
             await load.caught_up(within=5)
             await asyncio.sleep(15)
             await load.caught_up(within=5)
@@ -249,7 +250,7 @@ async def test_f18_a_server_ends_while_postgresql_is_frozen(rig: Rig, server: st
             await asyncio.sleep(3)  # so that everybody who asks it waits
             seconds = await (rig.replace(rig.workers()[0]) if server == "uvicorn" else rig.end_site())
         load.measured(f"exit after {seconds:.1f} s")
-        assert seconds <= 30
+        load.watch.check(30, "the server has ended", took=seconds)
         await asyncio.to_thread(rig.site.start)
         await load.caught_up(within=30)
 
@@ -263,7 +264,7 @@ async def test_f19_a_long_transaction_holds_nobody_up(rig: Rig) -> None:
             await asyncio.sleep(30)
         before, now = load.ledger.p99(0, begin), load.ledger.p99(begin, time.monotonic())
         load.measured(f"publish p99 {before:.0f} -> {now:.0f} ms")
-        assert now < before + 100
+        load.watch.check(0.1, "publishing takes longer than before", took=(now - before) / 1000)
 
 
 async def test_f19_locked_streams_hold_only_their_own_organisations_up(rig: Rig) -> None:
@@ -279,7 +280,7 @@ async def test_f19_locked_streams_hold_only_their_own_organisations_up(rig: Rig)
         assert load.slowest([client for client in load.clients if client not in others], begin) > 15
         slowest = load.slowest(others, begin)
         load.measured(f"slowest of the others' events {slowest:.1f} s")
-        assert slowest <= 5
+        load.watch.check(5, "the slowest of the others' events", took=slowest)
 
 
 async def test_f27_the_link_is_mangled(rig: Rig) -> None:
@@ -307,14 +308,14 @@ async def test_f28_all_reconnect_at_once(rig: Rig) -> None:
             group.create_task(load.caught_up(within=30))
             answers = group.create_task(asks_for_pages(rig))
         load.measured(f"slowest of {len(answers.result())} pages {max(answers.result()) * 1000:.0f} ms")
-        assert max(answers.result()) <= 2
+        load.watch.check(2, "the slowest page", took=max(answers.result()))
         assert rig.census().backends <= 2 * 20 + 20
 
 
 async def asks_for_pages(rig: Rig) -> list[float]:
     """A browser's requests meanwhile, each answered; how long they took, in seconds."""
     took = []
-    async with httpx.AsyncClient(base_url=rig.site.url, timeout=10) as http:
+    async with httpx.AsyncClient(base_url=rig.site.url, timeout=LIMIT_SECONDS) as http:
         for _ in range(30):
             begin = time.monotonic()
             answer = await http.get("/accounts/login/")
@@ -465,7 +466,7 @@ async def test_a26_a_membership_is_removed_under_load(rig: Rig) -> None:
             load.measured(f"closed after {seconds:.1f} s with {removed.codes}")
             await asyncio.sleep(3)
         load.measured(f"{first[0] + second[0]:.0f} events/s")
-        assert first[0] + second[0] >= 900
+        assert first[0] + second[0] >= 900 / load.watch.slowdown
 
 
 async def test_a31_redis_is_killed_at_the_moment_of_removal(rig: Rig) -> None:
@@ -518,7 +519,7 @@ async def test_access_ends_in_every_way(rig: Rig, injected: str, bound: float) -
         took = {way: client.stopped_at - ends[way] for way, client in leaving.items()}
         took["demoted"] = demoted.log.receipts[-1].at - ends["demoted"]
         load.measured(", ".join(f"{way} {seconds:.1f} s" for way, seconds in took.items()))
-        assert max(took.values()) <= bound, took
+        load.watch.check(bound, f"access has ended: {took}", took=max(took.values()))
         assert {way: client.codes[-1] for way, client in leaving.items()} == {
             way: 4403 if way in {"removed", "deleted"} else 4401 for way in leaving
         }
@@ -552,7 +553,7 @@ async def test_host_code_in_trouble_with_one_user_troubles_nobody_else(
             await is_closed_in_time(rig, load, removed[1])
         slowest = load.slowest(others, begin)
         load.measured(f"slowest of the others' events {slowest:.1f} s")
-        assert slowest <= 5
+        load.watch.check(5, "the slowest of the others' events", took=slowest)
         await load.caught_up(within=30)
 
 
@@ -562,7 +563,7 @@ async def is_closed_in_time(rig: Rig, load: Load, client: Client) -> None:
     load.revoke(client, at)
     await load.until(lambda: client.is_stopped, 10, "the removed member is closed")
     load.measured(f"removed member closed after {client.stopped_at - at:.1f} s")
-    assert client.stopped_at - at <= 2
+    load.watch.check(2, "the removed member is closed", took=client.stopped_at - at)
 
 
 async def test_f03_workers_are_replaced_under_load(rig: Rig) -> None:
@@ -579,7 +580,7 @@ async def test_f03_workers_are_replaced_under_load(rig: Rig) -> None:
             for worker in rig.workers():
                 seconds = await rig.replace(worker)
                 load.measured(f"exit after {seconds:.1f} s")
-                assert seconds <= 30
+                load.watch.check(30, "the worker has ended", took=seconds)
                 await load.caught_up(within=30)
         assert all(client.moves or 1012 in client.codes for client in load.clients), load.codes()
         assert not {1006, 1011} & set(load.codes()), load.codes()
@@ -631,7 +632,7 @@ async def test_f25_a_client_that_never_reads_is_closed(rig: Rig, server: str, re
             f"{each:+.1f} MiB each", f"others' p99 {alone:.0f} ms without, {beside:.0f} ms with them"
         )
         assert each <= MIB_FOR_A_DEAF_SOCKET
-        assert beside <= 1.2 * alone + NOISE_MS
+        load.watch.check((1.2 * alone + NOISE_MS) / 1000, "p99 of the others' events", took=beside / 1000)
         for client in deaf:
             client.come_back()
         await load.caught_up(within=90)  # each reads 50 MB now

@@ -3,4 +3,4 @@
 from config.settings import *  # noqa: F403
 from config.settings import ORGREALTIME
 
-ORGREALTIME["SEND_TIMEOUT_SECONDS"] = 2
+ORGREALTIME["SEND_TIMEOUT_SECONDS"] = 5

@@ -12,8 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.clients import Socket, log_in
-from tests.publisher import Publisher
 from tests.servers import Site
+from tests.shell import Shell
+from tests.stopwatch import Stopwatch
+from tests.waiting import eventually
 
 SAMPLES = 5
 
@@ -57,16 +59,14 @@ async def tasks(site: Site) -> int:
     report = Path(site.environ["FAULTS_FOLDER"]) / f"tasks-{worker}"
     report.unlink(missing_ok=True)
     os.kill(worker, signal.SIGUSR1)
-    async with asyncio.timeout(10):
-        while not (report.exists() and report.read_text()):  # noqa: ASYNC110 - of a file
-            await asyncio.sleep(0.05)
+    await eventually(lambda: report.exists() and report.read_text(), "the worker says how many tasks it has")
     return int(report.read_text())
 
 
 class Lookout:
     """Bob at his socket: `await lookout.is_alive()`."""
 
-    def __init__(self, site: Site, publisher: Publisher, socket: Socket) -> None:
+    def __init__(self, site: Site, publisher: Shell, socket: Socket) -> None:
         self._site = site
         self._publisher = publisher
         self._socket = socket
@@ -82,14 +82,15 @@ class Lookout:
         return time.monotonic() - began
 
     async def is_alive(self, seconds: float = 1.0) -> bool:
-        """Whether the server is the same as at the beginning and bob gets events in time: the median of several."""
-        delays = [await self.delay() for _ in range(SAMPLES)]
-        return processes(self._site) == self._processes and statistics.median(delays) <= seconds
+        """Whether the server is the same as at the beginning; bob must get events in time: the median of several."""
+        with Stopwatch() as watch:
+            delays = [await self.delay() for _ in range(SAMPLES)]
+            watch.check(seconds, "bob has an event", took=statistics.median(delays))
+        return processes(self._site) == self._processes
 
 
 @asynccontextmanager
 async def lookout(site: Site) -> AsyncIterator[Lookout]:
-    with Publisher(site) as publisher:
-        async with log_in(site.url, "bob") as bob, bob.socket() as socket:
-            await socket.synced()
-            yield Lookout(site, publisher, socket)
+    async with log_in(site, "bob") as bob, bob.socket() as socket:
+        await socket.synced()
+        yield Lookout(site, site.shell, socket)

@@ -7,9 +7,11 @@ import base64
 import struct
 from urllib.parse import urlsplit
 
+from tests.waiting import limit
+
 PATH = "/ws/orgs/acme/notifications/"
 TEXT, BINARY, CONTINUATION, CLOSE, PING = 0x1, 0x2, 0x0, 0x8, 0x9
-SECONDS = 10.0
+
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -49,7 +51,7 @@ async def open_socket(url: str, cookie: str) -> Connection:
     """A connection whose handshake has been answered with 101."""
     reader, writer = await connect(url)
     writer.write(handshake(url, cookie))
-    async with asyncio.timeout(SECONDS):
+    async with limit("an answer to the handshake"):
         head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101"), head
     return reader, writer

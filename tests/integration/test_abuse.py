@@ -22,12 +22,15 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 
 from tests.clients import Browser, Socket, log_in
 from tests.integration import raw
+from tests.integration.conftest import SERVERS
 from tests.integration.lookout import Lookout, descriptors, lookout, resident_mib, tasks
 from tests.servers import EXAMPLE, Redis, Site
+from tests.stopwatch import Stopwatch
+from tests.waiting import LIMIT_SECONDS, eventually, limit
 
 # The whole attack of two minutes takes CHURN_SECONDS=120.
 CHURN_SECONDS = float(os.environ.get("CHURN_SECONDS", "5"))
-FLOOD_SECONDS = 5.0
+FLOOD_SECONDS, FLOOD_FRAMES, FLOOD_RINGS = 5.0, 2000, 20_000
 DEAF_SECONDS = 5.0  # for an event while the layer, which gives a connection up over garbage, carries no rings
 CANARY = "canary4711"
 ADDRESS = "canary4712@example.com"
@@ -41,7 +44,7 @@ def own_redis() -> Iterator[Redis]:
         yield redis
 
 
-@pytest.fixture(scope="module", params=["uvicorn", "granian"])
+@pytest.fixture(scope="module", params=SERVERS)
 def site(
     request: pytest.FixtureRequest, own_redis: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
@@ -84,6 +87,7 @@ OVERSIZED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "headers"), OVERSIZED.values(), ids=OVERSIZED)
 async def test_oversized_handshakes_cost_no_more_than_their_connections(
     site: Site, path: str, headers: str
@@ -101,17 +105,21 @@ async def test_oversized_handshakes_cost_no_more_than_their_connections(
         assert await watch.is_alive()
         for _, writer in connections:
             writer.transport.abort()
-        await until(
+        await eventually(
             lambda: descriptors(site) <= before + 12
         )  # the pool of database connections may have grown
         assert await watch.is_alive()
 
 
+@pytest.mark.slow
 async def test_foreign_and_unknown_organisation_take_the_same_time(site: Site) -> None:
     """200 samples of each, taken in turn."""
     seconds: dict[str, list[float]] = {"acme": [], "nowhere": []}
     answers = set()
-    async with log_in(site.url, "carol") as carol, httpx.AsyncClient(base_url=site.url) as http:
+    async with (
+        log_in(site, "carol") as carol,
+        httpx.AsyncClient(base_url=site.url, timeout=LIMIT_SECONDS) as http,
+    ):
         headers = {"Cookie": carol.cookie}
         for _ in range(200):
             for org, samples in seconds.items():
@@ -137,7 +145,7 @@ async def test_foreign_and_unknown_organisation_take_the_same_time(site: Site) -
     ids=range(16),
 )  # fmt: skip
 async def test_message_that_is_none_gets_an_error_and_the_socket_lives(site: Site, text: str) -> None:
-    async with log_in(site.url, "alice") as alice, alice.socket() as socket:
+    async with log_in(site, "alice") as alice, alice.socket() as socket:
         await socket.synced()
         await socket.connection.send(text)
         await socket.send({"type": "ping"})
@@ -148,37 +156,34 @@ async def test_message_that_is_none_gets_an_error_and_the_socket_lives(site: Sit
 
 
 async def test_deepest_nesting_closes_at_most_that_socket(site: Site) -> None:
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice, alice.socket() as socket:
+    async with lookout(site) as watch, log_in(site, "alice") as alice, alice.socket() as socket:
         await socket.synced()
         await socket.connection.send("[" * 100_000 + "]" * 100_000)
-        await socket.until(lambda one: one.close_code is not None)
-        assert socket.close_code == 4413
+        assert await socket.closed() == 4413
         assert await watch.is_alive()
 
 
 async def test_too_many_refused_messages_close_with_4400(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, alice.socket() as socket:
+    async with log_in(site, "alice") as alice, alice.socket() as socket:
         await socket.synced()
         for number in range(1, 11):
             await socket.connection.send("{")
             await socket.until(lambda one, count=number: one.types().count("error") == count)
         await socket.connection.send("{")
-        await socket.until(lambda one: one.close_code is not None)
-        assert socket.close_code == 4400
+        assert await socket.closed() == 4400
         assert socket.types().count("error") == 10
 
 
 async def test_binary_frame_closes_with_1003(site: Site) -> None:
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice, alice.socket() as socket:
+    async with lookout(site) as watch, log_in(site, "alice") as alice, alice.socket() as socket:
         await socket.synced()
         await socket.connection.send(b"{}")
-        await socket.until(lambda one: one.close_code is not None)
-        assert socket.close_code == 1003
+        assert await socket.closed() == 1003
         assert await watch.is_alive()
 
 
 async def test_fragments_without_end_are_cut_off_and_memory_is_bounded(site: Site) -> None:
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice:
+    async with lookout(site) as watch, log_in(site, "alice") as alice:
         before = resident_mib(site)
         reader, writer = await raw.open_socket(site.url, alice.cookie)
         sent, peak = 0, before
@@ -186,7 +191,7 @@ async def test_fragments_without_end_are_cut_off_and_memory_is_bounded(site: Sit
             writer.write(raw.frame(raw.TEXT, b"x", final=False))
             fragment = raw.frame(raw.CONTINUATION, b"x" * 65_000, final=False)
             while sent < 200_000_000 and not reader.at_eof():
-                async with asyncio.timeout(raw.SECONDS):
+                async with limit("the server reads or closes", seen=f"{sent} bytes sent"):
                     writer.write(fragment)
                     await writer.drain()
                 sent += len(fragment)
@@ -200,16 +205,16 @@ async def test_fragments_without_end_are_cut_off_and_memory_is_bounded(site: Sit
 # Floods
 
 
-async def flood(browser: Browser, seconds: float, opcode: int, payload: bytes) -> int:
+async def flood(browser: Browser, opcode: int, payload: bytes) -> int:
     """Send frames as fast as the server takes them, come again when closed; return how many were sent."""
     sent = 0
     many = raw.frame(opcode, payload) * 100
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    ends = time.monotonic() + FLOOD_SECONDS
+    while time.monotonic() < ends or sent < FLOOD_FRAMES:
         reader, writer = await raw.open_socket(browser.url, browser.cookie)
         reading = asyncio.create_task(reader.read(-1))
         with contextlib.suppress(ConnectionError):
-            while time.monotonic() < until and not reading.done():
+            while (time.monotonic() < ends or sent < FLOOD_FRAMES) and not reading.done():
                 writer.write(many)
                 await writer.drain()
                 sent += 100
@@ -233,42 +238,42 @@ async def delays_during(watch: Lookout, attack: asyncio.Task[int]) -> list[float
     ids=["pings of the protocol", "pings of the application", "messages"],
 )
 async def test_flood_leaves_others_served(site: Site, measure: Measure, opcode: int, payload: bytes) -> None:
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice:
-        attack = asyncio.create_task(flood(alice, FLOOD_SECONDS, opcode, payload))
-        delays = await delays_during(watch, attack)
-        measure("frames per second", attack.result() / FLOOD_SECONDS)
-        measure("others' p99 in ms", p99(delays) * 1000)
-        assert attack.result() > 2000
-        assert p99(delays) < 5  # 0.5 s is to be held by a machine that does nothing else
+    async with lookout(site) as watch, log_in(site, "alice") as alice:
+        with Stopwatch() as stopwatch:
+            attack = asyncio.create_task(flood(alice, opcode, payload))
+            delays = await delays_during(watch, attack)
+            measure("frames per second", attack.result() / stopwatch.seconds)
+            measure("others' p99 in ms", p99(delays) * 1000)
+            # 0.5 s is to be held by a machine that does nothing else, not even the attack
+            stopwatch.check(5.0, "p99 of the others' events", took=p99(delays))
         assert await watch.is_alive()
 
 
 async def test_connecting_and_closing_all_the_time_leaves_nothing_behind(
     site: Site, own_redis: Redis, measure: Measure
 ) -> None:
-    async def churn(browser: Browser, until: float) -> int:
+    async def churn(browser: Browser, ends: float) -> int:
         count = 0
-        while time.monotonic() < until:
+        while time.monotonic() < ends or count < 15:
             _, writer = await raw.open_socket(site.url, browser.cookie)
             writer.transport.abort() if count % 2 else writer.close()
             count += 1
         return count
 
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice, log_in(site.url, "carol") as carol:
+    async with lookout(site) as watch, log_in(site, "alice") as alice, log_in(site, "carol") as carol:
         ends = time.monotonic() + 2  # what is opened once and kept, as many at once as later
         await asyncio.gather(*(churn(alice, ends) for _ in range(8)))
-        await until(lambda: count_open(site) == count_closed(site) + 1)
+        await eventually(lambda: count_open(site) == count_closed(site) + 1)
         fds, memory, rows = descriptors(site), resident_mib(site), count_rows(site)
         running = await tasks(site)
         ends = time.monotonic() + CHURN_SECONDS
         counts = await asyncio.gather(*(churn(alice, ends) for _ in range(8)))
-        await until(lambda: count_open(site) == count_closed(site) + 1)
-        await until(lambda: descriptors(site) <= fds + 5)
+        await eventually(lambda: count_open(site) == count_closed(site) + 1)
+        await eventually(lambda: descriptors(site) <= fds + 5)
         grown = resident_mib(site) - memory
         measure("connections per second", sum(counts) / CHURN_SECONDS)
         measure("MiB more", grown)
         assert carol
-        assert sum(counts) > 100
         assert count_rows(site) == rows
         assert grown < 50
         assert await tasks(site) <= running + 5
@@ -313,11 +318,10 @@ async def test_no_secret_gets_into_the_log_or_redis(site: Site, own_redis: Redis
     reader, writer = await raw.connect(own_redis.url)
     writer.write(b"MONITOR\r\n")
     assert await reader.readline() == b"+OK\r\n"
-    async with log_in(site.url, "alice") as alice, alice.socket() as socket:
+    async with log_in(site, "alice") as alice, alice.socket() as socket:
         await socket.synced()
-        await asyncio.to_thread(site.manage, "shell", "-c", GIVE_ADDRESS)  # and have her access checked
-        payload = json.dumps({"secret": CANARY, "mail": ADDRESS})
-        await asyncio.to_thread(site.manage, "orgrealtime_publish", "acme", "note", payload)
+        await asyncio.to_thread(site.shell.run, GIVE_ADDRESS)  # and have her access checked
+        await asyncio.to_thread(site.shell.publish, {"secret": CANARY, "mail": ADDRESS})
         await socket.until(lambda one: one.events)
         await socket.send({"type": CANARY, "token": CANARY})
         await socket.until(lambda one: "error" in one.types())
@@ -329,7 +333,7 @@ async def test_no_secret_gets_into_the_log_or_redis(site: Site, own_redis: Redis
         refused.close()
     with redis.Redis.from_url(own_redis.url) as client:
         client.publish("the-end", "")
-    async with asyncio.timeout(raw.SECONDS):
+    async with limit("Redis has said all"):
         commands = (await reader.readuntil(b"the-end")).decode()
     writer.close()
     own = "\n".join(line for line in log_of(site).splitlines() if " orgrealtime" in line)
@@ -342,10 +346,10 @@ async def test_no_secret_gets_into_the_log_or_redis(site: Site, own_redis: Redis
 
 @pytest.mark.parametrize("name", ["a%0D%0AINFO%20forged", "a%1b%5B31mforged", "a%0Aforged", "a%00forged"])
 async def test_control_characters_in_a_name_forge_no_line_of_the_log(site: Site, name: str) -> None:
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice:
+    async with lookout(site) as watch, log_in(site, "alice") as alice:
         reader, writer = await raw.connect(site.url)
         writer.write(raw.handshake(site.url, alice.cookie, f"/ws/orgs/{name}/notifications/"))
-        async with asyncio.timeout(raw.SECONDS):
+        async with limit("an answer"):
             assert b" 403 " in await reader.readline()
         writer.transport.abort()
         assert await watch.is_alive()
@@ -379,7 +383,7 @@ def channels_of(own_redis: Redis) -> list[bytes]:
 async def test_garbage_in_redis_closes_and_shows_nothing(
     site: Site, own_redis: Redis, garbage: bytes
 ) -> None:
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice, alice.socket() as socket:
+    async with lookout(site) as watch, log_in(site, "alice") as alice, alice.socket() as socket:
         await socket.synced()
         assert await watch.is_alive()
         with redis.Redis.from_url(own_redis.url) as client:
@@ -404,7 +408,7 @@ async def test_garbage_in_redis_closes_and_shows_nothing(
 async def test_forged_message_in_redis_closes_and_shows_nothing(
     site: Site, own_redis: Redis, message: object
 ) -> None:
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice, alice.socket() as socket:
+    async with lookout(site) as watch, log_in(site, "alice") as alice, alice.socket() as socket:
         await socket.synced()
         assert await watch.is_alive()
         for group in ("orgrealtime", "org-1", "org-2"):
@@ -439,7 +443,7 @@ async def test_garbage_where_connections_and_messages_are_counted_closes_and_ref
     place = len(log_of(site))
     async with (
         lookout(site) as watch,
-        log_in(site.url, "dave") as dave,
+        log_in(site, "dave") as dave,
         dave.socket() as socket,
         dave.socket() as other,
     ):
@@ -447,7 +451,7 @@ async def test_garbage_where_connections_and_messages_are_counted_closes_and_ref
             await one.synced()
             await one.send({"type": "ping"})
             await one.until(lambda one: "pong" in one.types())
-        await until(
+        await eventually(
             lambda: counters(own_redis)
         )  # a process that has met garbage counts alone for some seconds
         for version in (b"7", value):
@@ -465,9 +469,9 @@ async def test_garbage_where_connections_and_messages_are_counted_closes_and_ref
 
 @pytest.mark.slow
 async def test_forged_numbers_of_connections_and_messages_close_nobody(site: Site, own_redis: Redis) -> None:
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice, alice.socket() as socket:
+    async with lookout(site) as watch, log_in(site, "alice") as alice, alice.socket() as socket:
         await socket.synced()
-        await until(lambda: counters(own_redis))
+        await eventually(lambda: counters(own_redis))
         for version in (b"7", b"8"):
             forge_counts(own_redis, b"1000000", version)
             with contextlib.suppress(websockets.InvalidStatus):  # which is what such numbers are for
@@ -511,36 +515,35 @@ def forge_counts(own_redis: Redis, value: bytes, version: bytes) -> None:
 async def test_flood_of_forged_rings_asks_the_database_a_bounded_number_of_times(
     site: Site, own_redis: Redis, measure: Measure
 ) -> None:
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice, alice.socket() as socket:
+    async with lookout(site) as watch, log_in(site, "alice") as alice, alice.socket() as socket:
         await socket.synced()
         before = count_transactions(site)
-        began = time.monotonic()
-        attack = asyncio.create_task(asyncio.to_thread(flood_of_rings, own_redis, FLOOD_SECONDS))
-        delays = await delays_during(watch, attack)
-        seconds = time.monotonic() - began
-        reads = (count_transactions(site) - before) / seconds
-        rate = attack.result() / seconds
-        measure("rings per second", rate)
-        measure("transactions per second", reads)
-        measure("others' p99 in ms", p99(delays) * 1000)
-        assert rate > 500
-        assert reads < rate
-        assert p99(delays) < 5
+        with Stopwatch() as stopwatch:
+            attack = asyncio.create_task(asyncio.to_thread(flood_of_rings, own_redis))
+            delays = await delays_during(watch, attack)
+            reads = count_transactions(site) - before
+            measure("rings per second", attack.result() / stopwatch.seconds)
+            measure("transactions per second", reads / stopwatch.seconds)
+            measure("others' p99 in ms", p99(delays) * 1000)
+            assert reads < attack.result()
+            stopwatch.check(5.0, "p99 of the others' events", took=p99(delays))
         assert socket.close_code is None
         assert await watch.is_alive()
 
 
-def flood_of_rings(own_redis: Redis, seconds: float) -> int:
-    """Rings as another process would send them, for an organisation and users, as fast as Redis takes them."""
+def flood_of_rings(own_redis: Redis) -> int:
+    """Rings as another process would send them, for an organisation and users; return how many there were."""
     layer = RedisPubSubChannelLayer(hosts=[own_redis.url])
-    sent, until = 0, time.monotonic() + seconds
+    sent, ends = 0, time.monotonic() + FLOOD_SECONDS
     with redis.Redis.from_url(own_redis.url) as client:
-        while time.monotonic() < until:
-            for user in (None, "1", "2", str(uuid.uuid4().int)[:8]):
-                message = {"type": "orgrealtime.ring", "sender": "x", "organization": "1", "user": user}
-                for name in ("asgi__group__orgrealtime", "asgi__group__org-1"):
-                    client.publish(name, layer.serialize(message))
-                    sent += 1
+        while time.monotonic() < ends or sent < FLOOD_RINGS:
+            with client.pipeline(transaction=False) as together:  # faster than they can be asked about
+                for user in (None, "1", "2", str(uuid.uuid4().int)[:8]) * 25:
+                    message = {"type": "orgrealtime.ring", "sender": "x", "organization": "1", "user": user}
+                    for name in ("asgi__group__orgrealtime", "asgi__group__org-1"):
+                        together.publish(name, layer.serialize(message))
+                sent += len(together.execute())
+            time.sleep(0.01)
     return sent
 
 
@@ -558,10 +561,3 @@ def count_transactions(site: Site) -> int:
 
 def p99(samples: list[float]) -> float:
     return sorted(samples)[int(len(samples) * 0.99)]
-
-
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until the condition holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - of any kind
-            await asyncio.sleep(0.1)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
 from orgrealtime.trial import Report, Trial
+from tests.integration.conftest import RunningSite
 from tests.servers import ServerError, Site
+from tests.shell import ShellError
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
+def site(running_site: RunningSite) -> Site:
+    return running_site("uvicorn")
 
 
 def test_bench_measures_a_running_server_and_leaves_nothing_behind(site: Site) -> None:
     options = ["--user", "alice", "--user", "bob", "--connections", "20", "--events", "30", "--rate", "100"]
-    sessions = site.manage("shell", "-c", COUNT_SESSIONS)
+    sessions = site.shell.run(COUNT_SESSIONS)
     rows = table(site.manage("orgrealtime_bench", site.url, "acme", *options))
     assert rows["connections"].startswith("20 of 20 in ")
     assert rows["events"].startswith("30 published")
@@ -27,7 +27,7 @@ def test_bench_measures_a_running_server_and_leaves_nothing_behind(site: Site) -
     assert rows["lost, doubled, out of order"] == "0, 0, 0"
     p50, p99, longest = map(float, re.findall(r"(?:p50|p99|longest) ([0-9.]+) ms", rows["publish to client"]))
     assert 0 < p50 <= p99 <= longest
-    assert site.manage("shell", "-c", COUNT_SESSIONS) == sessions
+    assert site.shell.run(COUNT_SESSIONS) == sessions
 
 
 def test_connections_that_are_refused_are_counted_and_fail_the_command(site: Site) -> None:
@@ -53,8 +53,9 @@ def test_connections_that_are_refused_are_counted_and_fail_the_command(site: Sit
 def test_wrong_arguments_are_refused_and_say_what_is_allowed(
     site: Site, arguments: list[str], message: str
 ) -> None:
-    with pytest.raises(ServerError, match=re.escape(message)):
-        site.manage("orgrealtime_bench", *[site.url if each == "URL" else each for each in arguments])
+    words = ["orgrealtime_bench", *[site.url if each == "URL" else each for each in arguments]]
+    with pytest.raises(ShellError, match=re.escape(message)):
+        site.shell.run(f"from django.core.management import call_command; call_command(*{words})")
 
 
 def test_events_that_come_twice_or_late_or_not_at_all_are_told_apart() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from tests.servers import EXAMPLE, Site
+from tests.waiting import LIMIT_SECONDS
 
 SCRIPT = """
 import asyncio
@@ -59,7 +60,7 @@ def test_one_error_makes_the_pool_drop_all_dead_connections() -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=LIMIT_SECONDS,
             **{**site.popen_options, "env": {**site.environ, "PYTHONPATH": str(EXAMPLE)}},
         )
     finally:

@@ -6,17 +6,18 @@ import asyncio
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 import websockets
 
 from tests.clients import Browser, log_in
-from tests.publisher import Publisher
+from tests.integration.conftest import SERVERS
 from tests.servers import Site
+from tests.stopwatch import Stopwatch
+from tests.waiting import eventually
 
-SERVERS = ["uvicorn", "granian"]
 GRACE = 30.0  # seconds within which a stopping server has to be gone
 
 
@@ -30,11 +31,11 @@ def tell_to_stop(site: Site) -> None:
     os.kill(site.pid, signal.SIGTERM)
 
 
-async def ended(site: Site, since: float) -> float:
-    """Wait until the server has ended; return after how many seconds."""
-    assert site.process is not None
-    await asyncio.to_thread(site.process.wait, GRACE)
-    return time.monotonic() - since
+async def ends(site: Site) -> None:
+    """Wait until the server has ended."""
+    process = site.process
+    assert process is not None
+    await eventually(lambda: process.poll() is not None, "the server has ended")
 
 
 async def half_open(browser: Browser, port: int) -> socket.socket:
@@ -59,34 +60,34 @@ async def half_open(browser: Browser, port: int) -> socket.socket:
 
 
 async def test_sigterm_tells_clients_closes_them_with_1012_and_ends(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, alice.socket() as one, alice.socket() as other:
+    async with log_in(site, "alice") as alice, alice.socket() as one, alice.socket() as other:
         for client in (one, other):
             await client.synced()
-        begin = time.monotonic()
-        tell_to_stop(site)
-        for client in (one, other):
-            await client.until(lambda it: it.close_code is not None, GRACE)
-            assert client.close_code == 1012
-            assert client.frames[-1]["type"] == "going_away"
-            assert client.frames[-1]["window_ms"] >= 500
-        assert await ended(site, begin) < GRACE
+        with Stopwatch() as watch:
+            tell_to_stop(site)
+            for client in (one, other):
+                assert await client.closed() == 1012
+                assert client.frames[-1]["type"] == "going_away"
+                assert client.frames[-1]["window_ms"] >= 500
+            await ends(site)
+            watch.check(GRACE, "the server has ended")
 
 
 async def test_draining_server_refuses_new_sockets_and_delivers_to_the_old_ones(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, alice.socket() as old:
+    async with log_in(site, "alice") as alice, alice.socket() as old:
         await old.synced()
-        with Publisher(site) as publisher:
-            await asyncio.to_thread(publisher.publish, {"number": 1})
+        with Stopwatch() as watch, closing(await half_open(alice, site.port)):  # for which the server waits
+            await asyncio.to_thread(site.shell.publish, {"number": 1})
             tell_to_stop(site)
             await old.until(lambda it: "going_away" in it.types())
             with pytest.raises(websockets.InvalidStatus) as refused:
                 async with alice.socket():
                     pass
             assert refused.value.response.status_code in {403, 503}
-            await asyncio.to_thread(publisher.publish, {"number": 2})
-            await old.until(lambda it: it.close_code is not None, GRACE)
-        begin = time.monotonic()
-        assert await ended(site, begin) < GRACE
+            await asyncio.to_thread(site.shell.publish, {"number": 2})
+            await old.closed()
+            await ends(site)
+            watch.check(GRACE, "the server has ended")
         numbers = [event["number"] for event in old.events]
         assert numbers in ([1], [1, 2])  # what came after the close is found by the cursor:
         await asyncio.to_thread(site.start)
@@ -96,24 +97,25 @@ async def test_draining_server_refuses_new_sockets_and_delivers_to_the_old_ones(
 
 
 async def test_half_open_clients_dont_keep_a_server_from_ending(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         silent = [await half_open(alice, site.port) for _ in range(3)]
-        with Publisher(site) as publisher:
-            for _ in range(60):  # more than the kernel and the server buffer
-                await asyncio.to_thread(publisher.publish, {"text": "x" * 60_000})
-        begin = time.monotonic()
-        tell_to_stop(site)
-        assert await ended(site, begin) < GRACE
+        for _ in range(60):  # more than the kernel and the server buffer
+            await asyncio.to_thread(site.shell.publish, {"text": "x" * 60_000})
+        with Stopwatch() as watch:
+            tell_to_stop(site)
+            await ends(site)
+            watch.check(GRACE, "the server has ended")
         for raw in silent:
             raw.close()
 
 
 async def test_second_sigterm_hurries(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, alice.socket() as client:
+    async with log_in(site, "alice") as alice, alice.socket() as client:
         await client.synced()
         tell_to_stop(site)
         await client.until(lambda it: "going_away" in it.types())
         tell_to_stop(site)
-        await client.until(lambda it: it.close_code is not None, GRACE)
-        begin = time.monotonic()
-        assert await ended(site, begin) < GRACE
+        await client.closed()
+        with Stopwatch() as watch:
+            await ends(site)
+            watch.check(GRACE, "the server has ended")

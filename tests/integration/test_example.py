@@ -11,6 +11,7 @@ import pytest
 
 from tests.clients import log_in
 from tests.servers import Site
+from tests.waiting import LIMIT_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def closed_site() -> Iterator[Site]:
 
 async def click(site: Site, username: str, **fields: str) -> httpx.Response:
     """Press the button of a demo user on the login page."""
-    async with httpx.AsyncClient(base_url=site.url) as http:
+    async with httpx.AsyncClient(base_url=site.url, timeout=LIMIT_SECONDS) as http:
         await http.get("/accounts/login/")
         headers = {"Origin": site.url, "X-CSRFToken": http.cookies["csrftoken"]}
         return await http.post("/accounts/demo/", data={"username": username, **fields}, headers=headers)
@@ -40,7 +41,7 @@ def is_logged_in(answer: httpx.Response) -> bool:
 
 @pytest.mark.parametrize("path", ["/accounts/login/", "/orgs/acme/", "/orgs/globex/", "/nowhere/"])
 async def test_page_allows_nothing_inline_or_from_elsewhere(site: Site, path: str) -> None:
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         answer = await alice.http.get(path)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy
@@ -60,12 +61,12 @@ async def test_click_leads_nowhere_else(site: Site, place: str) -> None:
 
 async def test_click_needs_debug(closed_site: Site) -> None:
     assert (await click(closed_site, "alice")).status_code == 404
-    async with httpx.AsyncClient(base_url=closed_site.url) as http:
+    async with httpx.AsyncClient(base_url=closed_site.url, timeout=LIMIT_SECONDS) as http:
         assert "Try it as" not in (await http.get("/accounts/login/")).text
 
 
 async def test_click_needs_a_post_with_a_csrf_token(site: Site) -> None:
-    async with httpx.AsyncClient(base_url=site.url) as http:
+    async with httpx.AsyncClient(base_url=site.url, timeout=LIMIT_SECONDS) as http:
         assert (await http.get("/accounts/demo/")).status_code == 405
         answer = await http.post("/accounts/demo/", data={"username": "alice"}, headers={"Origin": site.url})
     assert answer.status_code == 403
@@ -77,13 +78,13 @@ async def test_click_signs_nobody_else_in(site: Site) -> None:
         "User.objects.create_superuser('root', password='demo'); "
         "bob = User.objects.get(username='bob'); bob.set_password('his own'); bob.save()"
     )
-    await asyncio.to_thread(site.manage, "shell", "-c", program)
+    await asyncio.to_thread(site.shell.run, program)
     answers: list[Any] = [await click(site, username) for username in ("root", "bob", "", "nobody")]
     assert [answer.status_code for answer in answers] == [404] * 4
 
 
 async def test_failing_export_cannot_be_asked_for_without_debug(closed_site: Site) -> None:
-    async with log_in(closed_site.url, "alice") as alice:
+    async with log_in(closed_site, "alice") as alice:
         page = (await alice.http.get("/orgs/acme/")).text
     assert "Export tasks" in page
     assert "See one fail" not in page

@@ -18,6 +18,8 @@ import pytest
 
 from tests.clients import Browser, Socket, log_in
 from tests.servers import Redis, Site, Worker
+from tests.stopwatch import Stopwatch
+from tests.waiting import LIMIT_SECONDS
 
 EXPORTS = "/orgs/acme/exports/"
 PROMISED = 15.0  # seconds from a worker's death to the event
@@ -32,7 +34,13 @@ def own_redis() -> Iterator[Redis]:
         yield redis
 
 
-@pytest.fixture(scope="module", params=["worker", "thread", "SQLite"])
+slow = pytest.mark.slow
+
+
+@pytest.fixture(
+    scope="module",
+    params=["SQLite", pytest.param("worker", marks=slow), pytest.param("thread", marks=slow)],
+)
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site whose exports take a second, in one process or with a worker."""
     environ = {"EXPORT_SECONDS": "1", "REDIS_URL": ""}
@@ -65,9 +73,9 @@ def of(socket: Socket, type: str, job: Event) -> list[Event]:
     return [e for e in socket.events if e["type"] == type and e["job_id"] == job["job_id"]]
 
 
-async def outcome(socket: Socket, job: Event, seconds: float = 20.0) -> Event:
+async def outcome(socket: Socket, job: Event) -> Event:
     """The event that says how the export ended."""
-    await socket.until(lambda one: of(one, "export_done", job), seconds)
+    await socket.until(lambda one: of(one, "export_done", job), "the export has ended")
     (event,) = of(socket, "export_done", job)
     return event
 
@@ -82,8 +90,8 @@ async def stored(site: Site, job: Event) -> Event:
         f"e = Export.objects.get(pk='{job['job_id']}'); "
         "print(json.dumps({'status': e.status, 'file': e.file.name, 'error': e.error}))"
     )
-    printed = await asyncio.to_thread(site.manage, "shell", "-v", "0", "-c", program)
-    row: Event = json.loads(printed.strip().splitlines()[-1])
+    printed = await asyncio.to_thread(site.shell.run, program)
+    row: Event = json.loads(printed)
     return row
 
 
@@ -91,7 +99,7 @@ async def stored(site: Site, job: Event) -> Event:
 
 
 async def test_member_gets_progress_and_then_a_file_with_the_tasks(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, following(alice) as socket:
+    async with log_in(site, "alice") as alice, following(alice) as socket:
         job = await request_export(alice)
         event = await outcome(socket, job)
         assert event["status"] == "done"
@@ -110,7 +118,7 @@ async def test_member_gets_progress_and_then_a_file_with_the_tasks(site: Site) -
 
 
 async def test_others_hear_of_the_file_but_not_of_the_progress(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, log_in(site.url, "bob") as bob:
+    async with log_in(site, "alice") as alice, log_in(site, "bob") as bob:
         async with following(bob) as socket:
             job = await request_export(alice)
             assert (await outcome(socket, job))["status"] == "done"
@@ -119,7 +127,7 @@ async def test_others_hear_of_the_file_but_not_of_the_progress(site: Site) -> No
 
 
 async def test_failing_export_says_failed_and_has_no_file(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, following(alice) as socket:
+    async with log_in(site, "alice") as alice, following(alice) as socket:
         job = await request_export(alice, fail="1")
         event = await outcome(socket, job)
         assert (event["status"], event["download_url"]) == ("failed", "")
@@ -130,18 +138,24 @@ async def test_failing_export_says_failed_and_has_no_file(site: Site) -> None:
     assert "try again" in row["error"]
 
 
-async def test_second_click_gets_the_export_that_is_under_way(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, following(alice) as socket:
-        jobs = await asyncio.gather(*(request_export(alice) for _ in range(5)))
-        assert len({job["job_id"] for job in jobs}) == 1
-        await outcome(socket, jobs[0])
+async def test_second_click_gets_the_export_that_is_under_way() -> None:
+    with Site(environ={"REDIS_URL": "", **LONG}) as site:
+        async with log_in(site, "alice") as alice:
+            jobs = await asyncio.gather(*(request_export(alice) for _ in range(5)))
+    assert len({job["job_id"] for job in jobs}) == 1
+
+
+async def test_click_after_the_export_gets_another(site: Site) -> None:
+    async with log_in(site, "alice") as alice, following(alice) as socket:
+        job = await request_export(alice)
+        await outcome(socket, job)
         another = await request_export(alice)
-        assert another["job_id"] != jobs[0]["job_id"]
+        assert another["job_id"] != job["job_id"]
         await outcome(socket, another)
 
 
 async def test_page_learns_what_it_missed(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, following(alice) as socket:
+    async with log_in(site, "alice") as alice, following(alice) as socket:
         job = await request_export(alice)
         await outcome(socket, job)
         listed = (await alice.http.get(EXPORTS)).json()["exports"]
@@ -153,10 +167,10 @@ async def test_page_learns_what_it_missed(site: Site) -> None:
 
 
 async def test_stranger_gets_one_answer_for_every_organisation_and_file(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, following(alice) as socket:
+    async with log_in(site, "alice") as alice, following(alice) as socket:
         job = await request_export(alice)
         await outcome(socket, job)
-    async with log_in(site.url, "carol") as carol:
+    async with log_in(site, "carol") as carol:
         carol.http.headers["Accept"] = "application/json"
         real = await carol.http.get(f"{EXPORTS}{job['job_id']}/download/")
         nowhere = await carol.http.get(f"/orgs/nowhere/exports/{job['job_id']}/download/")
@@ -169,19 +183,19 @@ async def test_stranger_gets_one_answer_for_every_organisation_and_file(site: Si
 
 async def test_anonymous_is_sent_to_the_login_and_back(site: Site) -> None:
     path = f"{EXPORTS}00000000-0000-0000-0000-000000000000/download/"
-    async with httpx.AsyncClient(base_url=site.url) as anonymous:
+    async with httpx.AsyncClient(base_url=site.url, timeout=LIMIT_SECONDS) as anonymous:
         answer = await anonymous.get(path, headers={"Accept": "text/html"})
     assert answer.status_code == 302
     assert answer.headers["location"] == f"/accounts/login/?next={path}"
 
 
 async def test_post_without_csrf_token_is_refused(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         assert (await alice.http.post(EXPORTS, headers={"Origin": site.url})).status_code == 403
 
 
 async def test_unknown_job_is_not_found(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         path = f"{EXPORTS}00000000-0000-0000-0000-000000000000/download/"
         assert (await alice.http.get(path)).status_code == 404
 
@@ -191,15 +205,15 @@ async def test_formula_in_a_title_is_text_in_the_file(site: Site) -> None:
         "from tracker.models import *; "
         "Organization.objects.get(slug='globex').tasks.create(title='=HYPERLINK(\"http://evil\")')"
     )
-    await asyncio.to_thread(site.manage, "shell", "-c", program)
-    async with log_in(site.url, "carol") as carol, following(carol, "globex") as socket:
+    await asyncio.to_thread(site.shell.run, program)
+    async with log_in(site, "carol") as carol, following(carol, "globex") as socket:
         event = await outcome(socket, await request_export(carol, "globex"))
         text = (await carol.http.get(event["download_url"])).text
     assert "\n\"'=HYPERLINK" in text or "\n'=HYPERLINK" in text
 
 
 async def test_files_are_gone_after_a_day(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, following(alice) as socket:
+    async with log_in(site, "alice") as alice, following(alice) as socket:
         old = await outcome(socket, await request_export(alice))
         for file in (site.folder / "media/exports").iterdir():
             os.utime(file, (time.time() - 90_000,) * 2)
@@ -228,18 +242,20 @@ def kill_worker(site: Site, worker: Worker) -> None:
     worker.kill()
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("kill", [kill_child, kill_worker])
 async def test_killed_worker_ends_as_failed_once(
     own_redis: Redis, kill: Callable[[Site, Worker], None]
 ) -> None:
     # Two web processes and the worker's parent watch; one of them may say so.
     with Site(workers=2, environ={"REDIS_URL": own_redis.url, **LONG}) as site, Worker(site) as worker:
-        async with log_in(site.url, "alice") as alice, following(alice) as socket:
+        async with log_in(site, "alice") as alice, following(alice) as socket:
             job = await request_export(alice)
             await under_way(socket, job)
-            kill(site, worker)
-            event = await outcome(socket, job, PROMISED)
+            with Stopwatch() as watch:
+                kill(site, worker)
+                event = await outcome(socket, job)
+                watch.check(PROMISED, "the export has failed")
             assert event["status"] == "failed"
             assert "interrupted" in (await stored(site, job))["error"]
             worker.start()
@@ -249,14 +265,16 @@ async def test_killed_worker_ends_as_failed_once(
             assert len(of(socket, "export_done", job)) == 1
 
 
-@pytest.mark.slow
+@slow
 async def test_worker_that_comes_back_late_changes_nothing(own_redis: Redis) -> None:
     with Site(environ={"REDIS_URL": own_redis.url, **LONG}) as site, Worker(site) as worker:
-        async with log_in(site.url, "alice") as alice, following(alice) as socket:
+        async with log_in(site, "alice") as alice, following(alice) as socket:
             job = await request_export(alice)
             await under_way(socket, job)
             os.kill(worker.child, signal.SIGSTOP)
-            assert (await outcome(socket, job, PROMISED))["status"] == "failed"
+            with Stopwatch() as watch:
+                assert (await outcome(socket, job))["status"] == "failed"
+                watch.check(PROMISED, "the export has failed")
             heard = len(socket.events)
             os.kill(worker.child, signal.SIGCONT)
             another = await request_export(alice)
@@ -265,41 +283,42 @@ async def test_worker_that_comes_back_late_changes_nothing(own_redis: Redis) -> 
             assert (await stored(site, job))["status"] == "failed"
 
 
-@pytest.mark.slow
+@slow
 async def test_killed_web_process_that_made_the_export_ends_it_as_failed(tmp_path: Any) -> None:
     environ = {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3", "REDIS_URL": "", **LONG}
     with Site(environ=environ) as site:
-        async with log_in(site.url, "alice") as alice:
+        async with log_in(site, "alice") as alice:
             async with following(alice) as socket:
                 job = await request_export(alice)
                 await under_way(socket, job)
                 cursor = socket.cursor
-            site.kill()
-            killed_at = time.monotonic()
-            site.start()
-            async with alice.socket(query=f"since={cursor}") as again:
-                event = await outcome(again, job, PROMISED - (time.monotonic() - killed_at))
+            with Stopwatch() as watch:
+                site.kill()
+                site.start()
+                async with alice.socket(query=f"since={cursor}") as again:
+                    event = await outcome(again, job)
+                watch.check(PROMISED, "the export has failed")
     assert event["status"] == "failed"
 
 
-@pytest.mark.slow
+@slow
 async def test_worker_outlives_a_restart_of_the_broker(own_redis: Redis) -> None:
     environ = {"REDIS_URL": own_redis.url, "EXPORT_SECONDS": "3"}
     with Site(environ=environ) as site, Worker(site):
-        async with log_in(site.url, "alice") as alice, following(alice) as socket:
+        async with log_in(site, "alice") as alice, following(alice) as socket:
             job = await request_export(alice)
             await under_way(socket, job)
             own_redis.kill()
             own_redis.start()
             assert (await outcome(socket, job))["status"] == "done"
             another = await request_export(alice)
-            assert (await outcome(socket, another, 60.0))["status"] == "done"
+            assert (await outcome(socket, another))["status"] == "done"
 
 
-@pytest.mark.slow
+@slow
 async def test_broker_that_is_down_fails_the_export_and_not_the_request(own_redis: Redis) -> None:
     with Site(environ={"REDIS_URL": own_redis.url}) as site:
-        async with log_in(site.url, "alice") as alice, following(alice) as socket:
+        async with log_in(site, "alice") as alice, following(alice) as socket:
             own_redis.kill()
             job = await request_export(alice)
             assert (await outcome(socket, job))["status"] == "failed"

@@ -14,10 +14,9 @@ import websockets
 
 from tests.clients import Socket, log_in
 from tests.integration import raw
-from tests.publisher import Publisher
 from tests.servers import EXAMPLE, Site
-
-SEND_TIMEOUT = 2.0  # of tests.integration.impatient
+from tests.shell import Shell
+from tests.waiting import LIMIT_SECONDS, eventually, limit
 
 
 @pytest.fixture(scope="module")
@@ -31,22 +30,23 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def publisher(site: Site) -> Iterator[Publisher]:
-    with Publisher(site) as publisher:
-        yield publisher
+def publisher(site: Site) -> Shell:
+    return site.shell
 
 
 @pytest.mark.parametrize("text", ["", "é\u2028\U0001f600", "x" * 200, "x" * 65_000], ids=len)
 @pytest.mark.parametrize("compression", [None, "deflate"])
 async def test_frames_of_every_size_arrive_as_they_were_published(
-    site: Site, publisher: Publisher, text: str, compression: str | None
+    site: Site, publisher: Shell, text: str, compression: str | None
 ) -> None:
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         connecting = websockets.connect(
             f"{site.url.replace('http', 'ws', 1)}{raw.PATH}",
             additional_headers={"Cookie": alice.cookie},
             origin=site.url,  # type: ignore[arg-type]
             compression=compression,
+            open_timeout=LIMIT_SECONDS,
+            ping_interval=None,
         )
         async with connecting as connection:
             hers = Socket(connection)
@@ -61,10 +61,10 @@ async def test_frames_of_every_size_arrive_as_they_were_published(
             await hers.close()
 
 
-async def test_reader_that_is_slow_gets_all_in_order(site: Site, publisher: Publisher) -> None:
+async def test_reader_that_is_slow_gets_all_in_order(site: Site, publisher: Shell) -> None:
     """More than the buffers hold, so that ready frames and waiting for the socket come by turns."""
     address = urlsplit(site.url)
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         with socket.socket() as narrow:
             narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             narrow.connect((address.hostname, address.port))
@@ -74,12 +74,14 @@ async def test_reader_that_is_slow_gets_all_in_order(site: Site, publisher: Publ
                 additional_headers={"Cookie": alice.cookie},
                 origin=site.url,  # type: ignore[arg-type]
                 max_queue=1,
+                open_timeout=LIMIT_SECONDS,
+                ping_interval=None,
                 sock=narrow,
             )
             async with connecting as connection:
                 publishing = asyncio.create_task(asyncio.to_thread(publish_all, publisher, 300))
                 numbers: list[int] = []
-                async with asyncio.timeout(60):
+                async with limit("300 events", seen=lambda: numbers[-5:]):
                     while len(numbers) < 300:
                         frame = json.loads(await connection.recv())
                         events = frame["events"] if frame["type"] == "batch" else [frame]
@@ -89,14 +91,14 @@ async def test_reader_that_is_slow_gets_all_in_order(site: Site, publisher: Publ
                 assert numbers == list(range(300))
 
 
-def publish_all(publisher: Publisher, count: int) -> None:
+def publish_all(publisher: Shell, count: int) -> None:
     for number in range(count):
         publisher.publish({"number": number, "text": "x" * 20_000})
 
 
-async def test_reader_that_reads_nothing_is_let_go(site: Site, publisher: Publisher) -> None:
+async def test_reader_that_reads_nothing_is_let_go(site: Site, publisher: Shell) -> None:
     address = urlsplit(site.url)
-    async with log_in(site.url, "alice") as alice, log_in(site.url, "bob") as bob, bob.socket() as his:
+    async with log_in(site, "alice") as alice, log_in(site, "bob") as bob, bob.socket() as his:
         await his.synced()
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -104,16 +106,14 @@ async def test_reader_that_reads_nothing_is_let_go(site: Site, publisher: Publis
             deaf.sendall(raw.handshake(site.url, alice.cookie))
             await asyncio.to_thread(publish_all, publisher, 500)
             await his.until(lambda one: len(one.events) == 500)
-            async with asyncio.timeout(SEND_TIMEOUT + 10):
-                while "code=4408" not in (site.folder / "log").read_text():  # noqa: ASYNC110 - a file
-                    await asyncio.sleep(0.1)
+            log = site.folder / "log"
+            await eventually(lambda: "code=4408" in log.read_text(), "the deaf one is closed")
 
 
 async def test_server_that_stops_says_so(site: Site) -> None:
     with Site(server="frames") as other:
-        async with log_in(other.url, "alice") as alice, alice.socket() as hers:
+        async with log_in(other, "alice") as alice, alice.socket() as hers:
             await hers.synced()
             await asyncio.to_thread(other.stop)
-            await hers.until(lambda one: one.close_code is not None)
-            assert hers.close_code == 1012
+            assert await hers.closed() == 1012
             assert "going_away" in hers.types()

@@ -52,6 +52,9 @@ HANDSHAKE_TOKENS = [
 ]  # fmt: skip
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module", params=["uvicorn", "granian"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     # Without limits more of what is sent is looked at.
@@ -144,14 +147,14 @@ def own_errors(site: Site) -> list[str]:
 
 
 async def test_server_lives_on_under_random_and_mutated_frames(site: Site) -> None:
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice:
+    async with lookout(site) as watch, log_in(site, "alice") as alice:
         await repeat(FRAMES // FRAMES_EACH, lambda rng: send_frames(site, alice.cookie, rng))
         assert await watch.is_alive()
     assert own_errors(site) == []
 
 
 async def test_server_lives_on_under_mutated_handshakes(site: Site) -> None:
-    async with lookout(site) as watch, log_in(site.url, "alice") as alice:
+    async with lookout(site) as watch, log_in(site, "alice") as alice:
         await repeat(HANDSHAKES, lambda rng: send_handshake(site, alice.cookie, rng))
         assert await watch.is_alive()
     assert own_errors(site) == []

@@ -12,6 +12,7 @@ import websockets
 
 from tests.clients import Browser, log_in
 from tests.servers import Site
+from tests.waiting import LIMIT_SECONDS
 
 PATH = "/ws/orgs/acme/notifications/"
 
@@ -26,7 +27,9 @@ async def refusal(site: Site, path: str = PATH, **headers: str) -> tuple[int, An
     """Status and body with which a handshake is refused."""
     url = site.url.replace("http", "ws", 1) + path
     with pytest.raises(websockets.InvalidStatus) as caught:
-        async with websockets.connect(url, additional_headers=headers, compression=None):
+        async with websockets.connect(
+            url, additional_headers=headers, compression=None, open_timeout=LIMIT_SECONDS
+        ):
             pass
     response = caught.value.response
     return response.status_code, response.body
@@ -48,7 +51,7 @@ async def test_anonymous_gets_401_and_a_json_body(site: Site) -> None:
 
 
 async def test_stranger_gets_one_answer_for_a_foreign_and_an_unknown_organisation(site: Site) -> None:
-    async with log_in(site.url, "carol") as carol:
+    async with log_in(site, "carol") as carol:
         headers = {"Origin": site.url, "Cookie": carol.cookie}
         foreign = await refusal(site, PATH, **headers)
         assert foreign == await refusal(site, "/ws/orgs/nowhere/notifications/", **headers)
@@ -61,17 +64,17 @@ async def test_unknown_path_gets_403(site: Site) -> None:
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:1"])
 async def test_foreign_page_gets_403_though_the_cookie_is_good(site: Site, origin: str) -> None:
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         assert await refused_code(site, Origin=origin, Cookie=alice.cookie) == (403, "forbidden")
 
 
 async def test_cookie_without_origin_gets_403(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         assert await refused_code(site, Cookie=alice.cookie) == (403, "forbidden")
 
 
 async def test_malformed_cursor_gets_400(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         headers = {"Origin": site.url, "Cookie": alice.cookie}
         assert await refused_code(site, f"{PATH}?since=1", **headers) == (400, "bad_request")
 
@@ -90,7 +93,7 @@ async def test_oversized_handshake_is_not_let_in_and_the_worker_lives(
     site: Site, path: str, headers: dict[str, str]
 ) -> None:
     url = site.url.replace("http", "ws", 1) + path
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         headers = {"Origin": site.url, "Cookie": alice.cookie, **headers}
         # uvicorn answers none that its WebSocket parser refuses.
         with pytest.raises((websockets.InvalidHandshake, TimeoutError)):
@@ -105,22 +108,20 @@ MESSAGES = {"binary": (b"1", 1003), "20 KB": ("x" * 20_000, 4413), "20 MB": ("x"
 async def test_message_that_may_not_be_sent_closes_that_socket_alone(
     site: Site, message: str | bytes, code: int
 ) -> None:
-    async with log_in(site.url, "alice") as alice, alice.socket() as socket:
+    async with log_in(site, "alice") as alice, alice.socket() as socket:
         await socket.synced()
         with contextlib.suppress(websockets.ConnectionClosed):
             await socket.connection.send(message)
-        await socket.until(lambda one: one.close_code is not None)
-        assert socket.close_code == code
+        assert await socket.closed() == code
         assert await is_alive(alice)
 
 
 async def test_flood_is_throttled_and_closed_with_4429(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice, alice.socket() as socket:
+    async with log_in(site, "alice") as alice, alice.socket() as socket:
         await socket.synced()
         with contextlib.suppress(websockets.ConnectionClosed):
             for _ in range(10_000):
                 await socket.send({"type": "ping"})
-        await socket.until(lambda one: one.close_code is not None)
-        assert socket.close_code == 4429
+        assert await socket.closed() == 4429
         assert socket.types().count("pong") < 200
         assert await is_alive(alice)

@@ -120,7 +120,7 @@ async def test_locked_database_costs_its_callers_an_error_and_no_socket(tmp_path
     path = tmp_path / "db.sqlite3"
     environ = {"DATABASE_URL": f"sqlite:///{path}?timeout=1", "REDIS_URL": ""}
     with Site(environ=environ) as site:
-        async with log_in(site.url, "alice") as alice, alice.socket() as socket:
+        async with log_in(site, "alice") as alice, alice.socket() as socket:
             await socket.synced()
             page = (await alice.http.get("/orgs/acme/")).text
             task = page.split("/tasks/")[1].split("/")[0]

@@ -15,17 +15,18 @@ import httpx
 import pytest
 
 from tests.clients import Browser, log_in
+from tests.integration.conftest import SERVERS
 from tests.integration.lookout import descriptors
-from tests.publisher import Publisher
 from tests.servers import Site
+from tests.shell import Shell
+from tests.waiting import LIMIT_SECONDS, eventually
 
 PATH = "/orgs/acme/notifications/stream/"
-SEND_TIMEOUT, GOODBYE = 2, 7  # seconds, of the settings and of the consumer
 ESTABLISHED = "01"
 FOLDER = Path(__file__).parent
 
 
-@pytest.fixture(scope="module", params=["uvicorn", "granian"])
+@pytest.fixture(scope="module", params=SERVERS)
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     environ = {"DJANGO_SETTINGS_MODULE": "impatient", "PYTHONPATH": str(FOLDER)}
     with Site(server=request.param, environ=environ) as site:
@@ -33,9 +34,8 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 
 @pytest.fixture
-def publisher(site: Site) -> Iterator[Publisher]:
-    with Publisher(site) as publisher:
-        yield publisher
+def publisher(site: Site) -> Shell:
+    return site.shell
 
 
 def log_of(site: Site) -> str:
@@ -61,48 +61,42 @@ def peers(site: Site) -> set[int]:
     return {int(line[2].rpartition(":")[2], 16) for line in mine}
 
 
-async def until(condition: Any, seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - of another process
-            await asyncio.sleep(0.05)
-
-
-async def test_event_of_another_process_arrives_on_the_stream(site: Site, publisher: Publisher) -> None:
-    async with log_in(site.url, "alice") as alice, frames(alice) as hers:
+async def test_event_of_another_process_arrives_on_the_stream(site: Site, publisher: Shell) -> None:
+    async with log_in(site, "alice") as alice, frames(alice) as hers:
         while (await anext(hers))["type"] != "synced":
             pass
         publisher.publish({"text": "ä"})
         event = await anext(hers)
         assert event["text"] == "ä"
-    async with log_in(site.url, "alice") as alice, frames(alice, f"?since={event['cursor']}") as hers:
+    async with log_in(site, "alice") as alice, frames(alice, f"?since={event['cursor']}") as hers:
         publisher.publish({"text": "next"})
         types = [await anext(hers) for _ in range(3)]
         assert "next" in {frame.get("text") for frame in types}
 
 
 async def test_reader_that_leaves_leaves_nothing_behind(site: Site) -> None:
-    async with log_in(site.url, "alice") as alice:
+    async with log_in(site, "alice") as alice:
         before, closed = descriptors(site), log_of(site).count("connection closed")
         for number in range(1, 6):
             async with frames(alice) as hers:
                 await anext(hers)
-            await until(lambda count=closed + number: log_of(site).count("connection closed") == count)
-        await until(lambda: descriptors(site) <= before + 2)
+            await eventually(lambda count=closed + number: log_of(site).count("connection closed") == count)
+        await eventually(lambda: descriptors(site) <= before + 2)
 
 
 async def test_stranger_is_refused_with_a_status_and_a_body(site: Site) -> None:
-    async with log_in(site.url, "carol") as carol:
+    async with log_in(site, "carol") as carol:
         answer = await carol.http.get(PATH)
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
-    async with httpx.AsyncClient(base_url=site.url) as http:
+    async with httpx.AsyncClient(base_url=site.url, timeout=LIMIT_SECONDS) as http:
         assert (await http.get(PATH)).status_code == 401
 
 
 async def test_reader_that_reads_nothing_is_let_go_and_others_are_served(
-    site: Site, publisher: Publisher
+    site: Site, publisher: Shell
 ) -> None:
     address = urlsplit(site.url)
-    async with log_in(site.url, "alice") as alice, log_in(site.url, "bob") as bob, bob.socket() as his:
+    async with log_in(site, "alice") as alice, log_in(site, "bob") as bob, bob.socket() as his:
         await his.synced()
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -110,10 +104,10 @@ async def test_reader_that_reads_nothing_is_let_go_and_others_are_served(
             deaf.sendall(
                 f"GET {PATH} HTTP/1.1\r\nHost: {address.netloc}\r\nCookie: {alice.cookie}\r\n\r\n".encode()
             )
-            await until(lambda: port_of(deaf) in peers(site))
+            await eventually(lambda: port_of(deaf) in peers(site))
             for number in range(200):
                 await asyncio.to_thread(publisher.publish, {"number": number, "text": "x" * 60_000})
             await his.until(lambda one: len(one.events) == 200)
-            await until(lambda: "code=4408" in log_of(site), SEND_TIMEOUT + GOODBYE + 5)
+            await eventually(lambda: "code=4408" in log_of(site), "the deaf one is closed")
             if site.server == "uvicorn":  # granian keeps the connection until what it has taken is read
-                await until(lambda: port_of(deaf) not in peers(site), GOODBYE + 5)
+                await eventually(lambda: port_of(deaf) not in peers(site))

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.clients import Browser, Socket, log_in
-from tests.publisher import Publisher
 from tests.servers import Redis, Site
+from tests.shell import Shell
+from tests.stopwatch import Stopwatch
 
 SOCKETS = 12  # spread over two workers by the kernel: all on one has odds of 1 : 2^11
 FOLDER = Path(__file__).parent
@@ -33,7 +33,13 @@ def own_redis() -> Iterator[Redis]:
         yield redis
 
 
-@pytest.fixture(scope="module", params=[*LAYERS, "none, on SQLite"])
+slow = pytest.mark.slow
+
+
+@pytest.fixture(
+    scope="module",
+    params=["pubsub", *(pytest.param(other, marks=slow) for other in ("core", "none", "none, on SQLite"))],
+)
 def site(
     request: pytest.FixtureRequest, own_redis: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
@@ -45,9 +51,8 @@ def site(
 
 
 @pytest.fixture
-def publisher(site: Site) -> Iterator[Publisher]:
-    with Publisher(site) as publisher:
-        yield publisher
+def publisher(site: Site) -> Shell:
+    return site.shell
 
 
 @asynccontextmanager
@@ -71,8 +76,8 @@ def assert_all_got_the_same_without_a_gap(sockets: list[Socket]) -> None:
 
 async def test_events_from_http_a_command_and_threads_arrive_everywhere_once_and_in_order(site: Site) -> None:
     async with (
-        log_in(site.url, "alice") as alice,
-        log_in(site.url, "bob") as bob,
+        log_in(site, "alice") as alice,
+        log_in(site, "bob") as bob,
         open_sockets(alice) as sockets,
     ):
         page = (await bob.http.get("/orgs/acme/")).text
@@ -99,20 +104,18 @@ async def test_events_from_http_a_command_and_threads_arrive_everywhere_once_and
 
 
 async def test_a_publishing_thread_and_a_process_reach_both_workers_within_three_seconds(
-    site: Site, publisher: Publisher
+    site: Site, publisher: Shell
 ) -> None:
-    async with log_in(site.url, "alice") as alice, open_sockets(alice) as sockets:
-        begin = time.monotonic()
-        publisher.publish({"late": True})
-        for socket in sockets:
-            await socket.until(lambda one: len(one.events) == 1)
-        assert time.monotonic() - begin < 3
+    async with log_in(site, "alice") as alice, open_sockets(alice) as sockets:
+        with Stopwatch() as watch:
+            publisher.publish({"late": True})
+            for socket in sockets:
+                await socket.until(lambda one: len(one.events) == 1)
+            watch.check(3.0, "all have the event")
 
 
-async def test_nothing_of_acme_reaches_a_member_of_another_organisation(
-    site: Site, publisher: Publisher
-) -> None:
-    async with log_in(site.url, "carol") as carol, carol.socket("globex") as socket:
+async def test_nothing_of_acme_reaches_a_member_of_another_organisation(site: Site, publisher: Shell) -> None:
+    async with log_in(site, "carol") as carol, carol.socket("globex") as socket:
         await socket.synced()
         publisher.publish({"secret": True}, org="acme")
         publisher.publish({"ours": True}, org="globex")
@@ -121,9 +124,9 @@ async def test_nothing_of_acme_reaches_a_member_of_another_organisation(
 
 
 async def test_redis_killed_and_restarted_in_the_middle_loses_nothing(
-    site: Site, publisher: Publisher, own_redis: Redis
+    site: Site, publisher: Shell, own_redis: Redis
 ) -> None:
-    async with log_in(site.url, "alice") as alice, open_sockets(alice) as sockets:
+    async with log_in(site, "alice") as alice, open_sockets(alice) as sockets:
         for number in range(60):
             if number == 15:
                 own_redis.kill()
@@ -138,31 +141,31 @@ async def test_redis_killed_and_restarted_in_the_middle_loses_nothing(
 
 
 async def test_a_frozen_redis_delays_events_by_seconds_and_loses_none(
-    site: Site, publisher: Publisher, own_redis: Redis
+    site: Site, publisher: Shell, own_redis: Redis
 ) -> None:
-    async with log_in(site.url, "alice") as alice, open_sockets(alice) as sockets:
+    async with log_in(site, "alice") as alice, open_sockets(alice) as sockets:
         os.kill(own_redis.pid, signal.SIGSTOP)
         try:
             for number in range(3):
-                await asyncio.to_thread(publisher.publish, {"number": number})
-                for socket in sockets:
-                    await socket.until(lambda one, count=number + 1: len(one.events) == count, seconds=5)
+                with Stopwatch() as watch:
+                    await asyncio.to_thread(publisher.publish, {"number": number})
+                    for socket in sockets:
+                        await socket.until(lambda one, count=number + 1: len(one.events) == count)
+                    watch.check(5.0, f"all have event {number}")
         finally:
             os.kill(own_redis.pid, signal.SIGCONT)
         assert_all_got_the_same_without_a_gap(sockets)
 
 
-async def test_a_worker_killed_loses_nothing_for_clients_that_come_back(
-    site: Site, publisher: Publisher
-) -> None:
-    async with log_in(site.url, "alice") as alice:
+async def test_a_worker_killed_loses_nothing_for_clients_that_come_back(site: Site, publisher: Shell) -> None:
+    async with log_in(site, "alice") as alice:
         async with alice.socket() as socket:
             await socket.synced()
             publisher.publish({"number": 0})
             await socket.until(lambda one: len(one.events) == 1)
             for pid in worker_pids(site):
                 os.kill(pid, 9)
-            await socket.until(lambda one: one.close_code is not None)
+            await socket.closed()
         for number in range(1, 251):
             publisher.publish({"number": number})
         await asyncio.to_thread(site.restart)

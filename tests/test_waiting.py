@@ -1,0 +1,91 @@
+"""What a test that waits in vain says, and how promised seconds are measured."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.stopwatch import Stopwatch
+from tests.threads import start
+from tests.waiting import NotInTimeError, eventually, limit, text_of, until
+
+BUSY = "while True: pass"
+
+
+def test_text_of_a_condition_is_what_stands_in_the_test() -> None:
+    numbers = [1, 2]
+    assert text_of(lambda: len(numbers) == 3) == "len(numbers) == 3"
+    functions = (
+        lambda: all(number > 0 for number in numbers) and numbers[0] == 1, lambda ä: ä.get("ä", numbers)
+    )  # fmt: skip
+    assert [text_of(each) for each in functions] == [
+        "all(number > 0 for number in numbers) and numbers[0] == 1",
+        'ä.get("ä", numbers)',
+    ]
+    assert text_of(lambda: numbers) == "numbers"
+    assert text_of(time.monotonic) == "monotonic"
+    assert text_of(test_text_of_a_condition_is_what_stands_in_the_test).startswith("test_text_of")
+
+
+def test_waiting_in_vain_says_what_for_and_what_was_seen() -> None:
+    numbers = [1, 2]
+    with pytest.raises(
+        NotInTimeError, match=r"^not within 0 s: len\(numbers\) == 3; seen: numbers=\[1, 2\]$"
+    ):
+        until(lambda: len(numbers) == 3, seconds=0.01)
+    with pytest.raises(NotInTimeError, match=r"^not within 0 s: a third number; seen: '2 numbers'$"):
+        until(
+            lambda: len(numbers) == 3, "a third number", seconds=0.01, seen=lambda: f"{len(numbers)} numbers"
+        )
+
+
+async def test_time_outs_of_what_is_waited_for_are_its_own() -> None:
+    with pytest.raises(NotInTimeError, match="an answer; seen: 'nothing yet'"):
+        async with limit("an answer", seconds=0.01, seen="nothing yet"):
+            await asyncio.sleep(3600)
+    with pytest.raises(TimeoutError, match="of the library"):
+        async with limit("an answer"):
+            raise TimeoutError("of the library")
+    with pytest.raises(NotInTimeError, match="False"):
+        await eventually(lambda: False, seconds=0.01)
+
+
+def test_thread_that_goes_on_is_named() -> None:
+    with pytest.raises(NotInTimeError, match="the end of sleep"):
+        start(time.sleep, 1).result(0.01)
+
+    def fails() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        start(fails).result()
+
+
+def test_stopwatch_allows_for_others_on_the_machine_and_for_being_stopped() -> None:
+    with Stopwatch() as watch:
+        assert watch.allowed(2.0) < 3.0 * watch.slowdown
+        quiet = watch.slowdown
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        with Stopwatch() as watch:
+            until(lambda: watch.slowdown > quiet + 0.3)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    stop = (
+        "import os, signal, time; os.kill({0}, signal.SIGSTOP); time.sleep(0.5); os.kill({0}, signal.SIGCONT)"
+    )
+    with Stopwatch() as watch:
+        subprocess.run([sys.executable, "-c", stop.format(os.getpid())], check=True)
+        until(lambda: watch.allowed(0.0) > 0.3, seen=lambda: watch.describe(0.0))
+        with pytest.raises(
+            AssertionError, match=r"^bob is closed: after 1000\.00 s\. Promised are 2 s, allowed"
+        ):
+            watch.check(2.0, "bob is closed", took=1000.0)
+        assert watch.check(2.0, "bob is closed", took=2.0) == 2.0
