@@ -143,7 +143,7 @@ class Delivery(RuleBasedStateMachine):
         self.stream = self.stream_class()
         self.feed: Feed | None = None
         self.open: list[tuple[int, bool]] = []
-        self.rings = 0
+        self.rings = self.checks = 0
         self.clients: list[Client] = []
 
     async def visit(self, function: Any, *args: Any, **options: Any) -> Any:
@@ -252,6 +252,22 @@ class Delivery(RuleBasedStateMachine):
         else:
             client.writable.set()
 
+    @precondition(lambda self: self.clients)
+    @rule(data=st.data())
+    def hint_that_access_may_have_ended(self, data: st.DataObject) -> None:
+        client = data.draw(st.sampled_from(self.clients))
+        self.checks += 1
+        if client.connection is not None:
+            self.loop.call(client.connection.hold, self.checks)
+
+    @precondition(lambda self: self.clients)
+    @rule(data=st.data())
+    def answer_that_it_has_not(self, data: st.DataObject) -> None:
+        client = data.draw(st.sampled_from(self.clients))
+        self.checks += 1
+        if client.connection is not None:
+            self.loop.call(client.connection.admit, client.access, self.checks - data.draw(st.integers(0, 2)))
+
     def leave(self, client: Client) -> None:
         gone, client.connection = client.connection, None
         if gone is not None:
@@ -300,6 +316,10 @@ class Delivery(RuleBasedStateMachine):
         for client in self.clients:
             client.writable.set()
         self.rings = 0
+        self.checks += 1
+        for client in self.clients:
+            if client.connection is not None:
+                self.loop.call(client.connection.admit, client.access, self.checks)
         if self.feed is not None:
             self.loop.call(self.feed.wake)  # as polling does at last
         self.loop.pass_time(30)

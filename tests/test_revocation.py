@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from orgrealtime import bell, database, guard, revocation
+from orgrealtime import connection as connection_module
 from orgrealtime.access import Access, revoke
 from orgrealtime.adapters import MembershipAdapter
 from orgrealtime.consumers import OrgConsumer
@@ -352,6 +354,135 @@ async def test_host_s_slow_check_of_some_delays_neither_events_nor_newcomers(
     await hers.events(1)
     await (await sockets.open(alice, application=routed(Slow))).synced()
     assert not Slow.is_over.is_set()  # all the time
+
+
+async def test_member_gets_nothing_from_the_hint_until_the_answer(
+    sockets: Sockets, slowly: None, acme: Organization, alice: User, bob: User
+) -> None:
+    Slow.takes_long.clear()
+    Slow.is_over.clear()
+    Slow.is_asked = False
+    hers, his = [await (await sockets.open(user, application=routed(Slow))).synced() for user in (alice, bob)]
+    await settled()
+    Slow.takes_long.set()
+    bell.check_user(bob.pk)
+    await eventually(lambda: Slow.is_asked)
+    for number in range(3):
+        await publish_event(acme, number=number)
+        await hers.events(1)
+    assert await his.receive_nothing()
+    Slow.is_over.set()
+    assert [event["number"] for event in await his.events(3)] == [0, 1, 2]
+
+
+async def test_hints_that_come_faster_than_they_can_be_asked_about_silence_nobody(
+    sockets: Sockets, acme: Organization, alice: User
+) -> None:
+    hers = await (await sockets.open(alice)).synced()
+    await settled()
+    guard_of_hub, is_over = get_hub()._guard, asyncio.Event()
+
+    async def flood() -> None:
+        while not is_over.is_set():
+            guard_of_hub.tell(str(alice.pk))
+            await asyncio.sleep(0)
+
+    flooding = asyncio.create_task(flood())
+    try:
+        for number in range(3):
+            await publish_event(acme, number=number)
+            assert (await hers.events(1))[0]["number"] == number
+    finally:
+        is_over.set()
+        await flooding
+
+
+async def test_answer_that_a_hint_has_overtaken_counts_from_the_third_on(
+    hers: Socket, acme: Organization
+) -> None:
+    await settled()
+    (connection,) = get_hub().connections()
+    first = next(get_hub()._guard._numbers)
+    for number in (first, first + 10):
+        connection.hold(number)
+    await publish_event(acme, number=1)
+    connection.admit(connection.access, first - 1)
+    connection.admit(connection.access, first + 1)
+    connection.admit(connection.access, first + 2)
+    assert await hers.receive_nothing()
+    connection.admit(connection.access, first + 3)
+    assert (await hers.events(1))[0]["number"] == 1
+    await publish_event(acme, number=2)
+    assert await hers.receive_nothing()
+    connection.admit(connection.access, first + 11)
+    assert (await hers.events(1))[0]["number"] == 2
+
+
+async def test_newcomer_who_was_admitted_before_hints_could_be_heard_is_held_and_checked(
+    hers: Socket, acme: Organization
+) -> None:
+    await settled()
+    hub = get_hub()
+    (connection,) = hub.connections()
+    admitted_at = hub._loop.time()
+    hub._guard.remove(connection)
+    hub._guard.check_organization(str(acme.pk))
+    hub._guard.add(connection, admitted_at)
+    assert connection.held is not None
+    await eventually(lambda: connection.held is None)
+
+
+async def test_client_that_acknowledges_while_it_is_held_is_not_closed_for_it(
+    hers: Socket, acme: Organization, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(SEND_TIMEOUT_SECONDS=0.5)
+    monkeypatch.setattr(connection_module, "MAX_UNACKNOWLEDGED", 1)
+    await settled()
+    (connection,) = get_hub().connections()
+    await hers.send_json_to({"type": "ack", "cursor": connection.cursor})
+    await eventually(lambda: connection._acknowledged is not None)
+    await publish_event(acme, number=1)
+    (event,) = await hers.events(1)
+    await publish_event(acme, number=2)
+    await eventually(lambda: connection._ack_timer is not None)
+    number = next(get_hub()._guard._numbers)
+    connection.hold(number)
+    await hers.send_json_to({"type": "ack", "cursor": event["cursor"]})
+    await eventually(lambda: connection._ack_timer is None)
+    assert connection.close_code is None
+    connection.admit(connection.access, number + 1)
+    assert (await hers.events(1))[0]["number"] == 2
+
+
+async def test_member_who_can_t_be_asked_about_gets_what_was_published_once_the_database_answers(
+    configure: Configure,
+    sockets: Sockets,
+    acme: Organization,
+    alice: User,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure(ACCESS_CHECK_SECONDS=3600.0)
+    hers = await (await sockets.open(alice)).synced()
+    await settled()
+    recheck, failures = guard.recheck, [OperationalError("away"), OperationalError("away")]
+
+    def recheck_when_it_is_back(connections: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return recheck(connections)
+
+    monkeypatch.setattr(guard, "recheck", recheck_when_it_is_back)
+    monkeypatch.setattr(database, "explains", lambda error: True)
+    for _ in range(10):
+        get_hub()._guard.tell(str(alice.pk))
+    await eventually(lambda: len(failures) < 2)
+    for _ in range(10):
+        get_hub()._guard.tell(str(alice.pk))
+    await publish_event(acme, number=1)
+    assert (await hers.events(1))[0]["number"] == 1
+    assert not failures
+    assert caplog.messages.count("the database can't be asked about access, trying again") == 1
 
 
 async def test_member_about_whom_the_host_s_check_fails_is_closed_to_come_again(

@@ -27,6 +27,7 @@ MAX_UNACKNOWLEDGED = 2000
 BACKLOG_PAGE = 200
 SILENT_HEARTBEATS = 3  # browsers let a page in the background act once a minute
 RETRY_SECONDS = 1.0
+MAX_OVERTAKEN = 3
 
 
 class Source(Protocol):
@@ -52,6 +53,19 @@ class Source(Protocol):
         """Tell connections soon how far they are past what they may not see."""
 
 
+class Hold:
+    """The numbers of the first and of the last hint for which a connection is held back.
+
+    `overtaken` counts the checks that began after the first and before the last.
+    """
+
+    __slots__ = ("first", "last", "overtaken")
+
+    def __init__(self, first: int) -> None:
+        self.first = self.last = first
+        self.overtaken = 0
+
+
 class Connection:
     """Sends what lies after its cursor whenever the socket takes it: backlog, live events and recovery are one.
 
@@ -63,7 +77,7 @@ class Connection:
     __slots__ = (
         "_ack_timer", "_acknowledged", "_backlog", "_hang_up", "_reader", "_render", "_replies",
         "_send", "_synced", "_target", "_task", "_unacknowledged", "_write_frame", "access", "checked", "close_code",
-        "close_reason", "epoch", "feed", "id", "identity", "is_allowed", "is_over", "owes_cursor", "pinged_at",
+        "close_reason", "epoch", "feed", "held", "id", "identity", "is_allowed", "is_over", "owes_cursor", "pinged_at",
         "sent_events", "seq",
     )  # fmt: skip
 
@@ -83,6 +97,7 @@ class Connection:
         self.identity = identity
         self.access = access
         self.checked = 0  # the number of the access check that was applied last
+        self.held: Hold | None = None  # the access may have ended, and no event is sent
         self.epoch = cursor.epoch
         self.seq = cursor.seq
         self.feed: Source | None = None
@@ -128,7 +143,7 @@ class Connection:
 
     def pump(self) -> None:
         """Send what lies after the cursor, until there is nothing more or the socket must be waited for."""
-        while self.feed is not None and self._is_free() and not self._waits_for_ack():
+        while self.feed is not None and self._is_free() and not self._waits_for_ack() and self.held is None:
             chunk = self._next_chunk(self.feed)
             if chunk is None:
                 return
@@ -147,6 +162,7 @@ class Connection:
             or self._acknowledged is not None
             or self._backlog
             or self.close_code is not None
+            or self.held is not None
         ):
             self.pump()
             return
@@ -274,6 +290,29 @@ class Connection:
 
     def _is_free(self) -> bool:
         return self._task is None and self.close_code is None
+
+    # ------------------------------------------------------------------------------------------------ access
+
+    def hold(self, number: int) -> None:
+        """Send no event until a check of access with a higher number has been applied: this one's may have ended."""
+        if self.held is None:
+            self.held = Hold(number)
+        self.held.last = number
+
+    def admit(self, access: Access, number: int) -> None:
+        """Apply what the check of this number has found, and send what has been held back until it."""
+        if number > self.checked:  # a check that began earlier may end later
+            self.checked, self.access = number, access
+        held = self.held
+        if held is None or number < held.first:
+            return
+        held.overtaken += number < held.last
+        if number > held.last or held.overtaken >= MAX_OVERTAKEN:
+            self.held = None
+            self.pump()
+            # Hints that come faster than they can be asked about must not silence anybody: whoever may write to Redis
+            # can send them. What comes next is held back again.
+            self.held = held if number < held.last else None
 
     # --------------------------------------------------------------------------------------------- receiving
 

@@ -12,14 +12,15 @@ from typing import Any
 from django.db import Error as AnyDatabaseError
 
 from orgrealtime import database
+from orgrealtime.access import Access
 from orgrealtime.connection import Connection
-from orgrealtime.errors import CloseCode
+from orgrealtime.errors import INTERNAL_ERROR, CloseCode
 from orgrealtime.recheck import recheck
 
 logger = logging.getLogger("orgrealtime.guard")
 
 SLICE = 500  # connections checked at once, so that the event loop gets its turn in between
-SECOND_LOOK_SECONDS = 0.7  # a session ends after its logout signal
+SECOND_LOOK_SECONDS = 0.7  # a session ends after its logout signal; a database may be there again
 MAX_ROUNDS = 2  # the second for those about whom the host takes long
 REMEMBERED_SECONDS = 60.0
 MAX_REMEMBERED = 10_000
@@ -42,6 +43,8 @@ class Guard:
         self._told = _Told()
         self._due: set[Target] = set()
         self._due_again: set[Target] = set()
+        self._failed: set[Target] = set()
+        self._is_failing = False
         self._rounds = 0
         self._numbers = itertools.count(1)
 
@@ -49,7 +52,8 @@ class Guard:
         """Watch a connection whose access was looked up at `admitted_at` or later (seconds of the loop's clock)."""
         for target in _targets(connection):
             self._connections.setdefault(target, set()).add(connection)
-            if self._told.is_later(target, admitted_at):
+            if target in self._due or self._told.is_later(target, admitted_at):
+                connection.hold(next(self._numbers))
                 self._check_soon(target)
 
     def remove(self, connection: Connection) -> None:
@@ -61,15 +65,25 @@ class Guard:
                 self._connections.pop(target, None)
 
     def tell(self, user: str) -> None:
-        """Take the hint that the access of a user may have ended."""
+        """Take the hint that the access of a user may have ended: they get no event until it has been checked."""
         self._tell(("user", user))
 
     def tell_organization(self, organization: str) -> None:
-        """Take the hint that the access of everybody to an organisation may have ended."""
+        """Take the hint that the access of everybody to an organisation may have ended; as for a user."""
         self._tell(("organization", organization))
+
+    def check_organization(self, organization: str) -> None:
+        """Check soon everybody's access to an organisation: hints about it may have been missed until now."""
+        target = ("organization", organization)
+        self._told.note(target, self._clock())  # for those who were admitted before and aren't added yet
+        self._check_soon(target)
 
     def _tell(self, target: Target) -> None:
         self._told.note(target, self._clock())
+        if target not in self._due:  # else all are held, and the check hasn't begun
+            number = next(self._numbers)
+            for connection in self._connections.get(target, ()):
+                connection.hold(number)
         self._check_soon(target)
 
     def tick(self, now: float) -> None:
@@ -110,9 +124,15 @@ class Guard:
         for connection, verdict in verdicts.items():
             if isinstance(verdict, CloseCode):
                 connection.close(verdict, "access ended")
-            elif number > connection.checked:  # a check that began earlier may end later
-                connection.checked = number
-                connection.access = verdict
+            else:
+                self._admit(connection, verdict, number)
+
+    def _admit(self, connection: Connection, access: Access, number: int) -> None:
+        try:
+            connection.admit(access, number)
+        except Exception:
+            logger.exception("a connection can't be served", extra={"connection_id": connection.id})
+            connection.close(INTERNAL_ERROR, "serving it failed")
 
     def _all(self) -> list[Connection]:
         return [
@@ -138,8 +158,9 @@ class Guard:
             while self._due or self._due_again:
                 told, again = self._due, self._due_again
                 self._due, self._due_again = set(), set()
-                await self._try_to_check(told | again)
-                if told:
+                if not await self._try_to_check(told | again):
+                    self._retry(told | again)
+                elif told:
                     self._start(self._check_again(told))
         finally:
             self._rounds -= 1
@@ -149,15 +170,34 @@ class Guard:
         self._due_again |= targets & self._connections.keys()
         self._start_round()
 
-    async def _try_to_check(self, targets: set[Target]) -> None:
+    def _retry(self, targets: set[Target]) -> None:
+        is_waiting = bool(self._failed)
+        self._failed |= targets
+        if not is_waiting:
+            self._start(self._check_failed_again())
+
+    async def _check_failed_again(self) -> None:
+        await asyncio.sleep(SECOND_LOOK_SECONDS)
+        failed, self._failed = self._failed, set()
+        self._due_again |= failed & self._connections.keys()
+        self._start_round()
+
+    async def _try_to_check(self, targets: set[Target]) -> bool:
+        """Check the connections of these targets; return whether the database could be asked."""
         connections = {each for target in targets for each in self._connections.get(target, ())}
         try:
             await self.check(connections)
-        except AnyDatabaseError as error:
-            logger.warning(
-                "the database can't be asked about access, trying again",
-                extra={"error": type(error).__name__},
-            )
+        except Exception as error:
+            if not self._is_failing:
+                logger.warning(
+                    "the database can't be asked about access, trying again",
+                    exc_info=not isinstance(error, AnyDatabaseError),
+                    extra={"error": type(error).__name__},
+                )
+            self._is_failing = True
+            return False
+        self._is_failing = False
+        return True
 
 
 class _Told:

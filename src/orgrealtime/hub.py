@@ -141,7 +141,7 @@ class Hub:
     async def _listen(self, feed: Feed) -> None:
         await self._ear.join(feed.organization_id)
         feed.wake()  # what was committed before the layer knew us
-        self._guard.tell_organization(str(feed.organization_id))  # and what ended access
+        self._guard.check_organization(str(feed.organization_id))  # and what ended access
         await asyncio.sleep(SECOND_LOOK_SECONDS)
         feed.wake()
 
