@@ -45,12 +45,19 @@ def runs_tests(pid: int) -> bool:
     return False
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a test has stopped this process itself."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return False
+
+
 def stop_now_and_then(command: subprocess.Popen[bytes], seconds: float, chance: random.Random) -> None:
     while command.poll() is None:
         time.sleep(chance.expovariate(1 / SECONDS_BETWEEN_STOPS))
         everything = family(command.pid)
         of_tests = [pid for pid in everything if runs_tests(pid)]
-        stopped = chance.choice([everything, of_tests, of_tests[-1:]])
+        stopped = [pid for pid in chance.choice([everything, of_tests, of_tests[-1:]]) if not is_stopped(pid)]
         _signal(stopped, signal.SIGSTOP)
         time.sleep(seconds)
         _signal(stopped, signal.SIGCONT)
