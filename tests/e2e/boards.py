@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -67,19 +68,20 @@ def eventually(page: Page, condition: Callable[[], Any]) -> None:
 
 
 class Sockets:
-    """How many connections a site has opened and not closed since now, by its log."""
+    """How many connections a site has opened since now, and how many of those it hasn't closed, by its log."""
 
     def __init__(self, site: Site) -> None:
         self._log = site.folder / "log"
         self._begin = self._log.stat().st_size
 
-    def _lines(self, text: str) -> int:
-        return self._log.read_bytes()[self._begin :].count(text.encode())
+    def _which(self, what: str) -> set[str]:
+        log = self._log.read_bytes()[self._begin :].decode(errors="replace")
+        return set(re.findall(rf'connection {what} connection_id="([^"]+)"', log))
 
     @property
     def opened(self) -> int:
-        return self._lines("connection opened")
+        return len(self._which("opened"))
 
     @property
     def open(self) -> int:
-        return self.opened - self._lines("connection closed")
+        return len(self._which("opened") - self._which("closed"))
