@@ -214,11 +214,13 @@ async def test_emptied_cache_is_filled_again_by_the_next_refresh(
     assert await is_let_in(here)
     assert not await is_let_in(there)
     await asyncio.to_thread(cache.clear)
-    await eventually(
-        lambda: any(
-            cache.get_many([f"orgrealtime.connections.{slot}.{here_key()}" for slot in (0, 1)]).values()
-        )
-    )
+
+    def is_back() -> bool:  # with its slot: a refresh that was under way writes the count alone
+        slot = here._desk._slot
+        slot_key, count_key = f"orgrealtime.process.{slot}", f"orgrealtime.connections.{slot}.{here_key()}"
+        return cache.get_many([slot_key, count_key]) == {slot_key: here._desk._token, count_key: 1}
+
+    await eventually(is_back)
     assert not await is_let_in(there)
 
 
