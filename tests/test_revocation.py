@@ -406,6 +406,7 @@ async def test_answer_that_a_hint_has_overtaken_counts_from_the_third_on(
     for number in (first, first + 10):
         connection.hold(number)
     await publish_event(acme, number=1)
+    await eventually(lambda: connection.feed.tail.head == 1)
     connection.admit(connection.access, first - 1)
     connection.admit(connection.access, first + 1)
     connection.admit(connection.access, first + 2)
