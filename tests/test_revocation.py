@@ -433,6 +433,19 @@ async def test_newcomer_who_was_admitted_before_hints_could_be_heard_is_held_and
     await eventually(lambda: connection.held is None)
 
 
+async def test_hint_about_those_who_are_to_be_checked_anyway_holds_them(
+    hers: Socket, acme: Organization
+) -> None:
+    await settled()
+    hub = get_hub()
+    (connection,) = hub.connections()
+    hub._guard.check_organization(str(acme.pk))
+    assert connection.held is None
+    hub._guard.tell_organization(str(acme.pk))
+    assert connection.held is not None
+    await eventually(lambda: connection.held is None)
+
+
 async def test_client_that_acknowledges_while_it_is_held_is_not_closed_for_it(
     hers: Socket, acme: Organization, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:

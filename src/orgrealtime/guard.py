@@ -52,7 +52,7 @@ class Guard:
         """Watch a connection whose access was looked up at `admitted_at` or later (seconds of the loop's clock)."""
         for target in _targets(connection):
             self._connections.setdefault(target, set()).add(connection)
-            if target in self._due or self._told.is_later(target, admitted_at):
+            if self._told.is_later(target, admitted_at):
                 connection.hold(next(self._numbers))
                 self._check_soon(target)
 
@@ -80,10 +80,9 @@ class Guard:
 
     def _tell(self, target: Target) -> None:
         self._told.note(target, self._clock())
-        if target not in self._due:  # else all are held, and the check hasn't begun
-            number = next(self._numbers)
-            for connection in self._connections.get(target, ()):
-                connection.hold(number)
+        number = next(self._numbers)
+        for connection in self._connections.get(target, ()):
+            connection.hold(number)
         self._check_soon(target)
 
     def tick(self, now: float) -> None:
