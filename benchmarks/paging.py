@@ -21,7 +21,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from orgrealtime import stream
 from orgrealtime.access import Access
-from orgrealtime.cursors import Cursor
+from orgrealtime.protocol.cursors import Cursor
 from tracker.models import Organization
 
 rows, times = int(sys.argv[1]), int(sys.argv[2])

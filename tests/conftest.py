@@ -12,7 +12,9 @@ from django.core.cache import cache
 from django.db.backends.utils import CursorWrapper
 from pytest_django.fixtures import Settings
 
-from orgrealtime import census, database, limits
+from orgrealtime import limits
+from orgrealtime.admission import quotas
+from orgrealtime.concurrency import threads as pools
 from tests import flush
 from tests.host.models import Membership, Organization
 from tests.servers import Redis
@@ -36,7 +38,7 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
     """The test databases, which cannot be dropped while the library's threads have connections to them."""
     flush.install()
     yield
-    database.close()
+    pools.close_all()
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +50,7 @@ def _empty_cache() -> None:
 def _patience_with_the_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is slow or was stopped doesn't take its cache as gone, unless the test is about that."""
     if "frozen_cache" not in request.fixturenames:
-        for module in (census, limits):
+        for module in (quotas, limits):
             monkeypatch.setattr(module, "CACHE_SECONDS", LIMIT_SECONDS)
 
 
@@ -56,7 +58,7 @@ def _patience_with_the_cache(request: pytest.FixtureRequest, monkeypatch: pytest
 def _no_connections(request: pytest.FixtureRequest) -> None:
     """A test that may not use the database finds no threads that have connections to it."""
     if "_django_db_helper" not in request.fixturenames:
-        database.close()
+        pools.close_all()
 
 
 # People and organisations, in the kind of database access that the test asks for by its mark or by

@@ -18,12 +18,14 @@ from django.db import connections
 from django.test import Client
 from django.urls import path
 
-from orgrealtime import database, publish
+from orgrealtime import publish
 from orgrealtime.asgi import realtime
+from orgrealtime.concurrency import threads as pools
 from orgrealtime.consumers import OrgConsumer
-from orgrealtime.hub import close_hub, get_hub
+from orgrealtime.delivery.hub import close_hub, get_hub
 from orgrealtime.models import NotificationEvent
 from orgrealtime.routing import websocket_urlpatterns
+from orgrealtime.stream import database
 from tests.host.models import Organization
 from tests.waiting import LIMIT_SECONDS, NotInTimeError, eventually, limit
 
@@ -62,7 +64,7 @@ async def publish_event(
     organization: Organization, type: str = "note", /, to: Iterable[User] | None = None, **payload: Any
 ) -> NotificationEvent:
     """Publish in a thread and commit, as a request does."""
-    return await database.run(publish, organization, type, payload, to=to)
+    return await database.LIVE.run(publish, organization, type, payload, to=to)
 
 
 class Communicator(ApplicationCommunicator):  # type: ignore[misc]
@@ -177,7 +179,7 @@ class Sockets:
     ) -> Socket:
         """A socket that has not asked to be let in yet; `scope` goes over the handshake's."""
         if user is not None:
-            cookie = await database.run(log_in, user)
+            cookie = await database.LIVE.run(log_in, user)
         url = f"/ws/orgs/{org}/notifications/{query and '?'}{query}"
         socket = Socket(application, url, browser_headers(cookie))
         socket.scope.update(scope)
@@ -214,7 +216,7 @@ class Sockets:
 
 async def threads_are_idle() -> None:
     """Wait until no database thread of the library has anything to do, by meeting all of them."""
-    for pool in database._pools:
+    for pool in pools._pools:
         everybody = threading.Barrier(len(pool._threads) or 1)
         async with limit("the database threads are idle", seen=pool._name):
             await asyncio.gather(*(pool.run(everybody.wait) for _ in pool._threads))

@@ -15,9 +15,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, models
 from pytest_django.fixtures import Settings
 
-from orgrealtime import identity, publish
+from orgrealtime import publish
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter, get_adapter
+from orgrealtime.admission import authentication
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
 
@@ -273,4 +274,4 @@ class ReadsFromAReplica:
 def test_who_is_a_member_is_asked_of_the_primary(settings: Settings) -> None:
     settings.DATABASE_ROUTERS = ["tests.test_adapters.ReadsFromAReplica"]
     assert MembershipAdapter().queryset().db == "default"
-    assert identity._primary(Session).db == "default"
+    assert authentication._primary(Session).db == "default"

@@ -12,9 +12,9 @@ from django.contrib.auth.models import User
 from django.urls import path
 
 from orgrealtime.asgi import realtime
-from orgrealtime.hub import get_hub
+from orgrealtime.delivery.hub import get_hub
+from orgrealtime.delivery.transport import SEND_KEY
 from orgrealtime.routing import websocket_urlpatterns
-from orgrealtime.transport import SEND_KEY
 from tests.host.models import Organization
 from tests.sockets import APPLICATION, Communicator, Socket, Sockets, serve_nothing
 from tests.stopwatch import Stopwatch

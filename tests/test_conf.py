@@ -8,7 +8,7 @@ from django.test import override_settings
 from pytest_django.fixtures import Settings
 
 from orgrealtime import conf
-from orgrealtime.buckets import Rate
+from orgrealtime.rates import Rate
 
 
 def test_defaults_hold_without_any_setting(settings: Settings) -> None:

@@ -15,14 +15,16 @@ from channels.layers import get_channel_layer
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 
-from orgrealtime import bell, database, publish, stream
+from orgrealtime import publish, stream
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter
-from orgrealtime.buckets import Rate
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer, command
+from orgrealtime.delivery import bell
+from orgrealtime.delivery.hub import Hub, get_hub
 from orgrealtime.errors import MessageError
-from orgrealtime.hub import Hub, get_hub
 from orgrealtime.models import NotificationEvent
+from orgrealtime.rates import Rate
+from orgrealtime.stream import database
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
 from tests.sockets import (
@@ -49,7 +51,7 @@ async def publish_numbers(organization: Organization, numbers: Collection[int]) 
             for number in numbers:
                 publish(organization, "note", {"number": number})
 
-    await database.run(work)
+    await database.LIVE.run(work)
 
 
 def id_on_the_wire(organization: Organization) -> Any:
@@ -95,7 +97,7 @@ async def test_unknown_organisation_is_refused_as_a_foreign_one(
 
 
 async def test_foreign_page_is_refused_although_the_cookie_is_good(sockets: Sockets, alice: User) -> None:
-    cookie = await database.run(log_in, alice)
+    cookie = await database.LIVE.run(log_in, alice)
     headers = browser_headers(cookie, origin="http://evil.example")
     assert await sockets.refused(scope={"headers": headers}) == 4403
 
@@ -201,7 +203,7 @@ async def test_member_gets_an_event_in_its_wire_shape(
 ) -> None:
     socket = await (await sockets.open(alice)).synced()
     payload = {"task_id": 7, "action": "status_changed", "details": {"from": "todo", "to": "done"}}
-    stored = await database.run(publish, acme, "task_event", payload, actor=bob)
+    stored = await database.LIVE.run(publish, acme, "task_event", payload, actor=bob)
     event = await socket.frame()
     assert list(event)[:4] == ["type", "cursor", "created_at", "actor"]
     assert event == {
@@ -274,7 +276,7 @@ async def test_event_for_one_user_is_left_out_of_a_batch(
                 publish(acme, "note", {"number": number}, to=audience)
 
     his = await (await sockets.open(bob)).synced()
-    await database.run(work)
+    await database.LIVE.run(work)
     batch = await his.frame()
     assert numbers(batch["events"]) == [0, 2]
     assert batch["cursor"].endswith(".4")
@@ -358,9 +360,9 @@ async def test_member_with_a_cursor_that_proves_nothing_is_told_to_reset(
     sockets: Sockets, alice: User, acme: Organization, reason: str
 ) -> None:
     await publish_numbers(acme, range(5))
-    position = await database.run(stream.position, acme)
+    position = await database.LIVE.run(stream.position, acme)
     if reason == "retention":
-        await database.run(lambda: list(stream.prune(acme.pk, 3)))
+        await database.LIVE.run(lambda: list(stream.prune(acme.pk, 3)))
     since = {"epoch": "0badc0de.2", "ahead": position.cursor_at(6), "retention": position.cursor_at(2)}[
         reason
     ]
@@ -376,8 +378,8 @@ async def test_cursor_at_the_retention_floor_is_still_good(
     sockets: Sockets, alice: User, acme: Organization
 ) -> None:
     await publish_numbers(acme, range(5))
-    position = await database.run(stream.position, acme)
-    await database.run(lambda: list(stream.prune(acme.pk, 3)))
+    position = await database.LIVE.run(stream.position, acme)
+    await database.LIVE.run(lambda: list(stream.prune(acme.pk, 3)))
     socket = await sockets.open(alice, query=f"since={position.cursor_at(3)}")
     assert numbers(events_of(await socket.until("synced"))) == [3, 4]
 
@@ -387,7 +389,7 @@ async def test_cursor_of_one_organisation_is_a_reset_at_another(
 ) -> None:
     await publish_numbers(acme, range(5))
     await publish_numbers(globex, range(5))
-    foreign = (await database.run(stream.position, acme)).cursor_at(0)
+    foreign = (await database.LIVE.run(stream.position, acme)).cursor_at(0)
     frames = await (await sockets.open(dave, "globex", f"since={foreign}")).until("synced")
     assert [frame["type"] for frame in frames] == ["welcome", "reset", "synced"]
 
@@ -396,7 +398,7 @@ async def test_removed_member_is_refused_with_an_old_cursor(
     sockets: Sockets, alice: User, acme: Organization
 ) -> None:
     cursor = (await (await sockets.open(alice)).frame())["cursor"]
-    await database.run(Membership.objects.filter(user=alice).delete)
+    await database.LIVE.run(Membership.objects.filter(user=alice).delete)
     assert await sockets.refused(alice, query=f"since={cursor}") == 4403
 
 
@@ -831,7 +833,9 @@ async def test_garbage_from_the_channel_layer_neither_closes_nor_shows(
     for message in GARBAGE:
         await get_channel_layer(layer).group_send(bell.group(acme.pk), message)
         await get_channel_layer(layer).group_send(bell.EVERYONE, message)
-    await database.run(NotificationEvent.objects.create, organization=acme, type="note", payload={"n": 1})
+    await database.LIVE.run(
+        NotificationEvent.objects.create, organization=acme, type="note", payload={"n": 1}
+    )
     ring = {"type": bell.MESSAGE_TYPE, "organization": str(acme.pk)}
     await get_channel_layer(layer).group_send(bell.group(acme.pk), ring)
     assert (await socket.frame())["n"] == 1
@@ -864,7 +868,7 @@ async def test_connecting_costs_at_most_five_queries(
     await publish_numbers(acme, range(100))
     await (await sockets.open(bob)).synced()
     await settled()
-    cursor = (await database.run(stream.position, acme)).cursor_at(0)
+    cursor = (await database.LIVE.run(stream.position, acme)).cursor_at(0)
     socket = await sockets.knock(alice, query=query.format(cursor))
     statements.clear()
     await socket.connect()
@@ -890,7 +894,7 @@ async def test_live_event_costs_the_same_queries_for_1_and_for_200_sockets(
     configure: Configure,
 ) -> None:
     configure(CONNECTIONS_PER_USER=None)
-    cookie = await database.run(log_in, alice)
+    cookie = await database.LIVE.run(log_in, alice)
     one = await (await sockets.open(cookie=cookie)).synced()
     for_one = await queries_of_an_event(one, acme, statements)
     others = [await (await sockets.open(cookie=cookie)).synced() for _ in range(199)]
@@ -906,7 +910,7 @@ async def test_acknowledging_a_long_way_is_not_counted_as_messages(
     configure(SOCKET_RATE=Rate(2, 60), USER_RATE=Rate(2, 60))
     socket = await (await sockets.open(alice)).synced()
     for _ in range(5):
-        await database.run(publish_many, acme, 60)
+        await database.LIVE.run(publish_many, acme, 60)
         cursor = (await socket.events(60))[-1]["cursor"]
         await socket.send_json_to({"type": "ack", "cursor": cursor})
     assert await socket.is_alive()

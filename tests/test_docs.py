@@ -12,9 +12,10 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
-from orgrealtime import conf, wire
-from orgrealtime.buckets import Rate
+from orgrealtime import conf
 from orgrealtime.errors import OUTCOMES, Outcome
+from orgrealtime.protocol import wire
+from orgrealtime.rates import Rate
 from tests.clients import sign_in
 from tests.project import DOCS, ROOT, Project, fenced, read
 

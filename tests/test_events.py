@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, TypedDict
 import msgspec
 import pytest
 
-from orgrealtime import events, wire
+from orgrealtime import events
 from orgrealtime.errors import EventTypeError, PayloadError
+from orgrealtime.protocol import wire
 
 
 class TaskDict(TypedDict):

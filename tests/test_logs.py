@@ -12,8 +12,9 @@ from django.db import connection, transaction
 from django.test import Client
 from django.urls import path
 
-from orgrealtime import database, publish
+from orgrealtime import publish
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer, command
+from orgrealtime.stream import database
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
 from tests.sockets import Frame, Sockets, browser_headers, log_in, publish_event, routed
@@ -108,7 +109,7 @@ async def test_connection_whose_access_ended_is_logged_with_the_reason(
     sockets: Sockets, alice: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     socket = await sockets.open(alice)
-    await database.run(Membership.objects.all().delete)
+    await database.LIVE.run(Membership.objects.all().delete)
     await socket.close_code()
     await socket.disconnect(1006)
     assert [(record["code"], record["reason"]) for record in records(caplog, "connection closed")] == [
@@ -140,7 +141,7 @@ async def test_refused_connection_is_logged_once_with_the_reason(
     reason: str,
 ) -> None:
     user = {"alice": alice, "carol": carol}.get(who)
-    headers = browser_headers(await database.run(log_in, user) if user else "", origin)
+    headers = browser_headers(await database.LIVE.run(log_in, user) if user else "", origin)
     await sockets.refused(query=query, scope={"headers": headers, "client": CLIENT})
     (record,) = records(caplog, "connection refused")
     assert (record["name"], record["levelname"]) == ("orgrealtime.connection", "INFO")
@@ -202,8 +203,8 @@ async def test_no_content_and_no_credential_is_logged_in_a_whole_session(
         for query in ({}, {"since": CANARY}, {"limit": CANARY}, {"since": "0badc0de.1"}):
             client.get("/orgs/acme/notifications/", query, headers={"X-Canary": CANARY})
 
-    await database.run(prepare)
-    cookie = await database.run(log_in, alice)
+    await database.LIVE.run(prepare)
+    cookie = await database.LIVE.run(log_in, alice)
     headers = [*browser_headers(f"{cookie}; theme={CANARY}"), (b"authorization", CANARY.encode())]
     scope = {"headers": headers, "client": CLIENT}
     socket = await (await sockets.open(scope=scope, application=routed(Talkative))).synced()
@@ -217,8 +218,8 @@ async def test_no_content_and_no_credential_is_logged_in_a_whole_session(
     await sockets.refused(alice, query=f"since={CANARY}")
     foreign = browser_headers(cookie, f"http://{CANARY}.example")
     await sockets.refused(scope={"headers": foreign})
-    await database.run(catch_up)
-    await database.run(spoil_a_row)
+    await database.LIVE.run(catch_up)
+    await database.LIVE.run(spoil_a_row)
     await eventually(lambda: records(caplog, "event skipped, its row can't be encoded"))
     await socket.send_text(CANARY * 10_000)
     await socket.close_code()
@@ -234,7 +235,7 @@ async def test_no_content_is_logged_where_the_checks_fail(
     sockets: Sockets, alice: User, configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     configure(ADAPTER="tests.test_consumers.BrokenAdapter")
-    cookie = await database.run(log_in, alice)
+    cookie = await database.LIVE.run(log_in, alice)
     await sockets.refused(query=f"canary={CANARY}", cookie=cookie)
     assert records(caplog, "a connection can't be checked")
     assert CANARY not in everything(caplog)

@@ -18,13 +18,14 @@ from django.db import OperationalError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
-from orgrealtime import apublish, bell, events, publish, stream
-from orgrealtime.bell import Ear, Hint
-from orgrealtime.cursors import Cursor
+from orgrealtime import apublish, events, publish, stream
+from orgrealtime.delivery import bell
+from orgrealtime.delivery.bell import Hint, Subscription
 from orgrealtime.errors import EventTypeError, PayloadError, PayloadTooLarge
 from orgrealtime.models import NotificationEvent, Recipient
+from orgrealtime.protocol.cursors import Cursor
 from orgrealtime.signals import event_published
-from orgrealtime.tail import StreamEvent
+from orgrealtime.stream.types import StreamEvent
 from tests.conftest import MakeOrg, MakeUser, shown
 from tests.host.models import Organization
 from tests.threads import is_waiting_for_a_lock, open_transaction, start, start_many
@@ -291,7 +292,7 @@ def in_forked_worker(organization: Organization) -> int | None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 async def test_forked_worker_publishes_and_is_heard_through_redis(acme: Organization) -> None:
     hints: asyncio.Queue[Hint] = asyncio.Queue()
-    ear = Ear(hints.put_nowait)
+    ear = Subscription(hints.put_nowait)
     await ear.join(acme.pk)
     async with limit("a ring comes back through the layer"):
         while not await ear.prove():

@@ -16,12 +16,14 @@ from django.http import HttpResponse
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from orgrealtime import database, stream
+from orgrealtime import stream
 from orgrealtime.asgi import realtime
+from orgrealtime.concurrency import threads as pools
 from orgrealtime.consumers import NotificationsConsumer
-from orgrealtime.hub import close_hub, get_hub
+from orgrealtime.delivery.hub import close_hub, get_hub
 from orgrealtime.routing import websocket_urlpatterns
 from orgrealtime.sse import EventSourceView
+from orgrealtime.stream import database
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
 from tests.sockets import Communicator, Frame, events_of, log_in, publish_event
@@ -117,7 +119,7 @@ class Pages:
         path: str = PATH,
         application: Any = APPLICATION,
     ) -> Page:
-        cookie = "" if user is None else await database.run(log_in, user)
+        cookie = "" if user is None else await database.LIVE.run(log_in, user)
         page = Page(cookie, query, headers or {}, path, application)
         self._pages.append(page)
         return await page.begin()
@@ -135,7 +137,7 @@ async def pages(transactional_db: None) -> AsyncIterator[Pages]:
     yield pages
     await pages.close()
     await close_hub()
-    database.close()
+    pools.close_all()
 
 
 async def is_empty() -> bool:
@@ -149,7 +151,7 @@ async def test_member_gets_the_frames_of_the_socket_with_their_cursors(
     pages: Pages, alice: User, bob: User, acme: Organization
 ) -> None:
     await publish_event(acme, "before")
-    start = (await database.run(stream.position, acme)).cursor_at(0)
+    start = (await database.LIVE.run(stream.position, acme)).cursor_at(0)
     page = await pages.open(alice, f"since={start}")
     assert (page.status, page.headers["content-type"]) == (200, "text/event-stream")
     assert page.headers["cache-control"] == "no-store, no-transform"
@@ -168,7 +170,7 @@ async def test_browser_that_comes_back_by_itself_goes_on_at_its_last_event(
 ) -> None:
     for number in range(4):
         await publish_event(acme, number=number)
-    position = await database.run(stream.position, acme)
+    position = await database.LIVE.run(stream.position, acme)
     headers = {"last-event-id": position.cursor_at(2)}
     page = await pages.open(alice, f"since={position.cursor_at(0)}&last=3", headers=headers)
     events = events_of(await page.until("synced"))
@@ -239,7 +241,7 @@ async def test_access_that_ends_ends_the_response_with_its_code(
 ) -> None:
     page = await pages.open(alice)
     await page.until("synced")
-    await database.run(lambda: Membership.objects.get(user=alice).delete())
+    await database.LIVE.run(lambda: Membership.objects.get(user=alice).delete())
     event = await page.event()
     assert (event.name, event.id, event.data) == ("close", None, {"type": "close", "code": 4403})
     assert await page.ends()

@@ -12,8 +12,9 @@ from django.db import connections
 from django.test import Client, RequestFactory
 from pytest_django.fixtures import Settings
 
-from orgrealtime import database, publish, stream, views
+from orgrealtime import publish, stream, views
 from orgrealtime.access import Access
+from orgrealtime.stream import database
 from orgrealtime.views import CatchUpView
 from tests.host.models import Membership, Organization
 from tests.sockets import Frame, Sockets, events_of
@@ -161,12 +162,12 @@ async def test_member_gets_the_same_by_http_as_by_socket(
         return events
 
     client = Client()
-    start = await database.run(cursor_at, acme, 0)
-    await database.run(prepare)
+    start = await database.LIVE.run(cursor_at, acme, 0)
+    await database.LIVE.run(prepare)
     socket = await sockets.open(bob, query=f"since={start}")
     by_socket = events_of(await socket.until("synced"))
     assert [event["number"] for event in by_socket] == [n for n in range(30) if n % 4 != 2]
-    assert await database.run(read_all) == by_socket
+    assert await database.LIVE.run(read_all) == by_socket
 
 
 # ---------------------------------------------------------------------------------------------------- refusals

@@ -19,7 +19,7 @@ import redis.asyncio
 import uvloop
 
 from benchmarks import pace
-from orgrealtime.transport import text_frame
+from orgrealtime.delivery.transport import text_frame
 
 CHANNEL = "orgrealtime-benchmark-raw"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3

@@ -1,42 +1,15 @@
-"""Who may see what: the rule for live delivery and the rule for catching up stand side by side here."""
+"""What a user may see of an organisation, and telling that it may have ended."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from django.db import models, router, transaction
 
-from orgrealtime import bell
-from orgrealtime.tail import StreamEvent
+from orgrealtime.delivery import bell
+from orgrealtime.stream.access import Access
 
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What one user may see of one organisation.
-
-    `event_types` are the only types shown to this user; None means all.
-    """
-
-    organization_id: Any
-    user_id: Any
-    role: str = ""
-    event_types: frozenset[str] | None = None
-
-    def sees(self, event: StreamEvent) -> bool:
-        """Tell whether this user may have the event; `type_condition` and the recipients say so to the database."""
-        if self.event_types is not None and event.type not in self.event_types:
-            return False
-        return event.audience is None or self.user_id in event.audience
-
-    def type_condition(self, column: str) -> tuple[str, list[str]]:
-        """Return the SQL condition on the column of the type, and its parameters, that agrees with `sees`."""
-        if self.event_types is None:
-            return "1 = 1", []
-        if not self.event_types:
-            return "1 = 0", []
-        return f"{column} IN ({', '.join(['%s'] * len(self.event_types))})", sorted(self.event_types)
+__all__ = ["Access", "revoke"]
 
 
 def revoke(user: models.Model, organization: models.Model) -> None:

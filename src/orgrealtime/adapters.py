@@ -12,8 +12,8 @@ from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import models, router
 from django.utils.module_loading import import_string
 
-from orgrealtime.access import Access
 from orgrealtime.conf import get_settings, organization_model
+from orgrealtime.stream.access import Access
 
 logger = logging.getLogger("orgrealtime.adapters")
 

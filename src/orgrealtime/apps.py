@@ -6,15 +6,14 @@ from django.apps import AppConfig
 
 
 class OrgRealtimeConfig(AppConfig):
-    """Registers the system checks and the receivers that end access."""
+    """Registers the system checks and the receivers of signals."""
 
     name = "orgrealtime"
     verbose_name = "Realtime"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from orgrealtime import checks, organizations, revocation
+        from orgrealtime import checks, receivers
 
         checks.register_all()
-        organizations.connect_receivers()
-        revocation.connect_receivers()
+        receivers.connect_receivers()

@@ -9,11 +9,11 @@ from channels.routing import URLRouter
 from django.core.asgi import get_asgi_application
 from django.urls import URLPattern, re_path
 
-from orgrealtime.drain import before_termination
+from orgrealtime.admission.refusals import refuse
+from orgrealtime.delivery.drain import before_termination
+from orgrealtime.delivery.hub import close_hub, drain_hub
+from orgrealtime.delivery.transport import SEND_KEY
 from orgrealtime.errors import CloseCode, Refused
-from orgrealtime.hub import close_hub, drain_hub
-from orgrealtime.refusal import refuse
-from orgrealtime.transport import SEND_KEY
 
 ASGIApplication = Callable[
     [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any

@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 
 from orgrealtime import conf
 from orgrealtime.adapters import OrganizationAdapter
-from orgrealtime.origins import parse as parse_origin
+from orgrealtime.admission.origins import parse as parse_origin
 
 DEFAULT_CHANNEL_LAYER = "default"
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
-from orgrealtime.buckets import Rate
+from orgrealtime.rates import Rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def _mistakes(given: dict[str, Any]) -> Iterator[str]:
 def _mistakes_of(name: str, value: Any) -> Iterator[str]:
     match TYPES[name]:
         case "Rate | None":
-            fits, wanted = value is None or isinstance(value, Rate), "an orgrealtime.buckets.Rate or None"
+            fits, wanted = value is None or isinstance(value, Rate), "an orgrealtime.rates.Rate or None"
         case "bool":
             fits, wanted = isinstance(value, bool), "True or False"
         case "int":

@@ -20,15 +20,20 @@ from channels.consumer import AsyncConsumer
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
-from orgrealtime import database, stream, tickets, wire
-from orgrealtime.access import Access
-from orgrealtime.addresses import client_address
-from orgrealtime.buckets import Rate, TokenBucket
-from orgrealtime.census import Census, Place, places_of
-from orgrealtime.chunk import Message
+from orgrealtime import stream
+from orgrealtime.admission import tickets
+from orgrealtime.admission.addresses import client_address
+from orgrealtime.admission.authentication import Identity
+from orgrealtime.admission.lookup import AdmissionRequest
+from orgrealtime.admission.origins import check_origin
+from orgrealtime.admission.quotas import Place, Quotas, places_of
+from orgrealtime.admission.refusals import no_access, refuse
 from orgrealtime.conf import get_settings
-from orgrealtime.connection import MAX_UNACKNOWLEDGED, Connection
-from orgrealtime.cursors import Cursor, Position
+from orgrealtime.delivery.chunks import Message
+from orgrealtime.delivery.connection import MAX_UNACKNOWLEDGED, Connection
+from orgrealtime.delivery.feed import RECENT_EVENTS, Feed
+from orgrealtime.delivery.hub import get_hub
+from orgrealtime.delivery.transport import abort, frame_writer
 from orgrealtime.errors import (
     INTERNAL_ERROR,
     UNSUPPORTED_DATA,
@@ -38,17 +43,14 @@ from orgrealtime.errors import (
     Refused,
     StreamReset,
 )
-from orgrealtime.feed import RECENT_EVENTS, Feed
-from orgrealtime.hooks import refuse_coroutines
-from orgrealtime.hub import get_hub
-from orgrealtime.identity import Identity
 from orgrealtime.limits import SocketRateLimitMixin, UserRateLimitMixin, exceeded
-from orgrealtime.origins import check_origin
-from orgrealtime.queries import parse_count
-from orgrealtime.reception import Visitor
-from orgrealtime.refusal import no_access, refuse
-from orgrealtime.stream import Page
-from orgrealtime.transport import abort, frame_writer
+from orgrealtime.policy import refuse_coroutines
+from orgrealtime.protocol import wire
+from orgrealtime.protocol.cursors import Cursor, Position
+from orgrealtime.protocol.query_string import parse_count
+from orgrealtime.rates import Rate, TokenBucket
+from orgrealtime.stream import Page, database
+from orgrealtime.stream.access import Access
 
 __all__ = ["NotificationsConsumer", "OrgConsumer", "command"]
 
@@ -126,7 +128,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     _organization: models.Model
     _admitted: Access
     _admitted_at: float
-    _census: Census
+    _census: Quotas
     _places: tuple[Place, ...] = ()
     _waits = False
     _ends = False
@@ -270,7 +272,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
             raise ImproperlyConfigured("the route of this consumer needs <slug:org_slug> in its path")
         reception = get_hub().reception
         self.identity, self._organization, self._admitted = await reception.admit(
-            Visitor(self.scope, slug, ticket)
+            AdmissionRequest(self.scope, slug, ticket)
         )
         if not await self._is_allowed():
             raise no_access()
@@ -279,7 +281,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
     async def _is_allowed(self) -> bool:
         if type(self).allow is OrgConsumer.allow:
             return True
-        return await database.visit(self.allow, self.identity.user, self._admitted)
+        return await database.HANDSHAKE.run(self.allow, self.identity.user, self._admitted)
 
     async def _find_start(self, wish: _Wish, position: Position) -> _Start:
         try:
@@ -299,7 +301,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
                 seq = feed.tail.start
             if seq is not None:
                 return _Start(position, seq)
-        page = await database.visit(
+        page = await database.HANDSHAKE.run(
             stream.read_last, self._organization.pk, access=self._admitted, limit=count, position=position
         )
         seq = page.events[0].seq - 1 if page.events else page.position.head
@@ -309,7 +311,7 @@ class OrgConsumer(SocketRateLimitMixin, UserRateLimitMixin, AsyncConsumer):
         seq = position.resume(since)
         if seq == position.head or (await self._recent(position, position.head - seq)).covers(since):
             return _Start(position, seq)
-        page = await database.visit(
+        page = await database.HANDSHAKE.run(
             stream.read, self._organization.pk, since, access=self._admitted, position=position
         )
         return _Start(page.position, seq, page)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from orgrealtime.errors import EventTypeError, PayloadError
-from orgrealtime.wire import RESERVED_TYPES
+from orgrealtime.protocol.wire import RESERVED_TYPES
 
 T = TypeVar("T", bound=type)
 

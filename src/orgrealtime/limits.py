@@ -15,10 +15,10 @@ from typing import Any
 
 from django.core.cache import cache
 
-from orgrealtime.buckets import Rate, TokenBucket
+from orgrealtime.concurrency.threads import Threads
 from orgrealtime.conf import get_settings
-from orgrealtime.database import Threads
 from orgrealtime.errors import MessageError
+from orgrealtime.rates import Rate, TokenBucket
 
 __all__ = ["MessageGate", "Rate", "SocketRateLimitMixin", "UserRateLimitMixin"]
 

@@ -14,10 +14,11 @@ from django.db import close_old_connections, connections, models, router, transa
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
 
-from orgrealtime import bell, events, stream
+from orgrealtime import events, stream
 from orgrealtime.conf import get_settings, organization_model
+from orgrealtime.delivery import bell
 from orgrealtime.models import NotificationEvent
-from orgrealtime.payloads import encode_payload
+from orgrealtime.protocol.payloads import encode_payload
 from orgrealtime.signals import event_published
 
 MAX_DEDUPE_KEY = 200

@@ -22,13 +22,13 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import method_decorator
 from django.views import View
 
-from orgrealtime import wire
-from orgrealtime.chunk import Message
 from orgrealtime.conf import get_settings
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer
-from orgrealtime.cursors import is_cursor
+from orgrealtime.delivery.chunks import Message
+from orgrealtime.delivery.transport import SEND_KEY, abort, notice_silence
 from orgrealtime.errors import OUTCOMES, CloseCode
-from orgrealtime.transport import SEND_KEY, abort, notice_silence
+from orgrealtime.protocol import wire
+from orgrealtime.protocol.cursors import is_cursor
 
 logger = logging.getLogger("orgrealtime.views")
 
@@ -93,7 +93,7 @@ class _Response:
         self._status = HTTPStatus.SERVICE_UNAVAILABLE.value
         self._is_connecting = True
         self._is_over = False
-        self.transport = self  # where `orgrealtime.transport` looks for what to abort
+        self.transport = self  # where `orgrealtime.delivery.transport` looks for what to abort
         self._socket = scope.get(SEND_KEY)
         self._writer: asyncio.Task[Any] | None = None
         self._task = self._loop.create_task(self._run(consumer, scope))

@@ -11,7 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from orgrealtime.transport import FRAMES
+from orgrealtime.delivery.transport import FRAMES
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent

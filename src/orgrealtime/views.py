@@ -18,19 +18,21 @@ from django.views import View
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.vary import vary_on_cookie
 
-from orgrealtime import stream, tickets, wire
-from orgrealtime.access import Access
+from orgrealtime import stream
 from orgrealtime.adapters import find
+from orgrealtime.admission import tickets
+from orgrealtime.admission.authentication import session_of
+from orgrealtime.admission.refusals import no_access
 from orgrealtime.conf import get_settings
-from orgrealtime.cursors import Cursor
+from orgrealtime.delivery.hub import is_draining
 from orgrealtime.errors import CloseCode, CursorError, Refused, StreamReset
-from orgrealtime.hooks import refuse_coroutines
-from orgrealtime.hub import is_draining
-from orgrealtime.identity import session_of
 from orgrealtime.limits import exceeded
-from orgrealtime.queries import parse_count
-from orgrealtime.refusal import no_access
+from orgrealtime.policy import refuse_coroutines
+from orgrealtime.protocol import wire
+from orgrealtime.protocol.cursors import Cursor
+from orgrealtime.protocol.query_string import parse_count
 from orgrealtime.stream import Page
+from orgrealtime.stream.access import Access
 
 logger = logging.getLogger("orgrealtime.views")
 

@@ -25,7 +25,8 @@ def publish_and_crash(where: int, slug: str, mark: str) -> None:
     from django.db import connection, transaction
     from tracker.models import Organization
 
-    from orgrealtime import bell, publish, stream
+    from orgrealtime import publish, stream
+    from orgrealtime.delivery import bell
 
     organization = Organization.objects.get(slug=slug)
     if where != BEFORE_COMMIT:

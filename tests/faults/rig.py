@@ -154,7 +154,7 @@ class Rig:
     def __init__(self, *, seed: int, rate: float) -> None:
         self.seed, self.rate = seed, rate
         self.results: list[Result] = []
-        self._quiet: Census | None = None
+        self._quiet: Quotas | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -479,14 +479,14 @@ class Rig:
 
     # What is left
 
-    def census(self) -> Census:
+    def census(self) -> Quotas:
         """What the site holds now."""
         workers = self.workers()
         states = [
             row[0]
             for row in self.sql("SELECT state FROM pg_stat_activity WHERE backend_type = 'client backend'")
         ]
-        return Census(
+        return Quotas(
             tasks=max((self._tasks(pid) for pid in workers), default=0),
             tickets=self.sql("SELECT count(*) FROM orgrealtime_ticket")[0][0],
             descriptors=max((len(os.listdir(f"/proc/{pid}/fd")) for pid in workers), default=0),  # noqa: PTH208
@@ -527,7 +527,7 @@ class Rig:
 
 
 @dataclass(frozen=True)
-class Census:
+class Quotas:
     """Resources held; tasks, descriptors and threads are those of the worker that has most."""
 
     tasks: int
@@ -541,7 +541,7 @@ class Census:
     transactions: int
     pending: int
 
-    def beyond(self, quiet: Census) -> list[str]:
+    def beyond(self, quiet: Quotas) -> list[str]:
         """What is held beyond what was held in quiet.
 
         Pools may have grown: 20 database connections for each of two workers by configuration, each a descriptor, and

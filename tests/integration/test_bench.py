@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from orgrealtime.trial import Report, Trial
+from orgrealtime.operations.bench import Benchmark, Report
 from tests.integration.conftest import RunningSite
 from tests.servers import ServerError, Site
 from tests.shell import ShellError
@@ -59,7 +59,7 @@ def test_wrong_arguments_are_refused_and_say_what_is_allowed(
 
 
 def test_events_that_come_twice_or_late_or_not_at_all_are_told_apart() -> None:
-    trial = Trial("ws://x", [], None, [], "bench")  # type: ignore[arg-type]
+    trial = Benchmark("ws://x", [], None, [], "bench")  # type: ignore[arg-type]
     report = trial._report = Report(wanted=1, opened=1, published=4)
     trial._begun = [0.0, 1.0, 2.0, 3.0]
     newest = -1

@@ -15,7 +15,8 @@ django.setup()
 from concurrent.futures import ThreadPoolExecutor
 import threading
 from django.db import DatabaseError, connection
-from orgrealtime import database
+from orgrealtime.concurrency import threads as pools
+from orgrealtime.stream import database
 
 def ask():
     with connection.cursor() as cursor:
@@ -38,15 +39,15 @@ with connection.cursor() as cursor:
 
 async def main():
     try:
-        await database.run(ask)
+        await database.LIVE.run(ask)
     except DatabaseError:
         print("failed")
     for _ in range(8):
-        await database.run(ask)
+        await database.LIVE.run(ask)
         print("answered")
 
 asyncio.run(main())
-database.close()
+pools.close_all()
 connection.close()
 connection.close_pool()
 """

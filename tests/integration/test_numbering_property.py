@@ -19,8 +19,8 @@ import pytest
 from django.db import OperationalError, connection
 
 from orgrealtime import publish, stream
-from orgrealtime.cursors import Cursor
 from orgrealtime.models import NotificationEvent
+from orgrealtime.protocol.cursors import Cursor
 from tests import servers
 from tests.conftest import MakeOrg
 from tests.host.models import Organization

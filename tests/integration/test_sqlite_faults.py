@@ -14,8 +14,8 @@ import pytest
 from django.db import OperationalError, connections, transaction
 
 from orgrealtime import publish, stream
-from orgrealtime.cursors import Cursor
 from orgrealtime.models import NotificationEvent
+from orgrealtime.protocol.cursors import Cursor
 from tests.clients import log_in
 from tests.host.models import Organization
 from tests.servers import ServerError, Site

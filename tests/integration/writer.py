@@ -34,7 +34,8 @@ class RollBack(Exception):
 
 
 def carry_out(planned: Transaction) -> None:
-    from orgrealtime import bell, publish
+    from orgrealtime import publish
+    from orgrealtime.delivery import bell
     from tests.host.models import Organization
 
     if planned["ending"] == DIE_BEFORE_RINGING:

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.test import Client
 
 from orgrealtime.conf import get_settings
-from orgrealtime.wire import SERVER_FRAMES
+from orgrealtime.protocol.wire import SERVER_FRAMES
 
 try:
     from channels.testing import WebsocketCommunicator

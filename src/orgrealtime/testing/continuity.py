@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orgrealtime.cursors import Cursor
 from orgrealtime.errors import CursorError
-from orgrealtime.wire import SERVER_FRAMES
+from orgrealtime.protocol.cursors import Cursor
+from orgrealtime.protocol.wire import SERVER_FRAMES
 
 __all__ = ["assert_no_gap"]
 

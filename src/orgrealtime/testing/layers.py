@@ -11,7 +11,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from orgrealtime import bell
+from orgrealtime.delivery import bell
 
 __all__ = ["LossyChannelLayer"]
 

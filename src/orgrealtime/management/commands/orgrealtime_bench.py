@@ -81,7 +81,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure, and fail if an event was lost, came twice or out of order, or somebody wasn't let in."""
         try:
-            from orgrealtime import trial
+            from orgrealtime.operations import bench
         except ModuleNotFoundError as error:
             if error.name != "websockets":
                 raise
@@ -91,8 +91,10 @@ class Command(BaseCommand):
         organization = find_organization(options["org_slug"])
         users = self._users(options["user"], organization)
         seconds = SESSION_SECONDS + options["events"] / options["rate"]
-        with _exit_on_termination(), trial.sessions(users, seconds) as cookies:
-            measuring = trial.Trial(self._socket_url(options), cookies, organization, users, options["type"])
+        with _exit_on_termination(), bench.sessions(users, seconds) as cookies:
+            measuring = bench.Benchmark(
+                self._socket_url(options), cookies, organization, users, options["type"]
+            )
             try:
                 report = asyncio.run(
                     measuring.run(

@@ -10,7 +10,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from orgrealtime import stream, tickets
+from orgrealtime import stream
+from orgrealtime.admission import tickets
 from orgrealtime.management.lookups import find_organization
 from orgrealtime.models import Stream
 

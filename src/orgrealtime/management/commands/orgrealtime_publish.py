@@ -8,7 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from orgrealtime import bell, publish
+from orgrealtime import publish
+from orgrealtime.delivery import bell
 from orgrealtime.management.lookups import find_organization, find_users
 
 

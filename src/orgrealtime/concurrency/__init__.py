@@ -1,0 +1,1 @@
+"""Threads, tasks, limits and batches: tools that know nothing of organisations."""

@@ -1,0 +1,145 @@
+"""Threads in which asynchronous code may call what blocks, with database connections as fresh as in a request."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, ParamSpec, TypeVar
+
+from django.db import close_old_connections, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+logger = logging.getLogger("orgrealtime.database")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOOK_AFTER_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
+
+_thread = threading.local()
+_looking = threading.Lock()
+_pools: list[Threads] = []
+
+
+class Threads:
+    """A few threads, started when they are first needed, in which a function may use the database.
+
+    Daemons, unlike those of an executor: a process that has to end must not wait for a database that hangs.
+    """
+
+    def __init__(self, name: str, count: int) -> None:
+        _pools.append(self)
+        self._name = name
+        self._count = count
+        self.forget()
+
+    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a function in one of the threads, and return what it returns or raise what it raises."""
+        job: Future[R] = Future()
+        self._jobs.put((job, functools.partial(function, *args, **kwargs)))
+        self._start_thread()
+        return await asyncio.wrap_future(job)
+
+    def close(self) -> None:
+        """End the threads and their connections; the next `run` starts new ones."""
+        threads, jobs = self._threads, self._jobs
+        self.forget()
+        for _ in threads:
+            jobs.put(None)
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def forget(self) -> None:
+        """Take the threads as gone, as they are in a forked child."""
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._starting = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def _start_thread(self) -> None:
+        with self._starting:
+            if len(self._threads) == self._count or self._idle.acquire(blocking=False):
+                return
+            name = f"orgrealtime-{self._name}_{len(self._threads)}"
+            thread = threading.Thread(target=_work, args=(self._jobs, self._idle), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+
+def _work(jobs: queue.SimpleQueue[Any], idle: threading.Semaphore) -> None:
+    while (item := jobs.get()) is not None:
+        job, call = item
+        _do(job, call)
+        del item, job, call  # so that nothing of it lives while this thread waits
+        idle.release()
+    connections.close_all()  # which only the thread itself may do
+
+
+def _do(job: Future[Any], call: Callable[[], Any]) -> None:
+    if not job.set_running_or_notify_cancel():
+        return
+    try:
+        result = _with_connections(call)
+    except StopIteration as error:  # which asyncio can't hand on: who waits would wait for ever
+        job.set_exception(
+            RuntimeError(f"{call!r:.80} raised StopIteration").with_traceback(error.__traceback__)
+        )
+    except BaseException as error:
+        job.set_exception(error)
+    else:
+        job.set_result(result)
+
+
+def _with_connections(call: Callable[[], R]) -> R:
+    now = time.monotonic()
+    if now - getattr(_thread, "looked_after", 0.0) > LOOK_AFTER_SECONDS:
+        _thread.looked_after = now
+        close_old_connections()  # with CONN_HEALTH_CHECKS this costs a query, so not for every job
+    try:
+        return call()
+    finally:
+        for connection in connections.all(initialized_only=True):
+            if connection.errors_occurred:
+                connection.close_if_unusable_or_obsolete()
+                _look_over_pool(connection)
+            elif _has_come_of_age(connection):
+                connection.close_if_unusable_or_obsolete()
+
+
+def _look_over_pool(connection: BaseDatabaseWrapper) -> None:
+    # Where one connection was dead the others of the pool are as a rule, and it would give them out one by one.
+    pool = getattr(connection, "pool", None)
+    if connection.connection is None and pool is not None and _looking.acquire(blocking=False):
+        try:
+            pool.check()
+        except Exception as error:
+            logger.warning("the pool can't be looked over", extra={"error": type(error).__name__})
+        finally:
+            _looking.release()
+
+
+def _has_come_of_age(connection: BaseDatabaseWrapper) -> bool:
+    return connection.close_at is not None and time.monotonic() >= connection.close_at
+
+
+def close_all() -> None:
+    """End the threads of all pools and their connections; the next `run` starts new ones."""
+    for pool in _pools:
+        pool.close()
+
+
+def _forget_threads() -> None:
+    for pool in _pools:
+        pool.forget()
+
+
+os.register_at_fork(after_in_child=_forget_threads)

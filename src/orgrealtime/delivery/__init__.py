@@ -1,0 +1,1 @@
+"""From the stream to the clients that are connected to this process."""

@@ -1,0 +1,330 @@
+"""The bell: tells hubs that something may have happened. The only file that touches the channel layer.
+
+What travels is a hint (which organisation, which user to check again), never content. A lost ring costs a delay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import os
+import random
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+
+from orgrealtime.concurrency import background
+from orgrealtime.conf import get_settings
+
+logger = logging.getLogger("orgrealtime.bell")
+
+MESSAGE_TYPE = "orgrealtime.ring"
+EVERYONE = "orgrealtime"  # the group of all hubs
+SEND_TIMEOUT = 5.0
+CANARY_SECONDS = 1.0
+JOIN_SECONDS = 1.0  # the hub polls meanwhile: a layer that hangs must not hold it up
+RETRY_SECONDS = 1.0
+FAILURES_AT_START = 3
+FIRST_RETRY_SECONDS = 0.05  # one message that can't be read says nothing of the next
+LONGEST_RETRY_SECONDS = 5.0
+EXIT_SECONDS = 2.0
+
+
+class Hint(NamedTuple):
+    """What a ring says, ids as text: new events in an organisation, or access that may have ended.
+
+    The access of `user`, or with `everybody` that of all who are connected to the organisation.
+    """
+
+    organization: str | None = None
+    user: str | None = None
+    everybody: bool = False
+
+
+class Listener(Protocol):
+    """A hub of this process."""
+
+    def hear(self, hint: Hint) -> None:
+        """Take a hint; called from any thread, must neither block nor raise."""
+
+
+def group(organization_id: Any) -> str:
+    """Return the layer's group of an organisation."""
+    return f"org-{organization_id}"
+
+
+def get_layer() -> Any:
+    """Return the channel layer that reaches other processes, or None.
+
+    The in-memory layer reaches nobody that `listeners` doesn't, and it isn't thread-safe.
+    """
+    try:
+        layer = get_channel_layer(get_settings().CHANNEL_LAYER)
+    except Exception as error:
+        logger.error(
+            "the channel layer can't be loaded, polling instead", extra={"error": type(error).__name__}
+        )
+        return None
+    return None if is_in_memory(layer) else layer
+
+
+def is_in_memory(layer: object) -> bool:
+    """Tell whether a layer reaches this process only."""
+    return isinstance(layer, InMemoryChannelLayer)
+
+
+def read_message(message: object) -> Hint | None:
+    """Return the hint of a message from the layer; None for anything else, and for what this process sent itself."""
+    if (
+        not isinstance(message, dict)
+        or message.get("type") != MESSAGE_TYPE
+        or message.get("sender") == _ringer.token
+    ):
+        return None
+    organization, user = message.get("organization"), message.get("user")
+    if any(
+        value is not None and not (isinstance(value, str) and len(value) <= 64)
+        for value in (organization, user)
+    ):
+        return None
+    everybody = message.get("everybody", False)
+    if type(everybody) is not bool or (everybody and (organization is None or user is not None)):
+        return None
+    return Hint(organization, user, everybody)
+
+
+def ring(organization_id: Any) -> None:
+    """Say that an organisation may have new events; never blocks, never raises."""
+    _tell(Hint(organization=str(organization_id)))
+
+
+def check_user(user_id: Any, organization_id: Any = None) -> None:
+    """Say that the access of a user, everywhere or to one organisation, may have ended; never blocks, never raises."""
+    _tell(Hint(None if organization_id is None else str(organization_id), str(user_id)))
+
+
+def check_organization(organization_id: Any) -> None:
+    """Say that the access of everybody to an organisation may have ended; never blocks, never raises."""
+    _tell(Hint(organization=str(organization_id), everybody=True))
+
+
+def flush(seconds: float = EXIT_SECONDS) -> bool:
+    """Wait until all rings of this process have been sent, at most so long; return whether they have."""
+    return _ringer.flush(seconds)
+
+
+def add_listener(listener: Listener) -> None:
+    """Tell a hub of this process directly, without the layer."""
+    _listeners.append(listener)
+
+
+def remove_listener(listener: Listener) -> None:
+    """Stop telling a hub."""
+    with contextlib.suppress(ValueError):
+        _listeners.remove(listener)
+
+
+def _tell(hint: Hint) -> None:
+    try:
+        layer = get_layer()
+        # A layer that tests put in to lose rings must be able to lose those of its own process too.
+        if not getattr(type(layer), "carries_all_rings", False):
+            for listener in tuple(_listeners):
+                with contextlib.suppress(RuntimeError):  # its loop has just ended
+                    listener.hear(hint)
+        if layer is not None:
+            _ringer.add(hint)
+    except Exception:
+        logger.exception("a ring was lost; events are found by polling")
+
+
+class _Ringer:
+    """A daemon thread with a loop of its own that sends hints, those of one target that wait together as one.
+
+    `async_to_sync(layer.group_send)` would open a connection per call, and a layer that hangs would hang the caller.
+    """
+
+    def __init__(self) -> None:
+        self.token = uuid.uuid4().hex
+        self._lock = threading.Lock()
+        self._waiting: dict[Hint, None] = {}
+        self._idle = threading.Event()
+        self._idle.set()
+        self._thread: threading.Thread | None = None
+        self._wake: Callable[[], object] | None = None
+
+    def add(self, hint: Hint) -> None:
+        with self._lock:
+            self._waiting[hint] = None
+            self._idle.clear()
+            if self._thread is None or not self._thread.is_alive():
+                self._wake = None
+                thread = threading.Thread(target=self._run, name="orgrealtime-bell", daemon=True)
+                thread.start()
+                self._thread = thread
+            elif self._wake is not None:
+                self._wake()
+
+    def flush(self, seconds: float) -> bool:
+        return self._idle.wait(seconds)
+
+    def _run(self) -> None:
+        asyncio.run(self._send_for_ever())
+
+    async def _send_for_ever(self) -> None:
+        loop, wake = asyncio.get_running_loop(), asyncio.Event()
+        with self._lock:
+            self._wake = lambda: loop.call_soon_threadsafe(wake.set)
+        while True:
+            with self._lock:
+                hints, self._waiting = self._waiting, {}
+                if not hints:
+                    self._idle.set()
+            for hint in hints:
+                await self._send(hint)
+            if not hints:
+                await wake.wait()
+                wake.clear()
+
+    async def _send(self, hint: Hint) -> None:
+        target = EVERYONE if hint.organization is None else group(hint.organization)
+        message = {"type": MESSAGE_TYPE, "sender": self.token, **hint._asdict()}
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await get_layer().group_send(target, message)
+        except Exception as error:
+            logger.warning(
+                "the layer didn't take a ring", extra={"target": target, "error": type(error).__name__}
+            )
+            await asyncio.sleep(RETRY_SECONDS)  # what comes meanwhile is sent as one
+
+
+class Subscription:
+    """How a hub hears the rings of other processes: one channel of the layer, in the groups of its organisations.
+
+    `is_proved` says whether a ring of its own has come back lately, so that the database may be asked less often.
+    """
+
+    def __init__(self, on_hint: Callable[[Hint], None]) -> None:
+        self.is_proved = False
+        self._on_hint = on_hint
+        self._layer = get_layer()
+        self._channel: str | None = None
+        self._canary = f"orgrealtime-canary-{uuid.uuid4().hex}"
+        self._canary_heard = asyncio.Event()
+        self._groups: dict[str, None] = {EVERYONE: None, self._canary: None}
+        self._receiver: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._was_proved = False
+
+    async def join(self, organization_id: Any) -> None:
+        """Hear the rings of an organisation from now on; if the layer can't, `prove` will try again."""
+        self._groups[group(organization_id)] = None
+        if self._channel is not None:
+            await self._attempt("join", group(organization_id))
+
+    async def leave(self, organization_id: Any) -> None:
+        """Stop hearing the rings of an organisation."""
+        name = group(organization_id)
+        if self._groups.pop(name, "") is None and self._channel is not None:
+            await self._attempt("leave", name)
+            if name in self._groups:  # somebody has come back: the two may have overtaken each other
+                await self._attempt("join", name)
+
+    async def prove(self) -> bool:
+        """Ring for this hub alone and return whether it is heard."""
+        if self._layer is None:
+            return False
+        self._canary_heard.clear()
+        try:
+            async with asyncio.timeout(CANARY_SECONDS):
+                if self._channel is None:
+                    # First, for it leaves nothing behind where the layer can't be reached.
+                    await self._layer.group_send(self._canary, {"type": MESSAGE_TYPE})
+                    await self._open()
+                await self._layer.group_send(self._canary, {"type": MESSAGE_TYPE, "canary": self._canary})
+                await self._canary_heard.wait()
+        except Exception as error:
+            self._failures += 1
+            # At the start a subscription may be late, which says nothing.
+            if self.is_proved or (self._failures == FAILURES_AT_START and not self._was_proved):
+                logger.warning(
+                    "the layer doesn't ring, polling instead", extra={"error": type(error).__name__}
+                )
+            self.is_proved = False
+        else:
+            if not self.is_proved:
+                logger.info("the layer rings")
+            self.is_proved = self._was_proved = True
+        return self.is_proved
+
+    async def join_again(self) -> None:
+        """Join all groups once more: layers forget members after a time, and when their server restarts."""
+        for name in tuple(self._groups):
+            if self._channel is None or not await self._attempt("join", name):
+                return
+
+    async def close(self) -> None:
+        """Stop hearing."""
+        if self._channel is None or self._receiver is None:
+            return
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(JOIN_SECONDS):
+                for name in tuple(self._groups):
+                    await self._layer.group_discard(name, self._channel)
+        await background.end([self._receiver])
+
+    async def _open(self) -> None:
+        self._channel = await self._layer.new_channel()
+        self._receiver = asyncio.get_running_loop().create_task(self._receive(self._channel))
+        for name in tuple(self._groups):
+            await self._layer.group_add(name, self._channel)
+
+    async def _receive(self, channel: str) -> None:
+        # receive() is never cancelled while the hub lives: the pubsub layer would then unsubscribe.
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                message = await self._layer.receive(channel)
+                delay = FIRST_RETRY_SECONDS
+            except Exception as error:
+                logger.warning("the layer can't be heard", extra={"error": type(error).__name__})
+                await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, no secret
+                delay = min(delay * 2, LONGEST_RETRY_SECONDS)
+                continue
+            if isinstance(message, dict) and message.get("canary") == self._canary:
+                self._canary_heard.set()
+            elif (hint := read_message(message)) is not None:
+                self._on_hint(hint)
+
+    async def _attempt(self, action: str, name: str) -> bool:
+        try:
+            async with asyncio.timeout(JOIN_SECONDS):
+                change = self._layer.group_add if action == "join" else self._layer.group_discard
+                await change(name, self._channel)
+        except Exception as error:
+            logger.warning(
+                "the layer refused", extra={"action": action, "group": name, "error": type(error).__name__}
+            )
+            return False
+        return True
+
+
+_listeners: list[Listener] = []
+_ringer = _Ringer()
+
+
+def _start_afresh() -> None:
+    # A forked child has neither the thread nor the loops of its parent.
+    global _ringer
+    _listeners.clear()
+    _ringer = _Ringer()
+
+
+os.register_at_fork(after_in_child=_start_afresh)
+atexit.register(flush)

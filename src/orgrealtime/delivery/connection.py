@@ -1,0 +1,412 @@
+"""One reader of a stream: an integer cursor, at most one frame under way, and what was asked for meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+from orgrealtime import stream
+from orgrealtime.admission.authentication import Identity
+from orgrealtime.concurrency.eager import step
+from orgrealtime.conf import get_settings
+from orgrealtime.delivery.chunks import Chunk, Message, cut, send
+from orgrealtime.delivery.tail import Tail
+from orgrealtime.delivery.transport import FrameWriter
+from orgrealtime.errors import CloseCode, StreamReset
+from orgrealtime.protocol import wire
+from orgrealtime.protocol.cursors import Cursor, Position
+from orgrealtime.stream import Page, database
+from orgrealtime.stream.access import Access
+
+logger = logging.getLogger("orgrealtime.connection")
+
+MAX_REPLIES = 64
+MAX_UNACKNOWLEDGED = 2000
+BACKLOG_PAGE = 200
+SILENT_HEARTBEATS = 3  # browsers let a page in the background act once a minute
+RETRY_SECONDS = 1.0
+MAX_OVERTAKEN = 3
+
+
+class Source(Protocol):
+    """What a connection reads from: the feed of its organisation."""
+
+    organization_id: Any
+    epoch: str
+    tail: Tail
+
+    def remove(self, connection: Connection) -> None:
+        """Serve a connection no longer."""
+
+    def position(self) -> Position:
+        """Where this source stands."""
+
+    def chunk_after(self, seq: int) -> Chunk | None:
+        """Return the next frame's worth of events after `seq`, or None if the tail doesn't reach back that far."""
+
+    def wake(self) -> None:
+        """Look for new events."""
+
+    def owe_cursors(self) -> None:
+        """Tell connections soon how far they are past what they may not see."""
+
+
+class Hold:
+    """The numbers of the first and of the last hint for which a connection is held back.
+
+    `overtaken` counts the checks that began after the first and before the last.
+    """
+
+    __slots__ = ("first", "last", "overtaken")
+
+    def __init__(self, first: int) -> None:
+        self.first = self.last = first
+        self.overtaken = 0
+
+
+class Connection:
+    """Sends what lies after its cursor whenever the socket takes it: backlog, live events and recovery are one.
+
+    `asgi_send` is the server's send, `write_frame` its way for ready frames, if it has one; `hang_up` is called once,
+    when nothing more is to be sent but the close code; `is_allowed` is the host's own condition, asked in a database
+    thread; `render`, if given, makes the text of each event for this connection alone.
+    """
+
+    __slots__ = (
+        "_ack_timer", "_acknowledged", "_backlog", "_hang_up", "_reader", "_render", "_replies",
+        "_send", "_synced", "_target", "_task", "_unacknowledged", "_write_frame", "access", "checked", "close_code",
+        "close_reason", "epoch", "feed", "held", "id", "identity", "is_allowed", "is_over", "owes_cursor", "pinged_at",
+        "sent_events", "seq",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id: str,
+        identity: Identity,
+        access: Access,
+        cursor: Cursor,
+        asgi_send: Callable[[Message], Awaitable[None]],
+        hang_up: Callable[[], None],
+        is_allowed: Callable[[Any, Access], bool],
+        render: Callable[[str], str | None] | None = None,
+        write_frame: FrameWriter | None = None,
+    ) -> None:
+        self.id = id
+        self.identity = identity
+        self.access = access
+        self.checked = 0  # the number of the access check that was applied last
+        self.held: Hold | None = None  # the access may have ended, and no event is sent
+        self.epoch = cursor.epoch
+        self.seq = cursor.seq
+        self.feed: Source | None = None
+        self.close_code: int | None = None
+        self.close_reason = "by the client"
+        self.owes_cursor = False
+        self.sent_events = 0
+        self.is_over = False  # nothing serves this socket any more
+        self.pinged_at: float | None = None
+        self._send = asgi_send
+        self._hang_up = hang_up
+        self.is_allowed = is_allowed
+        self._render = render
+        self._write_frame = write_frame
+        self._task: asyncio.Task[None] | None = None  # what must end before the next frame
+        self._reader: asyncio.Task[None] | None = None  # what must end before the next event
+        self._replies: deque[Message] | None = None
+        self._backlog: deque[Chunk] | None = None
+        self._synced = False
+        self._target = 0
+        self._acknowledged: int | None = None
+        self._unacknowledged = 0
+        self._ack_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def cursor(self) -> str:
+        """Where this reader stands."""
+        return str(Cursor(self.epoch, self.seq))
+
+    # ------------------------------------------------------------------------------------------------ sending
+
+    def start(self, frames: list[str], target: int, page: Page | None) -> None:
+        """Send the first frames, then the backlog: a page read for this reader alone, if any, then what the feed has.
+
+        The reader is in sync when it stands at number `target`, the head at the time it was let in.
+        """
+        self._target = target
+        for frame in frames:
+            self.reply(frame)
+        if page is not None:
+            self._add_backlog(page)
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what lies after the cursor, until there is nothing more or the socket must be waited for."""
+        while self.feed is not None and self._is_free() and not self._waits_for_ack() and self.held is None:
+            chunk = self._next_chunk(self.feed)
+            if chunk is None:
+                return
+            self._send_chunk(chunk)
+
+    def take(self, chunk: Chunk, after: Cursor) -> None:
+        """Send the newest chunk of the feed, which comes `after` what it had: the short way of `pump`, for thousands.
+
+        A reader that stands elsewhere, or has anything else to do first, goes the long way.
+        """
+        if (
+            self.seq != after.seq
+            or self.epoch != after.epoch
+            or not self._synced
+            or self._task is not None
+            or self._acknowledged is not None
+            or self._backlog
+            or self.close_code is not None
+            or self.held is not None
+        ):
+            self.pump()
+            return
+        self._send_chunk(chunk)
+        if self.owes_cursor and self.feed is not None:
+            self.feed.owe_cursors()
+
+    def reply(self, text: str) -> None:
+        """Send a frame that is no event, in turn; a client that asks but doesn't read is closed."""
+        if self.close_code is not None:
+            return
+        if self._task is None:
+            self._write(send(text))
+        elif self._replies is not None and len(self._replies) >= MAX_REPLIES:
+            self.close(CloseCode.SLOW_CONSUMER, "replies not read")
+        else:
+            self._replies = self._replies or deque()
+            self._replies.append(send(text))
+
+    def reset(self, position: Position, reason: str) -> None:
+        """Tell the client that continuity is lost, and go on from `position`."""
+        self.epoch, self.seq = position.epoch, position.head
+        self._target = self.seq
+        self._backlog = None
+        self._acknowledged, self._unacknowledged, self.owes_cursor = None, 0, False
+        self.reply(wire.reset(position.cursor, reason))
+
+    def send_cursor(self) -> None:
+        """Tell the client how far it has come past events that it may not see."""
+        if self.owes_cursor and self._task is None and self.feed is not None:
+            self.owes_cursor = False
+            self.reply(wire.cursor(self.cursor))
+
+    def _next_chunk(self, feed: Source) -> Chunk | None:
+        if self.epoch != feed.epoch:
+            self.reset(feed.position(), "epoch")
+        if self._backlog:
+            return self._backlog.popleft()
+        if self.seq >= feed.tail.head:
+            self._caught_up(feed)
+            return None
+        chunk = feed.chunk_after(self.seq)
+        if chunk is None and self._reader is None:
+            self._reader = asyncio.get_running_loop().create_task(self._read_backlog(feed))
+        return chunk
+
+    def _send_chunk(self, chunk: Chunk) -> None:
+        render = self._render
+        frame = chunk.frame_for(self.access) if render is None else chunk.rendered_for(self.access, render)
+        self.seq = chunk.seq
+        self.owes_cursor = frame is None
+        if frame is not None:
+            self.sent_events += frame.events
+            self._unacknowledged += frame.events
+            if self._write_frame is None or not self._write_frame(frame.data):
+                self._write(frame.message)
+
+    def _add_backlog(self, page: Page) -> None:
+        self._backlog = deque(cut(page.events, page.seq, page.position.cursor_at))
+
+    def _caught_up(self, feed: Source) -> None:
+        if not self._synced:
+            if self.seq < self._target:
+                return  # the feed hasn't read that far yet
+            self._synced = True
+            self.owes_cursor = False
+            self.reply(wire.synced(self.cursor))
+        elif self.owes_cursor:
+            feed.owe_cursors()
+
+    async def _read_backlog(self, feed: Source) -> None:
+        # In this reader's own time: the feed's tail doesn't reach back far enough.
+        after = Cursor(self.epoch, self.seq)
+        try:
+            page = await database.BACKLOG.run(
+                stream.read, feed.organization_id, after, access=self.access, limit=BACKLOG_PAGE
+            )
+        except StreamReset as reset:
+            if reset.reason == "retention":
+                self.reset(reset.position, reset.reason)
+            else:
+                feed.wake()  # the whole stream has changed: the feed will tell all its readers
+                await asyncio.sleep(RETRY_SECONDS)
+        except Exception as error:
+            logger.warning(
+                "the backlog can't be read, trying again",
+                extra={"connection_id": self.id, "error": type(error).__name__},
+            )
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            if after == (self.epoch, self.seq):
+                self._add_backlog(page)
+        self._reader = None
+        self.pump()
+
+    def _write(self, message: Message) -> None:
+        try:
+            rest = step(self._send(message))
+        except Exception as error:
+            self._lost(error)
+            return
+        if rest is not None:
+            self._start(self._finish(rest))
+
+    async def _finish(self, rest: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(get_settings().SEND_TIMEOUT_SECONDS):
+                await rest
+        except TimeoutError:
+            self.close(CloseCode.SLOW_CONSUMER, "a frame wasn't taken in time")
+        except Exception as error:
+            self._lost(error)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if self._task is not task:
+            return
+        self._task = None
+        while self._is_free() and self._replies:
+            self._write(self._replies.popleft())
+        self.pump()
+
+    def _is_free(self) -> bool:
+        return self._task is None and self.close_code is None
+
+    # ------------------------------------------------------------------------------------------------ access
+
+    def hold(self, number: int) -> None:
+        """Send no event until a check of access with a higher number has been applied: this one's may have ended."""
+        if self.held is None:
+            self.held = Hold(number)
+        self.held.last = number
+
+    def admit(self, access: Access, number: int) -> None:
+        """Apply what the check of this number has found, and send what has been held back until it."""
+        if number > self.checked:  # a check that began earlier may end later
+            self.checked, self.access = number, access
+        held = self.held
+        if held is None or number < held.first:
+            return
+        held.overtaken += number < held.last
+        if number > held.last or held.overtaken >= MAX_OVERTAKEN:
+            self.held = None
+            self.pump()
+            # Hints that come faster than they can be asked about must not silence anybody: whoever may write to Redis
+            # can send them. What comes next is held back again.
+            self.held = held if number < held.last else None
+
+    # --------------------------------------------------------------------------------------------- receiving
+
+    def acknowledge(self, cursor: Cursor) -> int | None:
+        """Note that the client has handled all up to `cursor`; return how many events more, None if it can't have."""
+        feed = self.feed
+        if feed is None or cursor.epoch != self.epoch or cursor.seq > self.seq:
+            return None
+        before = self._unacknowledged
+        if self._acknowledged is None or cursor.seq > self._acknowledged:
+            self._acknowledged = cursor.seq
+            self._unacknowledged = min(self._unacknowledged, self.seq - cursor.seq)
+            covered = before - self._unacknowledged
+            if self._task is None:
+                self.pump()
+            return covered
+        return 0
+
+    def ping(self, now: float) -> None:
+        """Answer a ping that came at `now` (seconds of the loop's clock)."""
+        self.pinged_at = now
+        self.reply(wire.pong(self.cursor))
+
+    def close_if_silent(self, now: float) -> None:
+        """Close the connection of a client that used to ping and has stopped: not every server sends pings itself."""
+        if self.pinged_at is None:
+            return
+        if now - self.pinged_at > SILENT_HEARTBEATS * get_settings().HEARTBEAT_SECONDS:
+            self.close(CloseCode.SLOW_CONSUMER, "no ping any more")
+
+    def _waits_for_ack(self) -> bool:
+        # Only clients that acknowledge are held to it: on some servers it is the only sign of one that doesn't read.
+        if self._acknowledged is None or self._unacknowledged < MAX_UNACKNOWLEDGED:
+            if self._ack_timer is not None:
+                self._ack_timer.cancel()
+                self._ack_timer = None
+            return False
+        if self._ack_timer is None:
+            self._ack_timer = asyncio.get_running_loop().call_later(
+                get_settings().SEND_TIMEOUT_SECONDS,
+                self.close,
+                CloseCode.SLOW_CONSUMER,
+                "events not acknowledged",
+            )
+        return True
+
+    # ----------------------------------------------------------------------------------------------- closing
+
+    def close(self, code: int, reason: str) -> None:
+        """Deliver nothing more from now on, and close the socket."""
+        if self.close_code is not None:
+            return
+        self.close_reason = reason
+        self.cancel(code)
+        self._hang_up()
+
+    def cancel(self, code: int) -> None:
+        """Leave the feed and stop all work, for a socket that is gone or has to go."""
+        self.close_code = code
+        if self.feed is not None:
+            self.feed.remove(self)
+            self.feed = None
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+            self._ack_timer = None
+        for task in (self._task, self._reader):
+            if task and task is not asyncio.current_task():
+                task.cancel()
+        self._task = self._reader = None
+
+    def end(self) -> None:
+        """Serve this socket no more, and let go of the consumer: together they would wait for the garbage collector."""
+        self.is_over = True
+        self._hang_up, self.is_allowed, self._render = _nothing, _nobody, None
+
+    def _lost(self, error: Exception) -> None:
+        if self.close_code is not None:
+            return
+        self.cancel(1006)
+        if isinstance(error, OSError):
+            # The server's disconnect message, which follows, ends the consumer.
+            logger.debug("the client has gone", extra={"connection_id": self.id})
+        else:
+            logger.warning(
+                "a frame can't be sent", extra={"connection_id": self.id, "error": type(error).__name__}
+            )
+            self.close_reason = "sending failed"
+            self._hang_up()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _nobody(user: Any, access: Access) -> bool:
+    return False

@@ -1,0 +1,201 @@
+"""The live end of one organisation's stream in this process: read once, sent to every connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+from orgrealtime import stream
+from orgrealtime.delivery.chunks import Chunk, cut
+from orgrealtime.delivery.connection import Connection
+from orgrealtime.delivery.reader import Reader
+from orgrealtime.delivery.tail import Tail
+from orgrealtime.errors import INTERNAL_ERROR, StreamReset
+from orgrealtime.protocol.cursors import Cursor, Position
+from orgrealtime.stream import database
+
+logger = logging.getLogger("orgrealtime.feed")
+
+RECENT_EVENTS = 200  # that are kept for those who come back, if a page has room for them
+MAX_CHUNKS = 8  # readers at different places: beyond that a frame is made anew
+YIELD_EVERY = 200  # connections served before the loop may do something else
+CURSOR_SECONDS = 1.0
+RETRY_SECONDS = (0.2, 1.0)
+
+
+class Feed:
+    """Follows one organisation's stream and offers what it finds to its connections.
+
+    `on_leave` is called when a connection has left.
+    """
+
+    def __init__(
+        self,
+        organization_id: Any,
+        position: Position,
+        reader: Reader,
+        on_leave: Callable[[Feed, Connection], None],
+    ) -> None:
+        self.organization_id = organization_id
+        self.epoch = position.epoch
+        self.tail = Tail(position.head)
+        self.connections: set[Connection] = set()
+        self._reader = reader
+        self._on_leave = on_leave
+        self._chunks: dict[int, Chunk] = {}
+        self._is_behind = False
+        self._task: asyncio.Task[None] | None = None
+        self._reaching: asyncio.Task[None] | None = None
+        self._cursor_timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: Connection) -> None:
+        """Serve a connection from its cursor on."""
+        connection.feed = self
+        self.connections.add(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """Serve a connection no longer."""
+        self.connections.discard(connection)
+        self._on_leave(self, connection)
+
+    def cursor_at(self, seq: int) -> str:
+        """The cursor of a reader that has seen everything up to `seq`."""
+        return str(Cursor(self.epoch, seq))
+
+    def position(self) -> Position:
+        """Where this feed stands."""
+        return Position(self.epoch, self.tail.head, 0)
+
+    def covers(self, cursor: Cursor) -> bool:
+        """Tell whether everything after the cursor is in the tail, so that the database needn't be asked."""
+        return cursor.epoch == self.epoch and self.tail.start <= cursor.seq <= self.tail.head
+
+    async def reach_back(self) -> None:
+        """Have the newest events before the tail in it too, read once for all who come back at the same moment."""
+        if self._reaching is None:
+            self._reaching = asyncio.get_running_loop().create_task(self._read_recent())
+        await asyncio.wait([self._reaching])  # if it is ended, whoever waits reads alone
+
+    def chunk_after(self, seq: int) -> Chunk | None:
+        """Return the next frame's worth of events after `seq`, or None if the tail doesn't reach back that far."""
+        chunk = self._chunks.get(seq)
+        if chunk is None:
+            events = self.tail.after(seq)
+            if events is None:
+                return None
+            if len(self._chunks) >= MAX_CHUNKS:
+                del self._chunks[next(iter(self._chunks))]
+            chunk = self._chunks[seq] = next(cut(events, self.tail.head, self.cursor_at))
+        return chunk
+
+    def wake(self) -> None:
+        """Look for new events, now or right after the look that is under way."""
+        self._is_behind = True
+        if self._task is None and self.connections:
+            self._task = asyncio.get_running_loop().create_task(self._advance())
+
+    def owe_cursors(self) -> None:
+        """Tell connections soon how far they are past what they may not see."""
+        if self._cursor_timer is None:
+            self._cursor_timer = asyncio.get_running_loop().call_later(CURSOR_SECONDS, self._send_cursors)
+
+    def stop(self) -> None:
+        """End all work."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._reaching is not None:
+            self._reaching.cancel()
+        if self._cursor_timer is not None:
+            self._cursor_timer.cancel()
+
+    def _send_cursors(self) -> None:
+        self._cursor_timer = None
+        for connection in tuple(self.connections):
+            connection.send_cursor()
+
+    async def _advance(self) -> None:
+        delay, longest = RETRY_SECONDS
+        try:
+            while self._is_behind and self.connections:
+                self._is_behind = False
+                try:
+                    await self._read()
+                    delay = RETRY_SECONDS[0]
+                except Exception as error:
+                    if delay == RETRY_SECONDS[0]:  # once for each row of failures
+                        logger.warning(
+                            "the stream can't be read, trying again",
+                            extra={
+                                "organization_id": str(self.organization_id),
+                                "error": type(error).__name__,
+                            },
+                        )
+                    self._is_behind = True
+                    await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, no secret
+                    delay = min(delay * 2, longest)
+        finally:
+            self._task = None
+
+    async def _read(self) -> None:
+        after = Cursor(self.epoch, self.tail.head)
+        try:
+            page = await self._reader.read(self.organization_id, after)
+        except StreamReset as reset:
+            position = reset.position
+            if reset.reason == "ahead":
+                position = await database.LIVE.run(stream.renew, self.organization_id, after)
+            await self._reset(position, reset.reason)
+            return
+        self._is_behind = self._is_behind or page.has_more
+        # Frame by frame: a burst larger than the tail must not throw those off it who are up to date.
+        for chunk in cut(page.events, page.seq, page.position.cursor_at):
+            if chunk.seq > self.tail.head:
+                await self._offer(chunk)
+
+    async def _offer(self, chunk: Chunk) -> None:
+        before = Cursor(self.epoch, self.tail.head)
+        self.tail.extend(chunk.events, chunk.seq)
+        self._chunks = {before.seq: chunk}
+        await self._serve(lambda connection: connection.take(chunk, before))
+
+    async def _read_recent(self) -> None:
+        try:
+            page = await database.HANDSHAKE.run(stream.read_recent, self.organization_id, RECENT_EVENTS)
+        except Exception as error:
+            self._reaching = None  # whoever needs them reads them alone, and the next may try again
+            logger.warning(
+                "recent events can't be read",
+                extra={"organization_id": str(self.organization_id), "error": type(error).__name__},
+            )
+            return
+        # Meanwhile the window may have moved on, out of reach of what was read.
+        is_joined = page.position.epoch == self.epoch and page.seq >= self.tail.start
+        missing = [event for event in page.events if event.seq <= self.tail.start]
+        if is_joined and missing:
+            self.tail.prepend(missing, missing[0].seq - 1)
+
+    async def _reset(self, position: Position, reason: str) -> None:
+        logger.error(
+            "the stream isn't the one that was followed; clients are told to reset",
+            extra={"organization_id": str(self.organization_id), "reason": reason},
+        )
+        self.epoch = position.epoch
+        self.tail = Tail(position.head)
+        self._reaching = None
+        self._chunks.clear()
+        await self._serve(lambda connection: connection.reset(position, reason))
+        await self._serve(Connection.pump)
+
+    async def _serve(self, action: Callable[[Connection], None]) -> None:
+        for number, connection in enumerate(tuple(self.connections), 1):
+            if connection.feed is self:
+                try:
+                    action(connection)
+                except Exception:
+                    logger.exception("a connection can't be served", extra={"connection_id": connection.id})
+                    connection.close(INTERNAL_ERROR, "serving it failed")
+            if number % YIELD_EVERY == 0:
+                await asyncio.sleep(0)

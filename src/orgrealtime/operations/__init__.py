@@ -1,0 +1,1 @@
+"""What those who run a deployment use: the benchmark."""

@@ -1,0 +1,98 @@
+"""The frames of protocol version 1 as JSON text, and the reading of what clients send."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from orgrealtime.protocol.errors import CloseCode, MessageError, PayloadError
+from orgrealtime.protocol.payloads import check_value
+
+PROTOCOL = 1
+SUBPROTOCOL = "orgrealtime.v1"
+SERVER_FRAMES = frozenset({"welcome", "batch", "synced", "cursor", "reset", "pong", "error", "going_away"})
+CLIENT_FRAMES = frozenset({"ping", "ack"})
+RESERVED_TYPES = SERVER_FRAMES | CLIENT_FRAMES
+
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def encode(frame: dict[str, Any]) -> str:
+    """Return a frame as compact JSON text."""
+    return msgspec.json.encode(frame).decode()
+
+
+def encode_event(
+    type: str, cursor: str, created_at: datetime.datetime, actor: int | str | None, payload: str
+) -> str:
+    """Return an event as the client sees it, the payload's members (JSON text) beside the frame's own.
+
+    Raises ValueError (a msgspec error) if `payload` isn't the text of a JSON object.
+    """
+    members: dict[str, Any] = {**_decode_members(payload)}
+    members.update(type=type, cursor=cursor, created_at=created_at, actor=actor)
+    first = {key: members.pop(key) for key in ("type", "cursor", "created_at", "actor")}
+    return msgspec.json.encode({**first, **members}).decode()
+
+
+def batch(events: Iterable[str], cursor: str) -> str:
+    """Return the frame that carries several encoded events; the client stands at `cursor` after it."""
+    return f'{{"type":"batch","events":[{",".join(events)}],"cursor":"{cursor}"}}'
+
+
+def cursor(cursor: str) -> str:
+    """Return the frame that says: up to here there is nothing for you that you don't have."""
+    return f'{{"type":"cursor","cursor":"{cursor}"}}'
+
+
+def synced(cursor: str) -> str:
+    """Return the frame that ends the backlog."""
+    return f'{{"type":"synced","cursor":"{cursor}"}}'
+
+
+def reset(cursor: str, reason: str) -> str:
+    """Return the frame that says: continuity can't be proved, refetch your state and go on from `cursor`."""
+    return encode({"type": "reset", "cursor": cursor, "reason": reason})
+
+
+def pong(cursor: str) -> str:
+    """Return the answer to a ping."""
+    return f'{{"type":"pong","cursor":"{cursor}"}}'
+
+
+def going_away(retry_after: float, window: float) -> str:
+    """Return the frame that says: reconnect after `retry_after` and a random part of `window`, both in seconds."""
+    return encode(
+        {"type": "going_away", "retry_after_ms": round(retry_after * 1000), "window_ms": round(window * 1000)}
+    )
+
+
+def error(code: str, message: str) -> str:
+    """Return the frame that says that a request failed; the connection stays."""
+    return encode({"type": "error", "error": {"code": code, "message": message}})
+
+
+def refusal(code: CloseCode, message: str) -> bytes:
+    """Return the JSON body of an HTTP answer that refuses a request."""
+    return msgspec.json.encode({"error": {"code": code.label, "message": message}})
+
+
+def read_message(text: str) -> tuple[str, dict[str, Any]]:
+    """Return type and members of a client's message; raise MessageError for what isn't a plain JSON object."""
+    try:
+        message = _decode_any(text)
+        check_value(message)
+    except PayloadError as error:
+        raise MessageError(f"this message isn't acceptable: {error}") from None
+    except (ValueError, RecursionError):
+        raise MessageError("a message is one JSON object in a text frame; this isn't valid JSON") from None
+    if not isinstance(message, dict):
+        raise MessageError("a message is a JSON object with the key 'type'; this is another kind of value")
+    kind = message.get("type")
+    if not isinstance(kind, str) or len(kind) > 100:
+        raise MessageError("a message has a key 'type' whose value is a text of at most 100 characters")
+    return kind, message

@@ -1,0 +1,35 @@
+"""Who may see what: the rule for live delivery and the rule for catching up stand side by side here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from orgrealtime.stream.types import StreamEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one user may see of one organisation.
+
+    `event_types` are the only types shown to this user; None means all.
+    """
+
+    organization_id: Any
+    user_id: Any
+    role: str = ""
+    event_types: frozenset[str] | None = None
+
+    def sees(self, event: StreamEvent) -> bool:
+        """Tell whether this user may have the event; `type_condition` and the recipients say so to the database."""
+        if self.event_types is not None and event.type not in self.event_types:
+            return False
+        return event.audience is None or self.user_id in event.audience
+
+    def type_condition(self, column: str) -> tuple[str, list[str]]:
+        """Return the SQL condition on the column of the type, and its parameters, that agrees with `sees`."""
+        if self.event_types is None:
+            return "1 = 1", []
+        if not self.event_types:
+            return "1 = 0", []
+        return f"{column} IN ({', '.join(['%s'] * len(self.event_types))})", sorted(self.event_types)

@@ -1,0 +1,171 @@
+"""The frames of the protocol as text, and what clients may send."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orgrealtime.errors import CloseCode, MessageError
+from orgrealtime.protocol import wire
+from tests.protocol.test_payloads import payloads
+
+CURSOR = "0a1b2c3d.7"
+NOON = datetime.datetime(2026, 11, 1, 12, 0, 0, 250_000, tzinfo=datetime.UTC)
+
+
+def encode_event(payload: str, actor: int | str | None = 3) -> str:
+    return wire.encode_event("task_event", CURSOR, NOON, actor, payload)
+
+
+# Events
+
+
+def test_event_has_the_payloads_members_beside_its_own() -> None:
+    assert json.loads(encode_event('{"task_id":123,"details":{"from":"todo","to":"done"}}')) == {
+        "type": "task_event",
+        "cursor": CURSOR,
+        "created_at": "2026-11-01T12:00:00.250000Z",
+        "actor": 3,
+        "task_id": 123,
+        "details": {"from": "todo", "to": "done"},
+    }
+
+
+@given(payloads)
+def test_event_carries_any_payload_unchanged(payload: dict[str, Any]) -> None:
+    frame = json.loads(encode_event(json.dumps(payload)))
+    assert {key: frame[key] for key in payload} == payload
+
+
+@given(payloads)
+def test_event_begins_with_its_type(payload: dict[str, Any]) -> None:
+    assert encode_event(json.dumps(payload)).startswith('{"type":"task_event","cursor":')
+
+
+@pytest.mark.parametrize("actor", [None, 3, "0b39f1f8-55d5-4bd5-8f3c-3d4cf0a3a3a5"])
+def test_event_names_its_actor_by_primary_key(actor: int | str | None) -> None:
+    assert json.loads(encode_event("{}", actor))["actor"] == actor
+
+
+def test_members_of_a_stored_payload_dont_replace_the_frames_own() -> None:
+    frame = json.loads(encode_event('{"type":"reset","cursor":"x","created_at":1,"actor":9,"a":1}'))
+    assert (frame["type"], frame["cursor"], frame["actor"], frame["a"]) == ("task_event", CURSOR, 3, 1)
+
+
+def test_numbers_beyond_what_python_reads_pass_as_they_are() -> None:
+    assert f'"n":{"9" * 5000}' in encode_event(f'{{"n":{"9" * 5000}}}')
+
+
+@pytest.mark.parametrize(
+    "payload", ["", "[1]", '"text"', "null", "1", "{", '{"a":}', "{'a':1}", '{"a":NaN}', "\x00"]
+)
+def test_poison_payload_raises_value_error(payload: str) -> None:
+    with pytest.raises(ValueError, match=r"Expected|truncated|malformed"):
+        encode_event(payload)
+
+
+# Other frames
+
+
+def test_batch_carries_encoded_events() -> None:
+    events = [encode_event('{"n":1}'), encode_event('{"n":2}')]
+    assert json.loads(wire.batch(events, CURSOR)) == {
+        "type": "batch",
+        "events": [json.loads(event) for event in events],
+        "cursor": CURSOR,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "frame"),
+    [
+        (wire.cursor(CURSOR), {"type": "cursor", "cursor": CURSOR}),
+        (wire.synced(CURSOR), {"type": "synced", "cursor": CURSOR}),
+        (wire.pong(CURSOR), {"type": "pong", "cursor": CURSOR}),
+        (wire.reset(CURSOR, "epoch"), {"type": "reset", "cursor": CURSOR, "reason": "epoch"}),
+        (wire.error("oops", 'say "x"'), {"type": "error", "error": {"code": "oops", "message": 'say "x"'}}),
+    ],
+)  # fmt: skip
+def test_frame_is_as_the_protocol_says(text: str, frame: dict[str, Any]) -> None:
+    assert json.loads(text) == frame
+
+
+def test_refusal_names_the_code_by_its_label() -> None:
+    body = json.loads(wire.refusal(CloseCode.FORBIDDEN, "no"))
+    assert body == {"error": {"code": "forbidden", "message": "no"}}
+
+
+# What clients send
+
+
+@given(payloads, st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=100))
+def test_message_is_read_as_it_was_written(members: dict[str, Any], kind: str) -> None:
+    message = {**members, "type": kind}
+    assert wire.read_message(json.dumps(message)) == (kind, message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "x",
+        "{",
+        "[]",
+        "[1,2]",
+        "1",
+        "null",
+        "true",
+        '"ping"',
+        "{}",
+        '{"type":1}',
+        '{"type":null}',
+        '{"type":["ping"]}',
+        '{"type":"ping"} x',
+        '{"type":"ping",}',
+        "{'type':'ping'}",
+        '{"type":"' + "x" * 101 + '"}',
+        '{"type":"ping","n":1e400}',
+        '{"type":"ping","n":NaN}',
+        '{"type":"ping","n":Infinity}',
+        '{"type":"ping","n":-Infinity}',
+        '{"type":"ping","n":9007199254740992}',
+        '{"type":"ping","n":' + "9" * 5000 + "}",
+        '{"type":"ping","n":-' + "9" * 100_000 + "}",
+        '{"type":"ping","s":"\\u0000"}',
+        '{"type":"ping","s":"\\ud800"}',
+        '{"type":"ping","s":"\\udc00\\ud800"}',
+        '{"type":"ping","s":"\ud800"}',
+        '{"type":"ping","\\u0000":1}',
+        '{"type":"ping","deep":' + "[" * 40 + "]" * 40 + "}",
+        '{"type":"ping","deep":' + "[" * 5000 + "]" * 5000 + "}",
+        '{"type":"ping","deep":' + '{"a":' * 100_000 + "1" + "}" * 100_000 + "}",
+        "[" * 100_000,
+        '\ufeff{"type":"ping"}',
+        '{"type":"ping"}\x00',
+    ],
+    ids=lambda text: repr(text)[:40],
+)
+def test_what_isnt_a_message_is_refused_with_a_short_error(text: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        wire.read_message(text)
+    assert caught.value.code == "bad_request"
+    assert len(str(caught.value)) < 300
+    str(caught.value).encode()
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(MessageError):
+        wire.read_message(text)
+
+
+@pytest.mark.parametrize("text", ["é", "\u2028", "😀", "<img onerror>", "\r\n\x1b[31m", "\ufffe"])
+def test_other_unicode_comes_back_exactly(text: str) -> None:
+    assert wire.read_message(json.dumps({"type": "x", "s": text}))[1]["s"] == text
