@@ -19,6 +19,7 @@ from django.test import Client
 from django.urls import path
 
 from orgrealtime import publish
+from orgrealtime.admission.service import AdmissionService
 from orgrealtime.asgi import realtime
 from orgrealtime.concurrency import threads as pools
 from orgrealtime.consumers import OrgConsumer
@@ -214,6 +215,9 @@ class Sockets:
         await threads_are_idle()  # nothing may be under way when the database is emptied
 
 
+REGULAR = ("_heal", "close_silent_connections", "_regularly")
+
+
 async def threads_are_idle() -> None:
     """Wait until no database thread of the library has anything to do, by meeting all of them."""
     for pool in pools._pools:
@@ -222,8 +226,16 @@ async def threads_are_idle() -> None:
             await asyncio.gather(*(pool.run(everybody.wait) for _ in pool._threads))
 
 
-async def settled() -> None:
-    """Wait until the hub has nothing to do but its regular work."""
+def passing_tasks() -> list[str]:
+    """The tasks of the hub and its admission that will end by themselves."""
     hub = get_hub()
-    await eventually(lambda: hub._ear.is_proved and len(hub._works) == 3)
+    tasks = hub._tasks | hub.service(AdmissionService).rechecks._tasks
+    names = [str(task.get_coro().__qualname__) for task in tasks]
+    return [name for name in names if not name.endswith(REGULAR)]
+
+
+async def settled() -> None:
+    """Wait until the hub has nothing to do but its regular work: feeds are joined, and hints have been looked into."""
+    hub = get_hub()
+    await eventually(lambda: hub._subscription.is_proved and not passing_tasks())
     await eventually(lambda: all(feed._task is None for feed in hub._feeds.values()))

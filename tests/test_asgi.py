@@ -90,7 +90,7 @@ async def test_server_is_told_that_startup_and_shutdown_are_complete() -> None:
 async def test_shutdown_ends_the_hub(transactional_db: None) -> None:
     hub = get_hub()
     await shut_down()
-    assert not hub._works
+    assert not hub._tasks
     assert get_hub() is not hub
     await shut_down()
 

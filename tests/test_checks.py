@@ -10,7 +10,7 @@ from django.core.checks import run_checks
 from django.db import connections
 from pytest_django.fixtures import Settings
 
-from orgrealtime import checks, organizations, revocation
+from orgrealtime import checks, receivers
 from tests.conftest import Configure
 
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -104,7 +104,7 @@ def test_what_a_check_says_does_not_keep_django_from_starting(
     configure: Configure, values: dict[str, Any]
 ) -> None:
     configure(**values)
-    revocation.connect_receivers()
+    receivers.connect_receivers()
 
 
 class NoAdapter:
@@ -326,12 +326,11 @@ def test_asgi_need_not_be_named_where_no_event_stream_is_served(settings: Settin
 @pytest.mark.parametrize("name", ["nosuch.Company", "host.Compani", "nonsense"])
 def test_mistaken_model_gets_as_far_as_the_checks(settings: Settings, name: str) -> None:
     settings.ORGREALTIME_ORGANIZATION_MODEL = name
-    organizations.connect_receivers()
-    revocation.connect_receivers()
+    receivers.connect_receivers()
     assert "E001" in shown()
 
 
 def test_class_that_is_no_adapter_gets_as_far_as_the_checks(configure: Configure) -> None:
     configure(ADAPTER="tests.host.models.Organization")
-    revocation.connect_receivers()
+    receivers.connect_receivers()
     assert "E003" in shown()

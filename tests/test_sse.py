@@ -141,7 +141,7 @@ async def pages(transactional_db: None) -> AsyncIterator[Pages]:
 
 
 async def is_empty() -> bool:
-    return await eventually(lambda: not get_hub().connections())
+    return await eventually(lambda: not list(get_hub().registry))
 
 
 # ------------------------------------------------------------------------------------------------------- frames

@@ -9,7 +9,7 @@ from channels.routing import URLRouter
 from django.core.asgi import get_asgi_application
 from django.urls import URLPattern, re_path
 
-from orgrealtime.admission.refusals import refuse
+from orgrealtime.admission.refusals import refuse_handshake
 from orgrealtime.delivery.drain import before_termination
 from orgrealtime.delivery.hub import close_hub, drain_hub
 from orgrealtime.delivery.transport import SEND_KEY
@@ -47,7 +47,7 @@ async def _refuse_unknown_path(
     scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
 ) -> None:
     await receive()
-    await refuse(
+    await refuse_handshake(
         scope, send, Refused(CloseCode.FORBIDDEN, "no such path", "no WebSocket is served at this path")
     )
 

@@ -78,7 +78,7 @@ def _mistakes(given: dict[str, Any]) -> Iterator[str]:
 def _mistakes_of(name: str, value: Any) -> Iterator[str]:
     match TYPES[name]:
         case "Rate | None":
-            fits, wanted = value is None or isinstance(value, Rate), "an orgrealtime.rates.Rate or None"
+            fits, wanted = value is None or isinstance(value, Rate), "an orgrealtime.limits.Rate or None"
         case "bool":
             fits, wanted = isinstance(value, bool), "True or False"
         case "int":

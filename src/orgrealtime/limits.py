@@ -6,7 +6,6 @@ Each refuses a message by raising MessageError with the code `rate_limited`, bef
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
 import logging
 import time
@@ -17,7 +16,7 @@ from django.core.cache import cache
 
 from orgrealtime.concurrency.threads import Threads
 from orgrealtime.conf import get_settings
-from orgrealtime.errors import MessageError
+from orgrealtime.errors import CloseCode, MessageError
 from orgrealtime.rates import Rate, TokenBucket
 
 __all__ = ["MessageGate", "Rate", "SocketRateLimitMixin", "UserRateLimitMixin"]
@@ -29,7 +28,7 @@ MAX_ALLOWANCES = 10_000
 CACHE_SECONDS = 1.0
 
 # Apart: a cache that hangs must not hold up those who use the database. It may itself be kept in the database.
-_threads = Threads("cache", 1)
+CACHE = Threads("cache", 1)
 
 
 def key_of(ident: object) -> str:
@@ -37,11 +36,14 @@ def key_of(ident: object) -> str:
     return hashlib.blake2s(str(ident).encode(errors="replace"), digest_size=12).hexdigest()
 
 
-def exceeded(limit: str, **about: Any) -> bool:
-    """Log that a limit, named as its setting, is exceeded; return whether to enforce it (`LIMITS_DRY_RUN`)."""
-    is_enforced = not get_settings().LIMITS_DRY_RUN
-    logger.warning("a limit is exceeded", extra={"limit": limit, "enforced": is_enforced, **about})
-    return is_enforced
+def is_enforced() -> bool:
+    """Tell whether what exceeds a limit is refused, and not only logged (`LIMITS_DRY_RUN`)."""
+    return not get_settings().LIMITS_DRY_RUN
+
+
+def log_exceeded(limit: str, **about: Any) -> None:
+    """Log that a limit, named as its setting, is exceeded, and whether it is enforced."""
+    logger.warning("a limit is exceeded", extra={"limit": limit, "enforced": is_enforced(), **about})
 
 
 class MessageGate:
@@ -57,11 +59,11 @@ class MessageGate:
 
     def exceeds(self, limit: str) -> bool:
         """Tell whether to enforce a limit that is exceeded; logged once for each connection and limit."""
-        if limit in self._exceeded:
-            return not get_settings().LIMITS_DRY_RUN
-        self._exceeded = self._exceeded | {limit}
-        connection = getattr(self, "connection", None)
-        return exceeded(limit, connection_id=getattr(connection, "id", None))
+        if limit not in self._exceeded:
+            self._exceeded = self._exceeded | {limit}
+            connection = getattr(self, "connection", None)
+            log_exceeded(limit, connection_id=getattr(connection, "id", None))
+        return is_enforced()
 
 
 class SocketRateLimitMixin(MessageGate):
@@ -128,6 +130,24 @@ class UserRateLimitMixin(MessageGate):
         super().forgive_message()
 
 
+class RefusedMessages:
+    """Counts the messages of one connection that were refused: after too many it is closed."""
+
+    RATES = {CloseCode.BAD_REQUEST: Rate(10, 60), CloseCode.RATE_LIMITED: Rate(60, 60)}
+
+    __slots__ = ("_buckets",)
+
+    def __init__(self) -> None:
+        self._buckets: dict[CloseCode, TokenBucket] = {}
+
+    def count(self, error: MessageError) -> CloseCode | None:
+        """Count a refused message; return the code to close the connection with if that was one too many."""
+        code = CloseCode.RATE_LIMITED if error.code == "rate_limited" else CloseCode.BAD_REQUEST
+        now = time.monotonic()
+        bucket = self._buckets.setdefault(code, TokenBucket(self.RATES[code], now))
+        return None if bucket.take(1, now) else code
+
+
 def _limited(what: str) -> MessageError:
     return MessageError(f"too fast: at most {what}", code="rate_limited")
 
@@ -180,7 +200,7 @@ def _count_alone(allowance: _Allowance, rate: Rate) -> int:
 
 async def _ask_cache(key: str, block: int, rate: Rate) -> int:
     async with asyncio.timeout(CACHE_SECONDS):
-        return await _threads.run(functools.partial(_lease, key, block, rate))
+        return await CACHE.run(_lease, key, block, rate)
 
 
 def _lease(key: str, block: int, rate: Rate) -> int:

@@ -1,9 +1,60 @@
-"""WebSocket routes, for `orgrealtime.asgi.realtime` or a URLRouter of your own."""
+"""Routes: all ways to read a stream, WebSocket and HTTP, under one policy."""
 
 from __future__ import annotations
 
-from django.urls import path
+from typing import Any, NamedTuple
 
-from orgrealtime.consumers import NotificationsConsumer
+from django.urls import URLPattern, path
 
-websocket_urlpatterns = [path("ws/orgs/<slug:org_slug>/notifications/", NotificationsConsumer.as_asgi())]
+from orgrealtime.consumers import NotificationsConsumer, OrgConsumer
+from orgrealtime.policy import Policy, as_policy
+from orgrealtime.sse import EventSourceView
+from orgrealtime.views import CatchUpView, TicketView
+
+__all__ = ["Routes", "routes", "websocket_urlpatterns"]
+
+APP_NAME = "orgrealtime"
+PATH = "orgs/<slug:org_slug>/notifications/"
+
+
+class Routes(NamedTuple):
+    """`websocket` is for `orgrealtime.asgi.realtime`, `http` for Django's `include`, with the names of this app."""
+
+    websocket: list[URLPattern]
+    http: tuple[list[URLPattern], str]
+
+
+def routes(
+    consumer: type[OrgConsumer] = NotificationsConsumer, *, policy: type[Policy] | Policy | None = None
+) -> Routes:
+    """Return the routes of all ways to read a stream, under one policy: `policy`, by default the consumer's own.
+
+    Raises TypeError if the policy is none, or if the consumer has an `allow` or `render` of its own, which wouldn't
+    hold for the HTTP views: put these into a Policy.
+    """
+    own = [name for name in ("allow", "render") if consumer.has_own(name)]
+    if own:
+        raise TypeError(
+            f"{consumer.__qualname__} has its own {' and '.join(own)}, which wouldn't hold for the HTTP views: "
+            f"put it into an orgrealtime.policy.Policy, and set `policy` on the consumer"
+        )
+    shared = consumer.policy if policy is None else as_policy(policy)
+    socket, page, ticket = (_under(shared, cls) for cls in (consumer, CatchUpView, TicketView))
+    http = [
+        path(PATH, page.as_view(), name="catch-up"),
+        path(f"{PATH}stream/", EventSourceView.as_view(consumer=socket), name="stream"),
+        path(f"{PATH}ticket/", ticket.as_view(), name="ticket"),
+    ]
+    return Routes([path(f"ws/{PATH}", socket.as_asgi())], (http, APP_NAME))
+
+
+def _under(policy: Policy, cls: Any) -> Any:
+    """Return the class, or a subclass of it with this policy."""
+    if cls.policy is policy:
+        return cls
+    return type(cls.__name__, (cls,), {"policy": policy, "__module__": cls.__module__})
+
+
+_default = routes()
+websocket_urlpatterns = _default.websocket
+http_urlpatterns = _default.http[0]

@@ -1,4 +1,4 @@
-"""The door for browsers whose network lets no WebSocket through: the same frames as Server-Sent Events.
+"""For browsers whose network lets no WebSocket through: the same frames as Server-Sent Events.
 
 The consumer is the one behind the WebSocket, with all that it checks and bounds. It is run on a scope made of the
 request; what it sends is written as events (WHATWG HTML, section 9.2; protocol, "Server-Sent Events").
@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -22,10 +22,12 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import method_decorator
 from django.views import View
 
+from orgrealtime.admission.refusals import HttpAnswer, answer, refusal
 from orgrealtime.conf import get_settings
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer
 from orgrealtime.delivery.chunks import Message
-from orgrealtime.delivery.transport import SEND_KEY, abort, notice_silence
+from orgrealtime.delivery.heartbeat import STREAM_PING_SECONDS, STREAM_SILENCE_SECONDS
+from orgrealtime.delivery.transport import ABORT, SEND_KEY, abort, notice_silence
 from orgrealtime.errors import OUTCOMES, CloseCode
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.cursors import is_cursor
@@ -41,9 +43,6 @@ HEADERS = {
 LINE_BREAKS = {ord("\n"): " ", ord("\r"): " "}
 OWN_PAGE = {None, "same-origin", "none"}
 GONE = 1001
-PONG_SECONDS = (
-    15.0  # often enough for proxies that end what is silent, and for clients to notice that nothing comes
-)
 
 
 @method_decorator([transaction.non_atomic_requests, login_not_required], name="dispatch")
@@ -61,44 +60,39 @@ class EventSourceView(View):
         """Answer with the stream, or refuse."""
         if not isinstance(request, ASGIRequest):
             error = {"code": "needs_asgi", "message": "this server can't stream events; ask for pages"}
-            return _answer(_Refusal(HTTPStatus.NOT_IMPLEMENTED, msgspec.json.encode({"error": error})))
-        response = _Response(self.consumer, _scope(request, org_slug))
-        refusal = await response.begin()
-        if refusal is not None:
-            return _answer(refusal)
-        notice_silence(request.scope.get(SEND_KEY))
-        return StreamingHttpResponse(response, content_type="text/event-stream", headers=HEADERS)
+            return _response(answer(HTTPStatus.NOT_IMPLEMENTED, msgspec.json.encode({"error": error})))
+        stream = _Stream(self.consumer, _scope(request, org_slug))
+        refused = await stream.begin()
+        if refused is not None:
+            return _response(refused)
+        notice_silence(request.scope.get(SEND_KEY), STREAM_SILENCE_SECONDS)
+        return StreamingHttpResponse(stream, content_type="text/event-stream", headers=HEADERS)
 
 
-class _Refusal(NamedTuple):
-    status: int
-    body: bytes
+def _response(answer: HttpAnswer) -> HttpResponse:
+    response = answer.response()
+    response.headers["Vary"] = "Cookie"
+    return response
 
 
-def _refusal(code: int) -> _Refusal:
-    known = CloseCode(code) if code in OUTCOMES else CloseCode.OVERLOADED
-    status = known.outcome.http_status or HTTPStatus.SERVICE_UNAVAILABLE
-    return _Refusal(status, wire.refusal(known, known.outcome.meaning))
-
-
-class _Response:
+class _Stream:
     """A consumer at work, and what it sends as the content of a response."""
 
     def __init__(self, consumer: type[OrgConsumer], scope: dict[str, Any]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._begun: asyncio.Future[_Refusal | None] = self._loop.create_future()
+        self._begun: asyncio.Future[HttpAnswer | None] = self._loop.create_future()
         self._gone = asyncio.Event()
         # One that waits while another is written: the consumer notices if nobody reads.
         self._chunks: asyncio.Queue[str] = asyncio.Queue(1)
-        self._status = HTTPStatus.SERVICE_UNAVAILABLE.value
+        self._answer = answer(HTTPStatus.SERVICE_UNAVAILABLE, b"")
         self._is_connecting = True
         self._is_over = False
-        self.transport = self  # where `orgrealtime.delivery.transport` looks for what to abort
         self._socket = scope.get(SEND_KEY)
+        scope["extensions"][ABORT] = {"abort": self.abort}
         self._writer: asyncio.Task[Any] | None = None
         self._task = self._loop.create_task(self._run(consumer, scope))
 
-    async def begin(self) -> _Refusal | None:
+    async def begin(self) -> HttpAnswer | None:
         """Wait until the consumer accepts, or return how it refuses."""
         try:
             return await asyncio.shield(self._begun)
@@ -144,7 +138,7 @@ class _Response:
 
     async def _next_message(self) -> Message:
         try:
-            async with asyncio.timeout(min(get_settings().HEARTBEAT_SECONDS, PONG_SECONDS)):
+            async with asyncio.timeout(min(get_settings().HEARTBEAT_SECONDS, STREAM_PING_SECONDS)):
                 await self._gone.wait()
         except TimeoutError:
             # The client can't ask whether the connection lives; it is told.
@@ -164,13 +158,15 @@ class _Response:
             )
             self._end()
         elif kind == "websocket.http.response.start":
-            self._status = message["status"]
+            headers = {name.decode().title(): value.decode() for name, value in message["headers"]}
+            self._answer = HttpAnswer(message["status"], b"", headers)
         elif kind == "websocket.http.response.body" and not self._begun.done():
-            self._begun.set_result(_Refusal(self._status, message["body"]))
+            self._begun.set_result(self._answer._replace(body=message["body"]))
 
     def _refuse(self, code: int) -> None:
         if not self._begun.done():
-            self._begun.set_result(_refusal(code))
+            known = CloseCode(code) if code in OUTCOMES else CloseCode.OVERLOADED
+            self._begun.set_result(refusal(known, known.outcome.meaning))
 
     async def _put(self, chunk: str) -> None:
         if self._gone.is_set():
@@ -181,24 +177,24 @@ class _Response:
         """Let the response end once it has written what still waits."""
         self._is_over = True
         if self._chunks.empty():
-            self._chunks.put_nowait("")  # for who waits there
+            self._chunks.put_nowait("")  # for the response, which waits there
 
 
-class _Place(msgspec.Struct):
+class _Frame(msgspec.Struct):
     type: str
     cursor: Any = None
 
 
-_read_place = msgspec.json.Decoder(_Place).decode
+_read_frame = msgspec.json.Decoder(_Frame).decode
 
 
 def _event(text: str) -> str:
-    place = _read_place(text)
+    frame = _read_frame(text)
     text = text.translate(LINE_BREAKS)  # JSON has them between its tokens only, and then by somebody's hand
-    # None for a reset: who is interrupted before it has fetched its state must come back with the old cursor.
-    if place.type == "reset" or not is_cursor(place.cursor):
+    # None for a reset: a client that is interrupted before it has fetched its state must come back with the old cursor.
+    if frame.type == "reset" or not is_cursor(frame.cursor):
         return f"data: {text}\n\n"
-    return f"id: {place.cursor}\ndata: {text}\n\n"
+    return f"id: {frame.cursor}\ndata: {text}\n\n"
 
 
 def _scope(request: ASGIRequest, org_slug: str) -> dict[str, Any]:
@@ -232,8 +228,3 @@ def _query(request: ASGIRequest) -> bytes:
         (name, value) for name, value in parse_qsl(query.decode("latin-1")) if name not in {"since", "last"}
     ]
     return urlencode([*others, ("since", last)]).encode()
-
-
-def _answer(refusal: _Refusal) -> HttpResponse:
-    headers = {"Cache-Control": "no-store", "Vary": "Cookie"}
-    return HttpResponse(refusal.body, status=refusal.status, content_type="application/json", headers=headers)

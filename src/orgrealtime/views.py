@@ -1,13 +1,10 @@
-"""The HTTP door: the catch-up view, and tickets for clients without cookies."""
+"""The HTTP views: catching up by pages, and tickets for clients without cookies."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 from django.contrib.auth.decorators import login_not_required
@@ -19,66 +16,45 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.vary import vary_on_cookie
 
 from orgrealtime import stream
-from orgrealtime.adapters import find
 from orgrealtime.admission import tickets
 from orgrealtime.admission.authentication import session_of
-from orgrealtime.admission.refusals import no_access
+from orgrealtime.admission.gate import refuse_if
+from orgrealtime.admission.handshake import check_request
+from orgrealtime.admission.refusals import HttpAnswer, answer, refusal
+from orgrealtime.concurrency.limiter import ThreadLimiter
 from orgrealtime.conf import get_settings
 from orgrealtime.delivery.hub import is_draining
-from orgrealtime.errors import CloseCode, CursorError, Refused, StreamReset
-from orgrealtime.limits import exceeded
-from orgrealtime.policy import refuse_coroutines
-from orgrealtime.protocol import wire
-from orgrealtime.protocol.cursors import Cursor
-from orgrealtime.protocol.query_string import parse_count
-from orgrealtime.stream import Page
-from orgrealtime.stream.access import Access
-
-logger = logging.getLogger("orgrealtime.views")
+from orgrealtime.errors import CloseCode, Refused, StreamReset
+from orgrealtime.limits import is_enforced, log_exceeded
+from orgrealtime.policy import Governed, render_text
+from orgrealtime.protocol.query_string import parse_count, parse_since
+from orgrealtime.stream import Access, Page
 
 MAX_LIMIT = 500
 PAGE_WAIT_SECONDS = 2.0
-RETRY_AFTER_SECONDS = 2
+
+_limiter = ThreadLimiter()
 
 
-class _Desk:
-    """The pages that this process reads at once; the others wait a little."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._busy = 0
-
-    @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one of the places; raise Refused if none comes free."""
-        with self._changed:
-            if not self._changed.wait_for(self._has_room, self._patience()) and exceeded(
-                "MAX_CATCH_UP_PAGES"
-            ):
-                raise Refused(CloseCode.OVERLOADED, "MAX_CATCH_UP_PAGES", "too many pages are being read")
-            self._busy += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._busy -= 1
-                self._changed.notify()
-
-    def _has_room(self) -> bool:
-        most = get_settings().MAX_CATCH_UP_PAGES
-        return most is None or self._busy < most
-
-    def _patience(self) -> float:
-        return 0.0 if get_settings().LIMITS_DRY_RUN else PAGE_WAIT_SECONDS
-
-
-_desk = _Desk()
+@contextlib.contextmanager
+def _reading_a_page() -> Iterator[None]:
+    """Hold one of the `MAX_CATCH_UP_PAGES` of this process; raise Refused if none comes free in time."""
+    seconds = PAGE_WAIT_SECONDS if is_enforced() else 0.0
+    if not _limiter.acquire(get_settings().MAX_CATCH_UP_PAGES, seconds):
+        log_exceeded("MAX_CATCH_UP_PAGES")
+        if is_enforced():
+            raise Refused(CloseCode.OVERLOADED, "MAX_CATCH_UP_PAGES", "too many pages are being read")
+        _limiter.acquire_over_limit()
+    try:
+        yield
+    finally:
+        _limiter.release()
 
 
 # Numbering doesn't happen inside a transaction that stays open, so ATOMIC_REQUESTS must not open one here. And clients
 # are answered with 401, not sent to a page to log in.
 @method_decorator([transaction.non_atomic_requests, login_not_required, vary_on_cookie], name="dispatch")
-class CatchUpView(View):
+class CatchUpView(Governed, View):
     """Answers `GET …?since=<cursor>&limit=<n>` with the events after the cursor, as the socket would send them.
 
     Without `since`: the newest `limit` events. Answers 400, 401, 403, 410 and 503 with
@@ -91,39 +67,22 @@ class CatchUpView(View):
     organization: models.Model
     access: Access
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        refuse_coroutines(cls, "allow", "render")
-
-    def allow(self, user: Any, access: Access) -> bool:
-        """Tell whether this member may read; default: every member may."""
-        return True
-
-    def render(self, event: dict[str, Any]) -> dict[str, Any] | None:
-        """Return an event as this client shall see it, or None to hide it; keep it in step with the consumer's."""
-        return event
-
     def get(self, request: HttpRequest, org_slug: str) -> HttpResponse:
         """Answer with a page of events."""
         try:
             # As sockets are refused: a client takes the two together for a network without sockets.
-            if is_draining():
-                raise Refused(CloseCode.OVERLOADED, "draining", "this server is stopping; try again")
+            refuse_if(is_draining())
             self.organization, self.access = self.let_in(request, org_slug)
-            with _desk.place():
-                return _answer(HTTPStatus.OK, self._body(self._read(request)))
-        except CursorError as error:
-            return _error(CloseCode.BAD_REQUEST, f"since: {error}")
+            with _reading_a_page():
+                return answer(HTTPStatus.OK, self._body(self._read(request))).response()
         except Refused as refused:
-            return _error(refused.code, refused.message)
+            return refusal(refused.code, refused.message).response()
         except StreamReset as reset:
-            body = {"error": {"code": "reset", "message": str(reset)}, "cursor": reset.position.cursor}
-            body["reason"] = reset.reason
-            return _answer(HTTPStatus.GONE, msgspec.json.encode(body))
+            return _reset(reset).response()
 
     def let_in(self, request: HttpRequest, org_slug: str) -> tuple[models.Model, Access]:
         """Return organisation and access of the user who asks; raise Refused for anybody else."""
-        return _let_in(request, org_slug, self.allow)
+        return check_request(request.user, org_slug, self.allow)
 
     def _read(self, request: HttpRequest) -> Page:
         organization_id, access = self.organization.pk, self.access
@@ -134,7 +93,7 @@ class CatchUpView(View):
         )
         if "since" not in request.GET:
             return stream.read_last(organization_id, access=access, limit=limit)
-        return stream.read(organization_id, Cursor.parse(request.GET["since"]), access=access, limit=limit)
+        return stream.read(organization_id, parse_since(request.GET["since"]), access=access, limit=limit)
 
     def _body(self, page: Page) -> bytes:
         texts = [text for event in page.events if (text := self._render_text(event.text)) is not None]
@@ -142,21 +101,14 @@ class CatchUpView(View):
         return f'{{"events":[{",".join(texts)}],"cursor":"{page.cursor}","has_more":{has_more}}}'.encode()
 
     def _render_text(self, text: str) -> str | None:
-        if type(self).render is CatchUpView.render:
-            return text
-        try:
-            rendered = self.render(msgspec.json.decode(text))
-            return None if rendered is None else wire.encode(rendered)
-        except Exception:
-            logger.exception("render failed, the event is skipped")
-            return None
+        return render_text(text, self.render) if self.has_rule("render") else text
 
 
 # Committed before the answer goes out, whatever ATOMIC_REQUESTS says.
 @method_decorator(
     [transaction.non_atomic_requests, login_not_required, csrf_protect, vary_on_cookie], name="dispatch"
 )
-class TicketView(View):
+class TicketView(Governed, View):
     """Answers `POST` of a logged-in member with `{"ticket": "…", "expires_in": 30}`: good for one connection.
 
     Protected against CSRF whatever middleware there is. Answers 401, 403 and 429 as `CatchUpView` does.
@@ -164,46 +116,19 @@ class TicketView(View):
 
     http_method_names = ["post", "options"]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        refuse_coroutines(cls, "allow")
-
-    def allow(self, user: Any, access: Access) -> bool:
-        """Tell whether this member may have a ticket; default: every member may."""
-        return True
-
     def post(self, request: HttpRequest, org_slug: str) -> HttpResponse:
         """Answer with a new ticket."""
         try:
-            organization, _ = _let_in(request, org_slug, self.allow)
+            organization, _ = check_request(request.user, org_slug, self.allow)
             session_key = session_of(request.user, getattr(request, "session", None))
             ticket = tickets.issue(request.user, organization, session_key, request.headers.get("Origin"))
         except Refused as refused:
-            return _error(refused.code, refused.message)
+            return refusal(refused.code, refused.message).response()
         body = {"ticket": ticket, "expires_in": tickets.LIFE_SECONDS}
-        return _answer(HTTPStatus.CREATED, msgspec.json.encode(body))
+        return answer(HTTPStatus.CREATED, msgspec.json.encode(body)).response()
 
 
-def _let_in(
-    request: HttpRequest, org_slug: str, allow: Callable[[Any, Access], bool]
-) -> tuple[models.Model, Access]:
-    user = request.user
-    if not user.is_authenticated or not user.is_active:
-        raise Refused(CloseCode.UNAUTHENTICATED, "anonymous")
-    found = find(org_slug, user)
-    if found is None or not allow(user, found[1]):
-        raise no_access()
-    return found
-
-
-def _error(code: CloseCode, message: str) -> HttpResponse:
-    answer = _answer(code.outcome.http_status or HTTPStatus.BAD_REQUEST, wire.refusal(code, message))
-    if code is CloseCode.OVERLOADED:
-        answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return answer
-
-
-def _answer(status: int, body: bytes) -> HttpResponse:
-    return HttpResponse(
-        body, status=status, content_type="application/json", headers={"Cache-Control": "no-store"}
-    )
+def _reset(reset: StreamReset) -> HttpAnswer:
+    error = {"code": "reset", "message": str(reset)}
+    body = {"error": error, "cursor": reset.position.cursor, "reason": reset.reason}
+    return answer(HTTPStatus.GONE, msgspec.json.encode(body))

@@ -316,6 +316,6 @@ async def test_prolonged_database_session_keeps_its_socket(sockets: Sockets, ali
     socket = await (await sockets.open(cookie=cookie)).synced()
     await settled()  # the check that follows joining is over
     await database.LIVE.run(Session.objects.update, expire_date=later)
-    [connection] = get_hub()._guard._all()
-    await eventually(lambda: connection.identity.session_expires_at == later.timestamp())
+    [connection] = get_hub().registry
+    await eventually(lambda: connection.credentials.identity.session_expires_at == later.timestamp())
     assert await socket.is_alive()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from orgrealtime.admission.gate import CROWD, LONGEST_SECONDS, REST, WINDOW_SECONDS, Gate
+from orgrealtime.admission.gate import CROWD, LONGEST_SECONDS, REST, WINDOW_SECONDS, Crowd
 from tests.virtual import VirtualLoop
 
 
@@ -24,7 +24,7 @@ class Coming:
 
     def __init__(self, loop: VirtualLoop) -> None:
         self.loop = loop
-        self.door: Gate | None = None
+        self.crowd: Crowd | None = None
         self.entered: list[float] = []
 
     def __call__(self, gaps: Iterable[float], takes: float) -> list[float]:
@@ -32,16 +32,16 @@ class Coming:
         return self.loop.run_until_complete(self._come(gaps, takes))
 
     async def _come(self, gaps: Iterable[float], takes: float) -> list[float]:
-        self.door = self.door or Gate()
+        self.crowd = self.crowd or Crowd()
         coming = []
         for gap in gaps:
             await asyncio.sleep(gap)
-            coming.append(asyncio.create_task(self._pass(self.door, takes)))
+            coming.append(asyncio.create_task(self._pass(self.crowd, takes)))
         return await asyncio.gather(*coming)
 
-    async def _pass(self, door: Gate, takes: float) -> float:
+    async def _pass(self, crowd: Crowd, takes: float) -> float:
         came = self.loop.time()
-        async with door.passing():
+        async with crowd.passing():
             self.entered.append(self.loop.time())
             await asyncio.sleep(takes)
         return self.loop.time() - takes - came
@@ -89,12 +89,12 @@ def test_flood_keeps_nobody_out_for_long(coming: Coming) -> None:
 
 
 def test_who_goes_away_meanwhile_harms_nobody(loop: VirtualLoop) -> None:
-    async def go_through(door: Gate) -> None:
-        async with door.passing():
+    async def go_through(crowd: Crowd) -> None:
+        async with crowd.passing():
             await asyncio.sleep(0.5)
 
     async def come() -> None:
-        door = Gate()
+        door = Crowd()
         crowd = [asyncio.create_task(go_through(door)) for _ in range(CROWD)]
         await asyncio.sleep(WINDOW_SECONDS * 1.5)
         late = [asyncio.create_task(go_through(door)) for _ in range(CROWD)]

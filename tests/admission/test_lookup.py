@@ -18,11 +18,12 @@ from orgrealtime import publish, stream
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter, OrganizationAdapter, finds_together
 from orgrealtime.admission import authentication, lookup
-from orgrealtime.admission.lookup import Admission, AdmissionRequest, Lookup
+from orgrealtime.admission.lookup import AdmissionRequest, Found, Lookup
 from orgrealtime.concurrency import batching
 from orgrealtime.concurrency import threads as pools
 from orgrealtime.consumers import NotificationsConsumer
 from orgrealtime.stream import database
+from orgrealtime.stream.database import HANDSHAKE
 from tests.conftest import Configure, MakeUser
 from tests.host.models import Organization
 from tests.sockets import Socket, Sockets, events_of, log_in, publish_event, routed, settled
@@ -33,14 +34,14 @@ from tests.waiting import LIMIT_SECONDS, eventually
 def groups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many are asked about together, each time; all who come at once are one group here."""
     sizes: list[int] = []
-    admit_together = lookup._admit_together
+    find_together = lookup._find_together
 
-    def record(visitors: Sequence[AdmissionRequest]) -> list[Admission | Exception]:
-        sizes.append(len(visitors))
-        return admit_together(visitors)
+    def record(requests: Sequence[AdmissionRequest]) -> list[Found | Exception]:
+        sizes.append(len(requests))
+        return find_together(requests)
 
-    monkeypatch.setattr(lookup, "_admit_together", record)
-    monkeypatch.setattr(batching, "DESKS", 1)
+    monkeypatch.setattr(lookup, "_find_together", record)
+    monkeypatch.setattr(batching, "MAX_BATCHES_AT_ONCE", 1)
     return sizes
 
 
@@ -298,34 +299,36 @@ class Asked(list["asyncio.Future[None]"]):
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    async def visit(self, _function: Any, visitors: Sequence[AdmissionRequest]) -> list[Admission]:
-        self.sizes.append(len(visitors))
+    async def run(self, _function: Any, requests: Sequence[AdmissionRequest]) -> list[Found]:
+        self.sizes.append(len(requests))
         self.append(asyncio.get_running_loop().create_future())
         await self[-1]
-        return [Admission(None, None, None) for _ in visitors]  # type: ignore[arg-type]
+        return [Found(None, None, None) for _ in requests]  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     asked = Asked()
-    monkeypatch.setattr(database, "visit", asked.visit)
+    monkeypatch.setattr(HANDSHAKE, "run", asked.run)
     monkeypatch.setattr(lookup, "_can_wait_with_others", lambda _: True)
     return asked
 
 
-def come(here: Lookup) -> asyncio.Task[Admission]:
-    return asyncio.create_task(here.admit(AdmissionRequest({}, "acme")))
+def come(here: Lookup) -> asyncio.Task[Found]:
+    return asyncio.create_task(here.find(AdmissionRequest({}, "acme")))
 
 
-async def test_visitor_who_comes_as_all_desks_close_is_asked_about(
+async def test_handshake_that_comes_as_the_last_batch_ends_is_looked_up(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(batching, "HELD_UP_SECONDS", 0)
     here = Lookup()
 
     async def come_twice() -> None:
-        await here.admit(AdmissionRequest({}, "acme"))
-        await here.admit(AdmissionRequest({}, "acme"))  # in the very turn of the loop in which both desks end
+        await here.find(AdmissionRequest({}, "acme"))
+        await here.find(
+            AdmissionRequest({}, "acme")
+        )  # in the very turn of the loop in which both batches end
 
     first = asyncio.create_task(come_twice())
     await eventually(lambda: len(asked) == 1)
@@ -339,15 +342,15 @@ async def test_visitor_who_comes_as_all_desks_close_is_asked_about(
     await here.close()
 
 
-async def test_desk_that_is_held_up_holds_up_only_those_who_are_at_it(
+async def test_batch_that_is_held_up_holds_up_only_what_is_in_it(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(batching, "HELD_UP_SECONDS", 0.05)
     here = Lookup()
     held_up = come(here)
     await eventually(lambda: len(asked) == 1)
     others = [come(here) for _ in range(5)]
-    await eventually(lambda: len(asked) == 2)  # by another desk, and nothing more has to come in for that
+    await eventually(lambda: len(asked) == 2)  # in another batch, and nothing more has to come in for that
     asked[1].set_result(None)
     await asyncio.gather(*others)
     assert not held_up.done()

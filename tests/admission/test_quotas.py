@@ -15,11 +15,13 @@ from pytest_django.fixtures import Settings
 from orgrealtime import stream
 from orgrealtime.access import Access
 from orgrealtime.admission import quotas
-from orgrealtime.admission.quotas import Quotas, places_of
+from orgrealtime.admission.quotas import Quotas, quotas_of
+from orgrealtime.admission.service import AdmissionService
 from orgrealtime.concurrency import background
 from orgrealtime.consumers import OrgConsumer
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.errors import Refused
+from orgrealtime.limits import CACHE
 from tests.conftest import Configure
 from tests.host.models import Organization
 from tests.sockets import Socket, Sockets, routed
@@ -124,7 +126,7 @@ async def test_client_that_vanished_while_it_was_checked_leaves_its_place(
 async def test_handshakes_beyond_the_limit_wait_and_the_last_is_refused_with_4503(
     sockets: Sockets, alice: User, bob: User, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orgrealtime.consumers.HANDSHAKE_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("orgrealtime.admission.gate.HANDSHAKE_WAIT_SECONDS", 0.2)
     configure(MAX_HANDSHAKES=1)
     is_asked, may_go_on = threading.Event(), threading.Event()
 
@@ -139,7 +141,7 @@ async def test_handshakes_beyond_the_limit_wait_and_the_last_is_refused_with_450
     may_go_on.set()
     await first
     await sockets.open(bob)
-    assert get_hub().turnstile.inside == 0
+    assert get_hub().service(AdmissionService).gate._limiter._acquired == 0
 
 
 # ------------------------------------------------------------------------------------------ without the cache
@@ -177,12 +179,12 @@ async def two() -> object:
     yield both
     for one in both:
         await one.close()
-    quotas._threads.close()
+    CACHE.close()
 
 
 async def is_let_in(one: Quotas, user: object = 7) -> bool:
     try:
-        await one.enter(places_of(user, None, None))
+        await one.reserve(quotas_of(user, None, None))
     except Refused:
         return False
     return True
@@ -191,11 +193,15 @@ async def is_let_in(one: Quotas, user: object = 7) -> bool:
 async def test_processes_share_the_cap(two: tuple[Quotas, Quotas], configure: Configure) -> None:
     configure(CONNECTIONS_PER_USER=3)
     here, there = two
-    answers = [await is_let_in(one) for one in (here, there, here, there, here)]
-    assert answers == [True, True, True, False, False]
-    here.leave(places_of(7, None, None))
-    await eventually(lambda: not here._left and here._lowering and here._lowering.done())
-    assert await is_let_in(there)
+    first = await here.reserve(quotas_of(7, None, None))
+    answers = [await is_let_in(one) for one in (there, here, there, here)]
+    assert answers == [True, True, False, False]
+    for _ in range(2):  # the second time it is given back already
+        here.release(first)
+    async with limit("the place is free"):
+        while not await is_let_in(there):  # noqa: ASYNC110 - only time passes
+            await asyncio.sleep(0.1)
+    assert not await is_let_in(there)
 
 
 async def test_processes_that_race_never_let_one_too_many_in(
@@ -218,16 +224,16 @@ async def test_emptied_cache_is_filled_again_by_the_next_refresh(
     await asyncio.to_thread(cache.clear)
 
     def is_back() -> bool:  # with its slot: a refresh that was under way writes the count alone
-        slot = here._desk._slot
+        slot = here._others._slot
         slot_key, count_key = f"orgrealtime.process.{slot}", f"orgrealtime.connections.{slot}.{here_key()}"
-        return cache.get_many([slot_key, count_key]) == {slot_key: here._desk._token, count_key: 1}
+        return cache.get_many([slot_key, count_key]) == {slot_key: here._others._token, count_key: 1}
 
     await eventually(is_back)
     assert not await is_let_in(there)
 
 
 def here_key() -> str:
-    (place,) = places_of(7, None, None)
+    (place,) = quotas_of(7, None, None)
     return place.key
 
 
@@ -239,7 +245,7 @@ async def test_counts_of_a_process_that_ended_are_forgotten(
     here, there = two
     assert await is_let_in(here)
     assert not await is_let_in(there)
-    await background.end(here._works)  # as if it had been killed: nothing is taken out of the cache
+    await background.end(here._tasks)  # as if it had been killed: nothing is taken out of the cache
     async with limit("the place is free"):
         while not await is_let_in(there):  # noqa: ASYNC110 - only time passes
             await asyncio.sleep(0.1)
@@ -282,7 +288,7 @@ async def test_cache_that_fails_without_a_word_is_given_up_at_once(
 
 
 def test_processes_beyond_many_that_ended_are_counted() -> None:
-    desks = [quotas._Desk() for _ in range(100)]
+    desks = [quotas._Others() for _ in range(100)]
     for desk in desks:
         desk.write({"user.x": 1})
     for desk in desks[:95]:
@@ -293,7 +299,7 @@ def test_processes_beyond_many_that_ended_are_counted() -> None:
 
 @pytest.mark.parametrize("forged", [-5, 10**12, True, "many", None, 1.5, [3]])
 def test_what_cant_be_a_count_counts_for_nothing(forged: object) -> None:
-    here, there = quotas._Desk(), quotas._Desk()
+    here, there = quotas._Others(), quotas._Others()
     there.write({"user.x": 2})
     cache.set(quotas._key(there._slot, "user.x"), forged)
     assert here.exchange({"user.x": 1}) == {"user.x": 0}
@@ -301,13 +307,13 @@ def test_what_cant_be_a_count_counts_for_nothing(forged: object) -> None:
 
 async def test_nobody_is_asked_without_caps(two: tuple[Quotas, Quotas], configure: Configure) -> None:
     configure(CONNECTIONS_PER_USER=None, CONNECTIONS_PER_ORGANIZATION=None)
-    await two[0].enter(places_of(7, 1, "1.2.3.4"))
-    assert not two[0]._works
+    await two[0].reserve(quotas_of(7, 1, "1.2.3.4"))
+    assert not two[0]._tasks
 
 
 def test_any_id_makes_a_key_that_memcached_takes(configure: Configure) -> None:
     configure(CONNECTIONS_PER_ADDRESS=1)
-    for place in places_of("ü " * 200, "\udcff\n", "2001:db8::1%eth 0"):
+    for place in quotas_of("ü " * 200, "\udcff\n", "2001:db8::1%eth 0"):
         assert place.key.isascii()
         assert len(place.key) < 100
         assert " " not in place.key

@@ -17,10 +17,13 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from orgrealtime import revocation
+from orgrealtime import receivers
 from orgrealtime.access import Access, revoke
 from orgrealtime.adapters import MembershipAdapter
 from orgrealtime.admission import rechecks
+from orgrealtime.admission.rechecks import Target
+from orgrealtime.admission.service import AdmissionService
+from orgrealtime.admission.verdicts import Verdict
 from orgrealtime.consumers import OrgConsumer
 from orgrealtime.delivery import bell
 from orgrealtime.delivery import connection as connection_module
@@ -385,11 +388,11 @@ async def test_hints_that_come_faster_than_they_can_be_asked_about_silence_nobod
 ) -> None:
     hers = await (await sockets.open(alice)).synced()
     await settled()
-    guard_of_hub, is_over = get_hub()._guard, asyncio.Event()
+    guard_of_hub, is_over = get_hub().service(AdmissionService).rechecks, asyncio.Event()
 
     async def flood() -> None:
         while not is_over.is_set():
-            guard_of_hub.tell(str(alice.pk))
+            guard_of_hub.hint_user(str(alice.pk))
             await asyncio.sleep(0)
 
     flooding = asyncio.create_task(flood())
@@ -406,8 +409,8 @@ async def test_answer_that_a_hint_has_overtaken_counts_from_the_third_on(
     hers: Socket, acme: Organization
 ) -> None:
     await settled()
-    (connection,) = get_hub().connections()
-    first = next(get_hub()._guard._numbers)
+    (connection,) = list(get_hub().registry)
+    first = next(get_hub().service(AdmissionService).rechecks._numbers)
     for number in (first, first + 10):
         connection.hold(number)
     await publish_event(acme, number=1)
@@ -429,11 +432,11 @@ async def test_newcomer_who_was_admitted_before_hints_could_be_heard_is_held_and
 ) -> None:
     await settled()
     hub = get_hub()
-    (connection,) = hub.connections()
-    admitted_at = hub._loop.time()
-    hub._guard.remove(connection)
-    hub._guard.check_organization(str(acme.pk))
-    hub._guard.add(connection, admitted_at)
+    (connection,) = list(hub.registry)
+    connection.credentials.admitted_at = hub._loop.time()
+    hub.registry.remove(connection)
+    hub.service(AdmissionService).rechecks.check_organization(str(acme.pk))
+    hub.registry.add(connection)
     assert connection.held is not None
     await eventually(lambda: connection.held is None)
 
@@ -443,10 +446,10 @@ async def test_hint_about_those_who_are_to_be_checked_anyway_holds_them(
 ) -> None:
     await settled()
     hub = get_hub()
-    (connection,) = hub.connections()
-    hub._guard.check_organization(str(acme.pk))
+    (connection,) = list(hub.registry)
+    hub.service(AdmissionService).rechecks.check_organization(str(acme.pk))
     assert connection.held is None
-    hub._guard.tell_organization(str(acme.pk))
+    hub.service(AdmissionService).rechecks.hint_organization(str(acme.pk))
     assert connection.held is not None
     await eventually(lambda: connection.held is None)
 
@@ -457,14 +460,14 @@ async def test_client_that_acknowledges_while_it_is_held_is_not_closed_for_it(
     configure(SEND_TIMEOUT_SECONDS=0.5)
     monkeypatch.setattr(connection_module, "MAX_UNACKNOWLEDGED", 1)
     await settled()
-    (connection,) = get_hub().connections()
+    (connection,) = list(get_hub().registry)
     await hers.send_json_to({"type": "ack", "cursor": connection.cursor})
     await eventually(lambda: connection._acknowledged is not None)
     await publish_event(acme, number=1)
     (event,) = await hers.events(1)
     await publish_event(acme, number=2)
     await eventually(lambda: connection._ack_timer is not None)
-    number = next(get_hub()._guard._numbers)
+    number = next(get_hub().service(AdmissionService).rechecks._numbers)
     connection.hold(number)
     await hers.send_json_to({"type": "ack", "cursor": event["cursor"]})
     await eventually(lambda: connection._ack_timer is None)
@@ -486,18 +489,18 @@ async def test_member_who_can_t_be_asked_about_gets_what_was_published_once_the_
     await settled()
     recheck, failures = rechecks.recheck, [OperationalError("away"), OperationalError("away")]
 
-    def recheck_when_it_is_back(connections: Any) -> Any:
+    def recheck_when_it_is_back(subjects: Any) -> Any:
         if failures:
             raise failures.pop()
-        return recheck(connections)
+        return recheck(subjects)
 
     monkeypatch.setattr(rechecks, "recheck", recheck_when_it_is_back)
-    monkeypatch.setattr(database, "explains", lambda error: True)
+    monkeypatch.setattr(rechecks, "explains", lambda error: True)
     for _ in range(10):
-        get_hub()._guard.tell(str(alice.pk))
+        get_hub().service(AdmissionService).rechecks.hint_user(str(alice.pk))
     await eventually(lambda: len(failures) < 2)
     for _ in range(10):
-        get_hub()._guard.tell(str(alice.pk))
+        get_hub().service(AdmissionService).rechecks.hint_user(str(alice.pk))
     await publish_event(acme, number=1)
     assert (await hers.events(1))[0]["number"] == 1
     assert not failures
@@ -546,31 +549,35 @@ async def test_answer_to_the_later_question_counts(
     """Of two checks, one that began first may ask last, if it has many to ask about before."""
     await settled()
     hub = get_hub()
-    (connection,) = hub.connections()
+    (connection,) = list(hub.registry)
     answers = iter([Access(acme.pk, alice.pk, "admin"), Access(acme.pk, alice.pk, "guest")])
-    monkeypatch.setattr(rechecks, "recheck", lambda asked: {one: next(answers) for one in asked})
-    first_slice, second = hub._guard.check([connection]), hub._guard.check([connection])
+    identity = connection.credentials.identity
+    monkeypatch.setattr(rechecks, "recheck", lambda asked: [Verdict(next(answers), identity) for _ in asked])
+    first_slice, second = (
+        hub.service(AdmissionService).rechecks.check([connection]),
+        hub.service(AdmissionService).rechecks.check([connection]),
+    )
     await second
     await first_slice
     assert connection.access.role == "guest"
 
 
 def test_hints_about_more_than_are_remembered_count_for_everybody() -> None:
-    told = rechecks._Told()
+    told = rechecks._RecentHints()
     for number in range(rechecks.MAX_REMEMBERED + 2):
-        told.note(("user", str(number)), 100.0 + number / 1000)
-    assert told.is_later(("user", "never mentioned"), 100.0)
-    assert not told.is_later(("user", "never mentioned"), 200.0)
+        told.note(Target("user", str(number)), 100.0 + number / 1000)
+    assert told.is_later(Target("user", "never mentioned"), 100.0)
+    assert not told.is_later(Target("user", "never mentioned"), 200.0)
     assert len(told._moments) <= rechecks.MAX_REMEMBERED
 
 
 def test_hints_are_forgotten_after_a_while() -> None:
-    told = rechecks._Told()
-    told.note(("user", "1"), 100.0)
+    told = rechecks._RecentHints()
+    told.note(Target("user", "1"), 100.0)
     for number in range(5):
-        told.note(("user", "2"), 101.0 + rechecks.REMEMBERED_SECONDS + number)
-    assert not told.is_later(("user", "1"), 0.0)
-    assert told.is_later(("user", "2"), 101.0)
+        told.note(Target("user", "2"), 101.0 + rechecks.REMEMBERED_SECONDS + number)
+    assert not told.is_later(Target("user", "1"), 0.0)
+    assert told.is_later(Target("user", "2"), 101.0)
 
 
 @pytest.fixture
@@ -582,7 +589,7 @@ def person_model() -> Iterator[type[User]]:
             proxy = True
             app_label = "host"
 
-    revocation.connect_receivers()
+    receivers.connect_receivers()
     yield Person
     del apps.all_models["host"]["person"]
     apps.clear_cache()
@@ -622,7 +629,7 @@ async def test_check_of_many_connections_costs_two_queries(
     await (await sockets.open(dave, "globex")).synced()
     await settled()
     statements.clear()
-    await get_hub()._guard.check_all()
+    await get_hub().service(AdmissionService).rechecks.check(list(get_hub().registry))
     assert len([sql for sql in statements if "session" in sql or "membership" in sql]) == 2
 
 
@@ -702,8 +709,7 @@ async def test_changed_role_limits_what_is_sent_from_then_on(
 ) -> None:
     configure(ADAPTER="tests.admission.test_rechecks._NamedAdapter")
     await database.LIVE.run(save_with, await Membership.objects.aget(user=alice), role="watcher")
-    rechecks = get_hub()._guard
-    await eventually(lambda: {one.access.role for one in rechecks._all()} == {"watcher"})
+    await eventually(lambda: {one.access.role for one in get_hub().registry} == {"watcher"})
     await publish_event(acme, "secret")
     await publish_event(acme, "note")
     [event] = await hers.events(1)

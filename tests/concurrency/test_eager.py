@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from orgrealtime.concurrency.eager import step
+from orgrealtime.concurrency.eager import run_eagerly
 
 
 async def test_awaitable_that_never_waits_is_done_at_once() -> None:
@@ -17,7 +17,7 @@ async def test_awaitable_that_never_waits_is_done_at_once() -> None:
     async def work() -> None:
         done.append(1)
 
-    assert step(work()) is None
+    assert run_eagerly(work()) is None
     assert done == [1]
 
 
@@ -30,7 +30,7 @@ async def test_awaitable_that_waits_goes_on_where_it_stopped() -> None:
         await asyncio.sleep(0)
         done.append("after")
 
-    rest = step(work())
+    rest = run_eagerly(work())
     assert rest is not None
     assert done == ["before"]
     gate.set()
@@ -43,7 +43,7 @@ async def test_error_before_waiting_is_raised_at_once() -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        step(work())
+        run_eagerly(work())
 
 
 async def test_error_after_waiting_is_raised_by_the_rest() -> None:
@@ -51,7 +51,7 @@ async def test_error_after_waiting_is_raised_by_the_rest() -> None:
         await asyncio.sleep(0)
         raise LookupError
 
-    rest = step(work())
+    rest = run_eagerly(work())
     assert rest is not None
     with pytest.raises(LookupError):
         await rest
@@ -67,7 +67,7 @@ async def test_failure_of_what_is_waited_for_reaches_the_awaitable() -> None:
         except LookupError as error:
             caught.append(error)
 
-    rest = step(work())
+    rest = run_eagerly(work())
     assert rest is not None
     error = LookupError()
     future.set_exception(error)
@@ -84,7 +84,7 @@ async def test_cancelling_the_task_that_finishes_it_cancels_the_awaitable() -> N
         finally:
             cleaned.append(1)
 
-    rest = step(work())
+    rest = run_eagerly(work())
     assert rest is not None
     task = asyncio.ensure_future(rest)
     await asyncio.sleep(0)
@@ -104,7 +104,7 @@ async def test_awaitable_that_catches_cancellation_may_wait_again() -> None:
             await gate.wait()
             done.append(1)
 
-    rest = step(work())
+    rest = run_eagerly(work())
     assert rest is not None
     task = asyncio.ensure_future(rest)
     await asyncio.sleep(0)
@@ -116,7 +116,7 @@ async def test_awaitable_that_catches_cancellation_may_wait_again() -> None:
 
 
 async def test_deadline_ends_what_waits_too_long() -> None:
-    rest = step(asyncio.Event().wait())
+    rest = run_eagerly(asyncio.Event().wait())
     assert rest is not None
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
@@ -125,7 +125,7 @@ async def test_deadline_ends_what_waits_too_long() -> None:
 
 async def test_future_may_be_stepped_as_well() -> None:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    rest = step(future)
+    rest = run_eagerly(future)
     assert rest is not None
     future.set_result(None)
     await rest
@@ -152,7 +152,7 @@ class Foreign:
 
 
 async def test_foreign_awaitable_can_be_given_up() -> None:
-    rest = step(Foreign(asyncio.get_running_loop().create_future()))
+    rest = run_eagerly(Foreign(asyncio.get_running_loop().create_future()))
     assert rest is not None
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
@@ -162,7 +162,7 @@ async def test_foreign_awaitable_can_be_given_up() -> None:
 async def test_foreign_awaitable_that_was_given_up_is_let_go() -> None:
     foreign = Foreign(asyncio.get_running_loop().create_future())
     given_up = weakref.ref(foreign)
-    rest = step(foreign)
+    rest = run_eagerly(foreign)
     assert rest is not None
     task = asyncio.ensure_future(rest)
     await asyncio.sleep(0)

@@ -15,6 +15,7 @@ from orgrealtime import consumers, stream
 from orgrealtime.delivery import connection as connection_module
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.stream import database
+from orgrealtime.stream.database import BACKLOG
 from tests.conftest import Configure
 from tests.host.models import Organization
 from tests.sockets import APPLICATION, Frame, Sockets, publish_event
@@ -148,7 +149,7 @@ async def test_ping_is_answered_while_the_backlog_is_being_read(
         await publish_event(acme, number=number)
     monkeypatch.setattr(stream, "PAGE_CHARS", 1)  # a page holds one event, so more are read after letting in
     reading, go_on = asyncio.Event(), asyncio.Event()
-    page = database.page
+    page = BACKLOG.run
 
     async def slow_page(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         if function is stream.read:
@@ -156,7 +157,7 @@ async def test_ping_is_answered_while_the_backlog_is_being_read(
             await go_on.wait()
         return await page(function, *arguments, **options)
 
-    monkeypatch.setattr(connection_module.database, "page", slow_page)
+    monkeypatch.setattr(BACKLOG, "run", slow_page)
     async with wired(sockets, alice, f"since={position.cursor}") as (wire, _):
         async with limit("a page is read", seen=wire.types):
             await reading.wait()

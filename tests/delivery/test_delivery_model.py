@@ -19,13 +19,16 @@ from orgrealtime import stream
 from orgrealtime.access import Access
 from orgrealtime.delivery import chunks, connection, feed
 from orgrealtime.delivery.connection import Connection
-from orgrealtime.delivery.feed import Feed
-from orgrealtime.delivery.reader import Reader
+from orgrealtime.delivery.feed import Feed, FeedReader
+from orgrealtime.delivery.registry import Registry
+from orgrealtime.delivery.resume import find_start
 from orgrealtime.delivery.tail import Tail
 from orgrealtime.errors import StreamReset
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.cursors import Cursor, Position
-from orgrealtime.stream import Page, database
+from orgrealtime.protocol.query_string import Beginning
+from orgrealtime.stream import Page
+from orgrealtime.stream.database import BACKLOG, HANDSHAKE, LIVE
 from orgrealtime.stream.types import StreamEvent
 from orgrealtime.testing.continuity import assert_no_gap
 from tests.virtual import VirtualLoop
@@ -87,6 +90,12 @@ class ModelStream:
         rows = rows[:limit]
         return Page(position, rows, rows[-1].seq if has_more else position.head, has_more)
 
+    def read_recent(self, limit: int) -> Page:
+        if self.failures:
+            self.failures -= 1
+            raise OperationalError("the database is away")
+        return Page(self.position, self.kept[-limit:], self.head, False)
+
     def prune(self, floor: int) -> None:
         self.floor = max(self.floor, floor)
         self.kept = [one for one in self.kept if one.seq > self.floor]
@@ -132,11 +141,11 @@ class Delivery(RuleBasedStateMachine):
         self.loop = VirtualLoop()
         self.patch = pytest.MonkeyPatch()
         for module, name, value in [
-            (database, "run", self.visit),
-            (database, "page", self.visit),
+            *((pool, "run", self.run) for pool in (LIVE, BACKLOG, HANDSHAKE)),
             (stream, "follow", self.follow),
             (stream, "follow_one", self.follow_one),
             (stream, "read", self.read),
+            (stream, "read_recent", self.read_recent),
             (feed, "Tail", partial(Tail, max_events=3)),
             (feed, "YIELD_EVERY", 1),
             (connection, "BACKLOG_PAGE", 2),
@@ -149,7 +158,7 @@ class Delivery(RuleBasedStateMachine):
         self.rings = self.checks = 0
         self.clients: list[Client] = []
 
-    async def visit(self, function: Any, *args: Any, **options: Any) -> Any:
+    async def run(self, function: Any, *args: Any, **options: Any) -> Any:
         await asyncio.sleep(0.01)
         try:
             return function(*args, **options)
@@ -169,8 +178,18 @@ class Delivery(RuleBasedStateMachine):
         except StreamReset as reset:
             return reset
 
-    def read(self, organization: Any, after: Cursor, *, access: Access, limit: int) -> Page:
+    def read(
+        self, organization: Any, after: Cursor, *, access: Access, limit: int = 2, position: Any = None
+    ) -> Page:
         return self.stream.read(after, access, limit)
+
+    def read_recent(self, organization: Any, limit: int) -> Page:
+        return self.stream.read_recent(min(limit, 3))
+
+    def open_feed(self, organization: Any, position: Position) -> Feed:
+        if self.feed is None:
+            self.feed = Feed(1, position, FeedReader(), Registry())
+        return self.feed
 
     # ------------------------------------------------------------------------------------------------ writers
 
@@ -277,39 +296,29 @@ class Delivery(RuleBasedStateMachine):
             self.loop.call(gone.cancel, 1006)
 
     async def connect(self, client: Client) -> None:
-        # What the consumer does on a handshake, and the hub on `attach`.
-        since, page, reset = client.cursor, None, None
+        # What the consumer does after a handshake, and the hub on `attach`.
         position = self.stream.advance()
-        start = position.head
-        try:
-            if since is not None:
-                start = position.resume(since)
-                covered = self.feed is not None and self.feed.covers(since)
-                if start != position.head and not covered:
-                    self.stream.failures = 0
-                    page = self.stream.read(since, client.access)
-                    position = page.position
-        except StreamReset as told:
-            position, start, reset = told.position, told.position.head, told
+        self.stream.failures = 0
+        hub: Any = self
+        start = await find_start(hub, 1, client.access, Beginning(since=client.cursor), position)
         await asyncio.sleep(0.015)
-        if self.feed is None:
-            self.feed = Feed(1, position, Reader(), lambda feed, connection: None)
-        cursor = Cursor(position.epoch, start)
-        identity: Any = None
+        feed = self.open_feed(1, start.position)
 
         def hang_up() -> None:
             if client.connection is new:
                 client.connection = None
 
-        new = Connection("c", identity, client.access, cursor, client.send, hang_up, lambda *_: True)
+        new = Connection("c", None, client.access, start.cursor, client.send, hang_up)
         client.connection = new
         client.writable.set()
-        self.feed.add(new)
-        if (position.epoch, position.head) != (self.feed.epoch, self.feed.tail.head):
-            self.feed.wake()
-        welcome = wire.encode({"type": "welcome", "cursor": str(reset.after if reset else cursor)})
+        position, reset = start.position, start.reset
+        was_idle = not feed.connections
+        feed.add(new)
+        if was_idle or (position.epoch, position.head) != (feed.epoch, feed.tail.head):
+            feed.wake()
+        welcome = wire.encode({"type": "welcome", "cursor": str(reset.after if reset else start.cursor)})
         frames = [welcome] if reset is None else [welcome, wire.reset(position.cursor, reset.reason)]
-        new.start(frames, position.head, page)
+        new.start(frames, position.head, start.page)
 
     # -------------------------------------------------------------------------------------------- what must hold
 

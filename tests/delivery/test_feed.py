@@ -9,8 +9,8 @@ import pytest
 
 from orgrealtime import stream
 from orgrealtime.concurrency import threads as pools
-from orgrealtime.delivery.feed import Feed
-from orgrealtime.delivery.reader import Reader
+from orgrealtime.delivery.feed import Feed, FeedReader
+from orgrealtime.delivery.registry import Registry
 from orgrealtime.delivery.tail import Tail
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import Page
@@ -25,7 +25,7 @@ def event(seq: int) -> StreamEvent:
 
 
 def feed_at(head: int) -> Feed:
-    return Feed(1, Position(EPOCH, head, 0), Reader(), lambda *_: None)
+    return Feed(1, Position(EPOCH, head, 0), FeedReader(), Registry())
 
 
 def page(first: int, head: int) -> Page:

@@ -14,9 +14,9 @@ from django.db import transaction
 from orgrealtime import consumers, publish, stream
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter
+from orgrealtime.admission.service import AdmissionService
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer, command
 from orgrealtime.delivery import bell
-from orgrealtime.delivery.bell import Hint
 from orgrealtime.delivery.feed import MAX_CHUNKS
 from orgrealtime.delivery.hub import Hub, get_hub
 from orgrealtime.models import NotificationEvent, Stream, new_epoch
@@ -224,17 +224,17 @@ async def test_event_rung_for_while_the_only_reader_comes_back_arrives_at_once(
     first = await (await sockets.open(alice)).synced()
     await settled()
     await first.disconnect()
-    await eventually(lambda: not get_hub().connections())
-    enter, hear = get_hub().census.enter, get_hub()._heard
-    heard: list[Hint] = []
-    monkeypatch.setattr(get_hub(), "_heard", lambda hint: (heard.append(hint), hear(hint)))
+    await eventually(lambda: not list(get_hub().registry))
+    enter, hear = get_hub().service(AdmissionService).quotas.reserve, get_hub()._dispatch
+    heard: list[Any] = []
+    monkeypatch.setattr(get_hub(), "_dispatch", lambda *hint: (heard.append(hint), hear(*hint)))
 
-    async def enter_after_an_event(places: Any) -> None:
+    async def enter_after_an_event(quotas: Any) -> Any:
         await publish_event(acme)
         await eventually(lambda: heard)
-        await enter(places)
+        return await enter(quotas)
 
-    monkeypatch.setattr(get_hub().census, "enter", enter_after_an_event)
+    monkeypatch.setattr(get_hub().service(AdmissionService).quotas, "reserve", enter_after_an_event)
     again = await sockets.open(alice)
     assert len(await again.events(1)) == 1
 
@@ -260,7 +260,7 @@ async def test_newcomer_after_another_epoch_has_begun_is_not_reset(
 ) -> None:
     first = await (await sockets.open(alice)).synced()
     await first.disconnect()
-    await eventually(lambda: not get_hub().connections())
+    await eventually(lambda: not list(get_hub().registry))
     await database.LIVE.run(lambda: Stream.objects.update(epoch=new_epoch()))
     newcomer = await sockets.open(alice)
     assert [frame["type"] for frame in await newcomer.until("synced")] == ["welcome", "synced"]
@@ -293,8 +293,8 @@ async def test_hook_that_never_returns_keeps_no_place(
     user = alice if name == "alice" else bob
     socket = await (await sockets.open(user, application=routed(Endless))).synced()
     await socket.send_input({"type": "websocket.disconnect", "code": 1000})
-    await eventually(lambda: not get_hub().connections())
-    await eventually(lambda: not get_hub().census._counts)
+    await eventually(lambda: not list(get_hub().registry))
+    await eventually(lambda: not get_hub().service(AdmissionService).quotas._counts)
     await eventually(lambda: not socket.is_running)
     with contextlib.suppress(TimeoutError):
         await socket.wait()

@@ -12,8 +12,9 @@ from django.contrib.auth.models import User
 from django.db import DataError
 
 from orgrealtime import stream
+from orgrealtime.concurrency import batching
 from orgrealtime.concurrency import threads as pools
-from orgrealtime.delivery.reader import Reader
+from orgrealtime.delivery.feed import FeedReader
 from orgrealtime.errors import StreamReset
 from orgrealtime.models import Stream
 from orgrealtime.protocol.cursors import Cursor
@@ -49,6 +50,9 @@ class Gate:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    monkeypatch.setattr(
+        batching, "HELD_UP_SECONDS", LIMIT_SECONDS
+    )  # a closed gate is no batch that is held up
     gate = Gate(stream.follow)
     monkeypatch.setattr(stream, "follow", gate)
     yield gate
@@ -56,8 +60,8 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 
 @pytest.fixture
-async def reader(transactional_db: None, gate: Gate) -> AsyncIterator[Reader]:
-    reader = Reader()
+async def reader(transactional_db: None, gate: Gate) -> AsyncIterator[FeedReader]:
+    reader = FeedReader()
     yield reader
     gate.is_open.set()
     await reader.close()
@@ -74,7 +78,7 @@ async def cursor_of(org: Organization) -> Cursor:
 
 
 async def read_all_at_once(
-    reader: Reader, gate: Gate, orgs: list[Organization]
+    reader: FeedReader, gate: Gate, orgs: list[Organization]
 ) -> list[Page | BaseException]:
     """Read for the first, and while that takes, for all others."""
     reading = [asyncio.create_task(reader.read(orgs[0].pk, await cursor_of(orgs[0])))]
@@ -86,7 +90,7 @@ async def read_all_at_once(
 
 
 async def test_feeds_that_are_behind_meanwhile_are_read_together(
-    reader: Reader, gate: Gate, orgs: list[Organization]
+    reader: FeedReader, gate: Gate, orgs: list[Organization]
 ) -> None:
     for org in orgs:
         await publish_event(org)
@@ -96,7 +100,7 @@ async def test_feeds_that_are_behind_meanwhile_are_read_together(
 
 
 async def test_organisation_that_cant_be_read_is_its_own_failure_only(
-    reader: Reader, gate: Gate, orgs: list[Organization]
+    reader: FeedReader, gate: Gate, orgs: list[Organization]
 ) -> None:
     for org in orgs:
         await publish_event(org)
@@ -107,7 +111,7 @@ async def test_organisation_that_cant_be_read_is_its_own_failure_only(
 
 
 async def test_two_that_follow_the_same_organisation_each_get_what_is_after_their_own_cursor(
-    reader: Reader, gate: Gate, acme: Organization, globex: Organization
+    reader: FeedReader, gate: Gate, acme: Organization, globex: Organization
 ) -> None:
     """As when a feed has been given up for one of another epoch, and still waits."""
     for _ in range(3):
@@ -125,7 +129,7 @@ async def test_two_that_follow_the_same_organisation_each_get_what_is_after_thei
 
 
 async def test_who_is_told_to_reset_is_so_alone(
-    reader: Reader, gate: Gate, acme: Organization, globex: Organization, orgs: list[Organization]
+    reader: FeedReader, gate: Gate, acme: Organization, globex: Organization, orgs: list[Organization]
 ) -> None:
     first = asyncio.create_task(reader.read(orgs[0].pk, await cursor_of(orgs[0])))
     await eventually(lambda: gate.groups)
@@ -141,7 +145,7 @@ async def test_who_is_told_to_reset_is_so_alone(
 
 
 async def test_those_that_somebody_else_numbers_are_read_in_the_next_round(
-    reader: Reader, gate: Gate, orgs: list[Organization], monkeypatch: pytest.MonkeyPatch
+    reader: FeedReader, gate: Gate, orgs: list[Organization], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Together once more: the others have numbered them by then."""
     monkeypatch.setattr(stream, "follow_one", lambda *_: pytest.fail("it was waited for"))
@@ -152,7 +156,7 @@ async def test_those_that_somebody_else_numbers_are_read_in_the_next_round(
 
 
 async def test_stream_that_stays_locked_is_waited_for_by_its_own_reader(
-    reader: Reader, gate: Gate, orgs: list[Organization], monkeypatch: pytest.MonkeyPatch
+    reader: FeedReader, gate: Gate, orgs: list[Organization], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[Any] = []
     follow_one = stream.follow_one

@@ -1,4 +1,4 @@
-"""Holding newcomers back for a moment while a crowd is still coming.
+"""The gate that every handshake passes: it holds a crowd back for a moment, and bounds how many are checked at once.
 
 A server takes connections in the order in which they came, one by one between all its other work. Letting in the first
 of a thousand at once therefore keeps out the last for as long as all of that takes, and with it any page that somebody
@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+
+from orgrealtime.concurrency.limiter import Limiter
+from orgrealtime.conf import get_settings
+from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.limits import is_enforced, log_exceeded
+
+HANDSHAKE_WAIT_SECONDS = 5.0
 
 CROWD = 64  # that have come and aren't let in yet
 WINDOW_SECONDS = 0.02
@@ -18,8 +25,8 @@ LONGEST_SECONDS = 1.0
 REST = 2  # times as long as it was shut it stays open then: a flood must not keep all others out
 
 
-class Gate:
-    """Is open, unless a crowd is coming."""
+class Crowd:
+    """Handshakes pass at once, unless a crowd of them is coming."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -33,7 +40,7 @@ class Gate:
 
     @contextlib.asynccontextmanager
     async def passing(self) -> AsyncIterator[None]:
-        """Be let in inside the `with`, which begins at once, or when the crowd has come."""
+        """Pass inside the `with`, which begins at once, or when the crowd has come."""
         self._here += 1
         self._came += 1
         if self._watch is None:
@@ -64,3 +71,39 @@ class Gate:
         self._opens = None
         self._rests_until = now + REST * (now - self._shut_at)
         opens.set_result(None)
+
+
+class Gate:
+    """Lets handshakes of one event loop pass: not in a crowd, at most `MAX_HANDSHAKES` at once, none while draining."""
+
+    def __init__(self, is_draining: Callable[[], bool]) -> None:
+        self._is_draining = is_draining
+        self._crowd = Crowd()
+        self._limiter = Limiter()
+
+    @contextlib.asynccontextmanager
+    async def passing(self) -> AsyncIterator[None]:
+        """Check a handshake inside the `with`; raise Refused (4503) if it can't be checked now, or came too late."""
+        async with self._crowd.passing():
+            refuse_if(self._is_draining())
+            await self._acquire()
+            try:
+                yield
+            finally:
+                self._limiter.release(get_settings().MAX_HANDSHAKES)
+            refuse_if(self._is_draining())
+
+    async def _acquire(self) -> None:
+        seconds = HANDSHAKE_WAIT_SECONDS if is_enforced() else 0.0
+        if await self._limiter.acquire(get_settings().MAX_HANDSHAKES, seconds):
+            return
+        log_exceeded("MAX_HANDSHAKES")
+        if is_enforced():
+            raise Refused(CloseCode.OVERLOADED, "MAX_HANDSHAKES", "too many connections are being opened")
+        self._limiter.acquire_over_limit()
+
+
+def refuse_if(is_draining: bool) -> None:  # noqa: FBT001 - reads as a sentence
+    """Raise Refused (4503) for a process that is stopping."""
+    if is_draining:
+        raise Refused(CloseCode.OVERLOADED, "draining", "this server is stopping; try again")

@@ -1,4 +1,4 @@
-"""Letting newcomers in: those who come at the same moment are asked about together, as in a reconnect storm."""
+"""Looking up who connects, and to what: handshakes of the same moment together, as in a reconnect storm."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from orgrealtime.concurrency import background
 from orgrealtime.concurrency.batching import Batcher
 from orgrealtime.errors import Refused
 from orgrealtime.protocol.cursors import Position
-from orgrealtime.stream import database
 from orgrealtime.stream.access import Access
+from orgrealtime.stream.database import HANDSHAKE, explains
 
-GATHER_SECONDS = 0.02  # how long a desk lets a crowd come together
+GATHER_SECONDS = 0.02  # how long a batch waits for more of a crowd
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AdmissionRequest:
-    """Somebody who wants to connect to the organisation with this slug, by a session or a ticket."""
+    """A handshake for the organisation with this slug, by a session or a ticket."""
 
     scope: Mapping[str, Any]
     slug: str
     ticket: str | None = None
 
 
-class Admission(NamedTuple):
-    """Who has come, and what they may see; those who came together share the organisation."""
+class Found(NamedTuple):
+    """Who connects, and what they may see; handshakes that were looked up together share the organisation."""
 
     identity: Identity
     organization: models.Model
@@ -47,26 +47,26 @@ class Admission(NamedTuple):
 
 
 class Lookup:
-    """Asks the database about visitors of one event loop, about a crowd together."""
+    """Asks the database about the handshakes of one event loop, about a crowd together."""
 
     def __init__(self) -> None:
-        self._batcher = Batcher[AdmissionRequest, Admission](
-            database.HANDSHAKE.run, _admit_together, GATHER_SECONDS
+        self._batcher = Batcher[AdmissionRequest, Found](
+            HANDSHAKE.wrap(_find_together), HANDSHAKE.wrap(explains), GATHER_SECONDS
         )
         self._positions: dict[Any, asyncio.Task[Position]] = {}
-        self._works: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def admit(self, visitor: AdmissionRequest) -> Admission:
-        """Return the admission of a visitor, at most three queries; raise Refused, or what went wrong."""
-        if _can_wait_with_others(visitor):
-            return await self._batcher.ask(visitor)
-        return await database.HANDSHAKE.run(_admit_alone, visitor)
+    async def find(self, request: AdmissionRequest) -> Found:
+        """Return who connects to what, at most three queries; raise Refused, or what went wrong."""
+        if _can_wait_with_others(request):
+            return await self._batcher.ask(request)
+        return await HANDSHAKE.run(_find_alone, request)
 
     async def position(self, organization_id: Any) -> Position:
         """Return where an organisation's stream stands now or later; one query for all who ask while it waits."""
         asking = self._positions.get(organization_id)
         if asking is None:
-            asking = background.start(self._ask_position(organization_id), self._works)
+            asking = background.start(self._ask_position(organization_id), self._tasks)
             asking.add_done_callback(_look_at)
             self._positions[organization_id] = asking
         await asyncio.wait([asking])
@@ -74,71 +74,71 @@ class Lookup:
 
     async def _ask_position(self, organization_id: Any) -> Position:
         def ask() -> Position:
-            # Who comes from here on asks anew: a cursor may be of an event that this query doesn't see.
+            # A handshake from here on asks anew: its cursor may be of an event that this query doesn't see.
             self._positions.pop(organization_id, None)
             return stream.advance(organization_id)
 
-        return await database.HANDSHAKE.run(ask)
+        return await HANDSHAKE.run(ask)
 
     async def close(self) -> None:
-        """End all work; who still waits is not let in."""
+        """End all work; handshakes that still wait are cancelled."""
         await self._batcher.close()
-        await background.end(self._works)
+        await background.end(self._tasks)
 
 
 def _look_at(asked: asyncio.Task[Position]) -> None:
     if not asked.cancelled():
-        asked.exception()  # told to those who wait, of whom there may be none any more
+        asked.exception()  # raised to those that wait, of which there may be none any more
 
 
-def _can_wait_with_others(visitor: AdmissionRequest) -> bool:
+def _can_wait_with_others(request: AdmissionRequest) -> bool:
     return (
-        visitor.ticket is None
-        and "expires_at" not in visitor.scope
-        and has_plain_session(visitor.scope)
+        request.ticket is None
+        and "expires_at" not in request.scope
+        and has_plain_session(request.scope)
         and finds_together()
     )
 
 
-def _admit_together(visitors: Sequence[AdmissionRequest]) -> list[Admission | Exception]:
-    identities = authenticate_together([visitor.scope for visitor in visitors])
+def _find_together(requests: Sequence[AdmissionRequest]) -> list[Found | Exception]:
+    identities = authenticate_together([request.scope for request in requests])
     pairs = {
-        (visitor.slug, identity.user)
-        for visitor, identity in zip(visitors, identities, strict=True)
-        if isinstance(identity, Identity) and is_text(visitor.slug)
+        (request.slug, identity.user)
+        for request, identity in zip(requests, identities, strict=True)
+        if isinstance(identity, Identity) and is_text(request.slug)
     }
     found = get_adapter().find_together(pairs) if pairs else {}
     return [
         identity
         if isinstance(identity, Refused)
-        else _admission(identity, found.get((visitor.slug, identity.user.pk)))
-        for visitor, identity in zip(visitors, identities, strict=True)
+        else _found(identity, found.get((request.slug, identity.user.pk)))
+        for request, identity in zip(requests, identities, strict=True)
     ]
 
 
-def _admit_alone(visitor: AdmissionRequest) -> Admission:
-    redeemed = None if visitor.ticket is None else tickets.redeem(visitor.ticket, visitor.scope)
-    identity = authenticate(visitor.scope) if redeemed is None else redeemed.identity
-    found = find(visitor.slug, identity.user)
+def _find_alone(request: AdmissionRequest) -> Found:
+    redeemed = None if request.ticket is None else tickets.redeem(request.ticket, request.scope)
+    identity = authenticate(request.scope) if redeemed is None else redeemed.identity
+    found = find(request.slug, identity.user)
     if redeemed is not None:
         _check_organization(redeemed, found)
-    admission = _admission(identity, found)
-    if isinstance(admission, Refused):
-        raise admission
-    return admission
+    given = _found(identity, found)
+    if isinstance(given, Refused):
+        raise given
+    return given
 
 
-def _admission(identity: Identity, found: tuple[models.Model, Access] | None) -> Admission | Refused:
+def _found(identity: Identity, found: tuple[models.Model, Access] | None) -> Found | Refused:
     if found is None:
         return no_access()
     organization, access = found
-    return Admission(identity, organization, access)
+    return Found(identity, organization, access)
 
 
 def _check_organization(redeemed: tickets.Redeemed, found: tuple[models.Model, Access] | None) -> None:
     if found is not None:
         fits = found[0].pk == redeemed.organization_id
-    else:  # the member of before is told 4403, as ever; any other organisation is one for which the ticket isn't
+    else:  # a former member is told 4403, as ever; any other organisation is one for which the ticket isn't
         pair = (redeemed.organization_id, redeemed.identity.user.pk)
         fits = pair not in get_adapter().accesses({pair})
     if not fits:

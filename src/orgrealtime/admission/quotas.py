@@ -1,20 +1,19 @@
-"""How many connections there are per user, organisation and address, over all processes.
+"""Quotas: how many connections a user, an organisation and an address may have, over all processes.
 
 Counted in Django's default cache. Each process has a slot there and writes only keys of its own, which expire when it
-no longer refreshes them: a killed process is forgotten. Whoever wants in writes first and reads the others' counts
-then, so two processes that race may both refuse but never both let one too many in.
+no longer refreshes them: a killed process is forgotten. A process that wants to let a connection in writes first and
+reads the others' counts then, so two processes that race may both refuse but never both let one too many in.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,14 +21,14 @@ from django.core.cache import cache
 
 from orgrealtime.admission.addresses import group_of
 from orgrealtime.concurrency import background
-from orgrealtime.concurrency.threads import Threads
+from orgrealtime.concurrency.batching import Batcher, Conflator
 from orgrealtime.conf import get_settings
 from orgrealtime.errors import CloseCode, Refused
-from orgrealtime.limits import exceeded, key_of
+from orgrealtime.limits import CACHE, is_enforced, key_of, log_exceeded
 
 logger = logging.getLogger("orgrealtime.census")
 
-T = TypeVar("T")
+R = TypeVar("R")
 
 KEEP_SECONDS = 40
 REFRESH_SECONDS = 15.0
@@ -44,17 +43,14 @@ SLOTS_LOOKED_AT = 256  # at least: where many processes end at once, those with 
 
 VERSION_KEY = "orgrealtime.processes"
 
-# Apart: a cache that hangs must not hold up anything else. It may itself be kept in the database.
-_threads = Threads("census", 1)
-
 
 class QuotaError(Exception):
     """The cache doesn't keep what is put there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One of at most `cap` places of a user, an organisation or an address; `limit` is the name of the setting."""
+class Quota:
+    """At most `cap` connections of a user, an organisation or an address; `limit` is the name of the setting."""
 
     limit: str
     key: str
@@ -62,8 +58,8 @@ class Place:
     whose: str
 
 
-def places_of(user_id: Any, organization_id: Any, address: str | None) -> tuple[Place, ...]:
-    """Return the places that a connection takes under the settings in force."""
+def quotas_of(user_id: Any, organization_id: Any, address: str | None) -> tuple[Quota, ...]:
+    """Return the quotas in which a connection is counted under the settings in force."""
     given = get_settings()
     found = (
         ("CONNECTIONS_PER_USER", "user", user_id, given.CONNECTIONS_PER_USER, "one user"),
@@ -83,147 +79,133 @@ def places_of(user_id: Any, organization_id: Any, address: str | None) -> tuple[
         ),
     )
     return tuple(
-        Place(limit, f"{kind}.{key_of(ident)}", cap, whose)
+        Quota(limit, f"{kind}.{key_of(ident)}", cap, whose)
         for limit, kind, ident, cap, whose in found
         if cap is not None and ident is not None
     )
 
 
-@dataclass(slots=True)
-class _Guest:
-    places: tuple[Place, ...]
-    admitted: asyncio.Future[None]
+class Reservation:
+    """A connection in its quotas, counted from `Quotas.reserve` until `Quotas.release`."""
+
+    __slots__ = ("is_counted", "quotas")
+
+    def __init__(self, quotas: tuple[Quota, ...]) -> None:
+        self.quotas = quotas
+        self.is_counted = False
 
 
 class Quotas:
     """Counts the connections of one event loop together with those of all other processes."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._counts: Counter[str] = Counter()
-        self._waiting: list[_Guest] = []
-        self._left: set[str] = set()
-        self._desk = _Desk()
+        self._others = _Others()
         self._is_alone = False
         self._is_closed = False
-        self._works: set[asyncio.Task[Any]] = set()
-        self._serving: asyncio.Task[None] | None = None
-        self._lowering: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reservations = Batcher[Reservation, None](self._count, _concerns_all)
+        self._lowered = Conflator[str](self._write_lowered, self._start, gather_seconds=LEAVE_SECONDS)
         self._refreshing: asyncio.Task[None] | None = None
 
-    async def enter(self, places: tuple[Place, ...]) -> None:
-        """Take these places, to be given back with `leave`; raise Refused if one isn't free."""
-        if not places:
-            return
-        guest = _Guest(places, self._loop.create_future())
-        self._waiting.append(guest)
-        if self._serving is None or self._serving.done():
-            self._serving = self._work(self._serve())
+    async def reserve(self, quotas: tuple[Quota, ...]) -> Reservation:
+        """Count a connection in these quotas until `release`; raise Refused (4429) if one of them is used up."""
+        reservation = Reservation(quotas)
+        if not quotas:
+            return reservation
         if self._refreshing is None:
-            self._refreshing = self._work(self._refresh_regularly())
+            self._refreshing = self._start(self._refresh_regularly())
         try:
-            await guest.admitted
-        except asyncio.CancelledError:
-            if guest.admitted.done() and not guest.admitted.cancelled() and not guest.admitted.exception():
-                self.leave(places)
+            await self._reservations.ask(reservation)
+        except BaseException:
+            self.release(reservation)
             raise
+        return reservation
 
-    def leave(self, places: Iterable[Place]) -> None:
-        """Give places back."""
-        for place in places:
-            self._lower(place.key)
+    def release(self, reservation: Reservation) -> None:
+        """Count a connection no longer; a second time does nothing."""
+        if not reservation.is_counted:
+            return
+        reservation.is_counted = False
+        for quota in reservation.quotas:
+            self._counts[quota.key] -= 1
+            if self._counts[quota.key] <= 0:
+                del self._counts[quota.key]
+        if not self._is_closed:
+            self._lowered.add(quota.key for quota in reservation.quotas)
 
     async def close(self) -> None:
         """End all work, and take what is counted here out of the cache."""
         self._is_closed = True
-        await background.end(self._works)
+        await self._reservations.close()
+        await background.end(self._tasks)
         if not self._is_alone:
-            await self._try(functools.partial(self._desk.leave, list(self._counts) + list(self._left)))
+            await self._ask(self._others.leave, [*self._counts, *self._lowered.waiting])
 
-    # --------------------------------------------------------------------------------------------- letting in
+    # --------------------------------------------------------------------------------------------- counting
 
-    async def _serve(self) -> None:
-        while self._waiting:
-            guests, self._waiting = self._waiting, []
-            guests = [guest for guest in guests if not guest.admitted.done()]
-            try:
-                await self._admit(guests)
-            except Exception:
-                logger.exception("connections can't be counted")
-                for guest in guests:
-                    if not guest.admitted.done():
-                        guest.admitted.set_exception(Refused(CloseCode.OVERLOADED, "counting failed"))
-
-    async def _admit(self, guests: list[_Guest]) -> None:
-        raised = [guest for guest in guests if self._fits_here(guest)]
-        keys = {place.key for guest in raised for place in guest.places}
+    async def _count(self, asked: Sequence[Reservation]) -> list[Refused | None]:
+        answers = {id(reservation): self._count_here(reservation) for reservation in asked}
+        counted = [reservation for reservation in asked if reservation.is_counted]
+        keys = {quota.key for reservation in counted for quota in reservation.quotas}
         others = await self._count_others(keys) if keys else {}
-        # Raised counts include those who may yet be refused, the newest first.
-        for guest in reversed(raised):
-            over = self._over(guest, others)
-            if guest.admitted.done():
-                self.leave(guest.places)
-            elif over is not None and exceeded(over.limit, key=over.key):
-                self.leave(guest.places)
-                guest.admitted.set_exception(_refusal(over))
-            else:
-                guest.admitted.set_result(None)
+        # The counts include those that may yet be refused: the newest first.
+        for reservation in reversed(counted):
+            over = self._over(reservation, others)
+            if reservation.is_counted and over is not None:  # and hasn't been released meanwhile
+                answers[id(reservation)] = self._refuse(reservation, over)
+        return [answers[id(reservation)] for reservation in asked]
 
-    def _fits_here(self, guest: _Guest) -> bool:
-        """Raise the counts for a guest, unless the connections of this process alone are too many already."""
-        for place in guest.places:
-            if self._counts[place.key] >= place.cap and not get_settings().LIMITS_DRY_RUN:
-                exceeded(place.limit, key=place.key)
-                guest.admitted.set_exception(_refusal(place))
-                return False
-        for place in guest.places:
-            self._counts[place.key] += 1
-        return True
-
-    def _over(self, guest: _Guest, others: Mapping[str, int]) -> Place | None:
-        for place in guest.places:
-            if self._counts[place.key] + others.get(place.key, 0) > place.cap:
-                return place
+    def _count_here(self, reservation: Reservation) -> Refused | None:
+        """Count a connection, unless those of this process alone are too many already."""
+        for quota in reservation.quotas:
+            if self._counts[quota.key] >= quota.cap and is_enforced():
+                return self._refuse(reservation, quota)
+        self._counts.update(quota.key for quota in reservation.quotas)
+        reservation.is_counted = True
         return None
 
-    def _lower(self, key: str) -> None:
-        self._counts[key] -= 1
-        if self._counts[key] <= 0:
-            del self._counts[key]
-        self._left.add(key)
-        if not self._is_closed and (self._lowering is None or self._lowering.done()):
-            self._lowering = self._work(self._write_lowered())
+    def _over(self, reservation: Reservation, others: Mapping[str, int]) -> Quota | None:
+        for quota in reservation.quotas:
+            if self._counts[quota.key] + others.get(quota.key, 0) > quota.cap:
+                return quota
+        return None
 
-    async def _write_lowered(self) -> None:
-        while self._left:
-            await asyncio.sleep(LEAVE_SECONDS)
-            keys, self._left = self._left, set()
-            if not self._is_alone:
-                await self._try(functools.partial(self._desk.write, self._own(keys)))
+    def _refuse(self, reservation: Reservation, quota: Quota) -> Refused | None:
+        log_exceeded(quota.limit, key=quota.key)
+        if not is_enforced():
+            return None
+        self.release(reservation)
+        message = f"too many connections: at most {quota.cap} of {quota.whose}"
+        return Refused(CloseCode.RATE_LIMITED, quota.limit, message)
 
     # ---------------------------------------------------------------------------------------------- the cache
 
     async def _count_others(self, keys: Iterable[str]) -> dict[str, int]:
         if self._is_alone:
             return {}
-        return await self._try(functools.partial(self._desk.exchange, self._own(keys))) or {}
+        return await self._ask(self._others.exchange, self._own(keys)) or {}
+
+    async def _write_lowered(self, keys: Sequence[str]) -> None:
+        if not self._is_alone:
+            await self._ask(self._others.write, self._own(keys))
 
     async def _refresh_regularly(self) -> None:
         while True:
             await asyncio.sleep(TRY_AGAIN_SECONDS if self._is_alone else REFRESH_SECONDS)
             keys = list(self._counts)
-            is_kept = await self._try(self._desk.keep_slot) is not None
+            is_kept = await self._ask(self._others.keep_slot) is not None
             for start in range(0, len(keys), CHUNK):
                 if not is_kept:
                     break
                 chunk = self._own(keys[start : start + CHUNK])
-                is_kept = await self._try(functools.partial(self._desk.write, chunk)) is not None
+                is_kept = await self._ask(self._others.write, chunk) is not None
             self._is_alone = not is_kept
 
-    async def _try(self, work: Callable[[], T]) -> T | None:
+    async def _ask(self, work: Callable[..., R], *args: Any) -> R | None:
         try:
             async with asyncio.timeout(CACHE_SECONDS):
-                return await _threads.run(work)
+                return await CACHE.run(work, *args)
         except Exception as error:
             if not self._is_alone:
                 self._is_alone = True
@@ -235,17 +217,16 @@ class Quotas:
     def _own(self, keys: Iterable[str]) -> dict[str, int]:
         return {key: self._counts.get(key, 0) for key in keys}
 
-    def _work(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return background.start(work, self._works)
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return background.start(work, self._tasks)
 
 
-def _refusal(place: Place) -> Refused:
-    message = f"too many connections: at most {place.cap} of {place.whose}"
-    return Refused(CloseCode.RATE_LIMITED, place.limit, message)
+async def _concerns_all(error: Exception) -> bool:
+    return True  # nothing that is asked for is the host's own code
 
 
-class _Desk:
-    """What one process does in the cache; used in the census' thread alone."""
+class _Others:
+    """The counts of this process and of the others in the cache; used in the one thread of `CACHE`."""
 
     def __init__(self) -> None:
         self._token = secrets.token_hex(8)

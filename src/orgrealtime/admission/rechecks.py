@@ -1,4 +1,4 @@
-"""Whether those who are connected to this process still may: asked again when told to, and regularly."""
+"""Rechecks: whether clients that are connected still may be, asked again when a hint says so, and regularly."""
 
 from __future__ import annotations
 
@@ -6,184 +6,153 @@ import asyncio
 import itertools
 import logging
 import math
-from collections.abc import Callable, Collection, Coroutine
-from typing import Any
+import random
+import time
+from collections.abc import Collection, Coroutine, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from django.db import Error as AnyDatabaseError
 
-from orgrealtime.admission.verdicts import recheck
+from orgrealtime.admission.verdicts import Subject, Verdict, recheck
+from orgrealtime.concurrency import background
+from orgrealtime.concurrency.batching import Conflator, answer_each
+from orgrealtime.conf import get_settings
 from orgrealtime.delivery.connection import Connection
+from orgrealtime.delivery.registry import Registry
 from orgrealtime.errors import INTERNAL_ERROR, CloseCode
-from orgrealtime.stream import database
 from orgrealtime.stream.access import Access
+from orgrealtime.stream.database import ACCESS, explains
 
 logger = logging.getLogger("orgrealtime.guard")
 
-SLICE = 500  # connections checked at once, so that the event loop gets its turn in between
-SECOND_LOOK_SECONDS = 0.7  # a session ends after its logout signal; a database may be there again
-MAX_ROUNDS = 2  # the second for those about whom the host takes long
+BATCH = 500  # connections checked at once, so that the event loop gets its turn in between
+SECOND_LOOK_SECONDS = 0.7  # a session ends after its logout signal
+RETRY_SECONDS = 0.7  # after which a database that couldn't be asked may be there again
+MAX_ROUNDS = 2  # the second for connections about which the host takes long
+EXPIRY_SECONDS = 1.0  # between two looks at the ends of logins
 REMEMBERED_SECONDS = 60.0
 MAX_REMEMBERED = 10_000
 
 
-# "user" or "organization", and its primary key as text
-Target = tuple[str, str]
+class Target(NamedTuple):
+    """Whose connections are to be checked: a `user`'s or an `organization`'s; the key is text."""
+
+    kind: str
+    key: str
+
+
+class _Due(NamedTuple):
+    target: Target
+    is_second_look: bool
 
 
 class Rechecks:
-    """Knows the connections of each user and organisation, and closes those whose access has ended.
+    """Closes the connections of a registry whose access has ended, and holds back events until it has been asked."""
 
-    `start` runs a coroutine in the background.
-    """
-
-    def __init__(self, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
-        self._start = start
+    def __init__(self, registry: Registry) -> None:
         self._clock = asyncio.get_running_loop().time
-        self._connections: dict[Target, set[Connection]] = {}
-        self._told = _Told()
-        self._due: set[Target] = set()
-        self._due_again: set[Target] = set()
-        self._failed: set[Target] = set()
+        self._registry = registry
+        self._registry.observe(self)
+        self._hints = _RecentHints()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._due = Conflator[_Due](self._check_due, self._start, MAX_ROUNDS)
+        self._failed = Conflator[Target](self._check_failed_again, self._start, gather_seconds=RETRY_SECONDS)
         self._is_failing = False
-        self._rounds = 0
         self._numbers = itertools.count(1)
+        self._start(self._check_all_regularly())
+        self._start(self._check_expiry_regularly())
 
-    def add(self, connection: Connection, admitted_at: float) -> None:
-        """Watch a connection whose access was looked up at `admitted_at` or later (seconds of the loop's clock)."""
+    async def close(self) -> None:
+        """End all work."""
+        await background.end(self._tasks)
+
+    # ------------------------------------------------------------------------------------------- connections
+
+    def on_join(self, connection: Connection) -> None:
+        """Check a connection that was looked up before the last hint about it."""
         for target in _targets(connection):
-            self._connections.setdefault(target, set()).add(connection)
-            if self._told.is_later(target, admitted_at):
+            if self._hints.is_later(target, connection.credentials.admitted_at):
                 connection.hold(next(self._numbers))
                 self._check_soon(target)
 
-    def remove(self, connection: Connection) -> None:
-        """Watch a connection no longer."""
-        for target in _targets(connection):
-            connections = self._connections.get(target, set())
-            connections.discard(connection)
-            if not connections:
-                self._connections.pop(target, None)
+    def on_leave(self, connection: Connection) -> None:
+        """Nothing: what is due is looked up in the registry."""
 
-    def tell(self, user: str) -> None:
-        """Take the hint that the access of a user may have ended: they get no event until it has been checked."""
-        self._tell(("user", user))
+    # ------------------------------------------------------------------------------------------------- hints
 
-    def tell_organization(self, organization: str) -> None:
-        """Take the hint that the access of everybody to an organisation may have ended; as for a user."""
-        self._tell(("organization", organization))
+    def hint_user(self, user: str) -> None:
+        """Take the hint that a user's access may have ended: no event is sent to them until it has been checked."""
+        self._hint(Target("user", user))
+
+    def hint_organization(self, organization: str) -> None:
+        """Take the hint that everybody's access to an organisation may have ended; as for a user."""
+        self._hint(Target("organization", organization))
 
     def check_organization(self, organization: str) -> None:
         """Check soon everybody's access to an organisation: hints about it may have been missed until now."""
-        target = ("organization", organization)
-        self._told.note(target, self._clock())  # for those who were admitted before and aren't added yet
+        target = Target("organization", organization)
+        self._hints.note(target, self._clock())  # for connections admitted before, that haven't joined yet
         self._check_soon(target)
 
-    def _tell(self, target: Target) -> None:
-        self._told.note(target, self._clock())
+    def _hint(self, target: Target) -> None:
+        self._hints.note(target, self._clock())
         number = next(self._numbers)
-        for connection in self._connections.get(target, ()):
+        for connection in self._connections(target):
             connection.hold(number)
         self._check_soon(target)
 
-    def tick(self, now: float) -> None:
-        """Close those whose login has ended by `now` (Unix seconds); check those again whose session may have."""
+    def _check_soon(self, target: Target) -> None:
+        if self._connections(target):
+            self._due.add([_Due(target, is_second_look=False)])
+
+    def _connections(self, target: Target) -> Collection[Connection]:
+        of = self._registry.of_user if target.kind == "user" else self._registry.of_organization
+        return of(target.key)
+
+    # ----------------------------------------------------------------------------------------------- regular
+
+    async def _check_all_regularly(self) -> None:
+        while True:
+            seconds = get_settings().ACCESS_CHECK_SECONDS
+            await asyncio.sleep(seconds * random.uniform(0.9, 1.0))  # noqa: S311 - spreads load, no secret
+            await self._try_to_check(list(self._registry))
+
+    async def _check_expiry_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_SECONDS)
+            self.check_expiry(time.time())
+
+    def check_expiry(self, now: float) -> None:
+        """Close connections whose login has ended by `now` (Unix seconds); check those whose session may have."""
         due = set()
-        for connection in self._all():
-            identity = connection.identity
+        for connection in list(self._registry):
+            identity = connection.credentials.identity
             if identity.has_expired(now):
                 connection.close(CloseCode.UNAUTHENTICATED, "login expired")
             elif identity.session_expires_at is not None and identity.session_expires_at <= now:
-                due.add(("user", str(connection.access.user_id)))
-        for target in due:
-            self._tell(target)
+                due.add(str(connection.access.user_id))
+        for user in due:
+            self.hint_user(user)
 
-    async def check_all(self) -> None:
-        """Check all connections again; raise if the database can't be asked."""
-        await self.check(self._all())
+    # ---------------------------------------------------------------------------------------------- checking
 
-    async def check(self, connections: Collection[Connection]) -> None:
-        """Check these connections again; raise if the database can't be asked."""
-        waiting = iter(connections)
-        while part := list(itertools.islice(waiting, SLICE)):
-            await self._check_part(part)
+    async def _check_due(self, due: Sequence[_Due]) -> None:
+        targets = {each.target for each in due}
+        first_looks = [each.target for each in due if not each.is_second_look]
+        if not await self._try_to_check({each for target in targets for each in self._connections(target)}):
+            self._failed.add(targets)
+        elif first_looks:
+            self._start(self._look_again(first_looks))
 
-    async def _check_part(self, connections: list[Connection]) -> None:
-        number = next(self._numbers)
-        try:
-            verdicts = await database.ACCESS.run(recheck, connections)
-        except Exception as error:
-            if await database.ACCESS.run(database.explains, error):
-                raise
-            if len(connections) > 1:  # one makes the host's adapter fail: the others must not pay for it
-                for connection in connections:
-                    await self._check_part([connection])
-                return
-            logger.exception("access can't be checked", extra={"connection_id": connections[0].id})
-            verdicts = {connections[0]: CloseCode.OVERLOADED}
-        for connection, verdict in verdicts.items():
-            if isinstance(verdict, CloseCode):
-                connection.close(verdict, "access ended")
-            else:
-                self._admit(connection, verdict, number)
-
-    def _admit(self, connection: Connection, access: Access, number: int) -> None:
-        try:
-            connection.admit(access, number)
-        except Exception:
-            logger.exception("a connection can't be served", extra={"connection_id": connection.id})
-            connection.close(INTERNAL_ERROR, "serving it failed")
-
-    def _all(self) -> list[Connection]:
-        return [
-            connection
-            for (kind, _), connections in self._connections.items()
-            if kind == "user"
-            for connection in connections
-        ]
-
-    def _check_soon(self, target: Target) -> None:
-        if target in self._connections:
-            self._due.add(target)
-            self._start_round()
-
-    def _start_round(self) -> None:
-        if self._rounds < MAX_ROUNDS:
-            self._rounds += 1
-            self._start(self._go_round())
-
-    async def _go_round(self) -> None:
-        """Check all that is due, together, until nothing is."""
-        try:
-            while self._due or self._due_again:
-                told, again = self._due, self._due_again
-                self._due, self._due_again = set(), set()
-                if not await self._try_to_check(told | again):
-                    self._retry(told | again)
-                elif told:
-                    self._start(self._check_again(told))
-        finally:
-            self._rounds -= 1
-
-    async def _check_again(self, targets: set[Target]) -> None:
+    async def _look_again(self, targets: Iterable[Target]) -> None:
         await asyncio.sleep(SECOND_LOOK_SECONDS)
-        self._due_again |= targets & self._connections.keys()
-        self._start_round()
+        self._due.add(_Due(target, is_second_look=True) for target in targets if self._connections(target))
 
-    def _retry(self, targets: set[Target]) -> None:
-        is_waiting = bool(self._failed)
-        self._failed |= targets
-        if not is_waiting:
-            self._start(self._check_failed_again())
+    async def _check_failed_again(self, targets: Sequence[Target]) -> None:
+        self._due.add(_Due(target, is_second_look=True) for target in targets if self._connections(target))
 
-    async def _check_failed_again(self) -> None:
-        await asyncio.sleep(SECOND_LOOK_SECONDS)
-        failed, self._failed = self._failed, set()
-        self._due_again |= failed & self._connections.keys()
-        self._start_round()
-
-    async def _try_to_check(self, targets: set[Target]) -> bool:
-        """Check the connections of these targets; return whether the database could be asked."""
-        connections = {each for target in targets for each in self._connections.get(target, ())}
+    async def _try_to_check(self, connections: Collection[Connection]) -> bool:
+        """Check connections; return whether the database could be asked."""
         try:
             await self.check(connections)
         except Exception as error:
@@ -198,9 +167,48 @@ class Rechecks:
         self._is_failing = False
         return True
 
+    async def check(self, connections: Collection[Connection]) -> None:
+        """Check these connections again; raise if the database can't be asked."""
+        waiting = iter(connections)
+        while batch := list(itertools.islice(waiting, BATCH)):
+            if served := [connection for connection in batch if connection.close_code is None]:
+                await self._check_batch(served)
 
-class _Told:
-    """When it was told about whom, for as long as somebody may be added who was checked before."""
+    async def _check_batch(self, connections: Sequence[Connection]) -> None:
+        subjects = [Subject(each.id, each.access, each.credentials) for each in connections]
+        numbers: list[int] = []
+
+        async def ask(subjects: Sequence[Subject]) -> list[Verdict | Exception]:
+            numbers.extend([next(self._numbers)] * len(subjects))
+            return list(await ACCESS.run(recheck, subjects))
+
+        verdicts = await answer_each(ask, subjects, ACCESS.wrap(explains))
+        for connection, verdict, number in zip(connections, verdicts, numbers[-len(verdicts) :], strict=True):
+            self._apply(connection, verdict, number)
+
+    def _apply(self, connection: Connection, verdict: Verdict | Exception, number: int) -> None:
+        if isinstance(verdict, Exception):
+            logger.error("access can't be checked", exc_info=verdict, extra={"connection_id": connection.id})
+            connection.close(CloseCode.OVERLOADED, "access ended")
+        elif isinstance(verdict.answer, CloseCode):
+            connection.close(verdict.answer, "access ended")
+        elif connection.close_code is None:
+            connection.credentials.identity = verdict.identity
+            self._admit(connection, verdict.answer, number)
+
+    def _admit(self, connection: Connection, access: Access, number: int) -> None:
+        try:
+            connection.admit(access, number)
+        except Exception:
+            logger.exception("a connection can't be served", extra={"connection_id": connection.id})
+            connection.close(INTERNAL_ERROR, "serving it failed")
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return background.start(work, self._tasks)
+
+
+class _RecentHints:
+    """When the last hint about each target came, for as long as a connection may join that was looked up before."""
 
     def __init__(self) -> None:
         self._moments: dict[Target, float] = {}  # the oldest first
@@ -217,10 +225,10 @@ class _Told:
             self._about_all = now
 
     def is_later(self, target: Target, moment: float) -> bool:
-        """Tell whether it was told about this one at `moment` or later."""
+        """Tell whether there was a hint about this target at `moment` or later."""
         return max(self._moments.get(target, -math.inf), self._about_all) >= moment
 
 
 def _targets(connection: Connection) -> tuple[Target, Target]:
     access = connection.access
-    return ("user", str(access.user_id)), ("organization", str(access.organization_id))
+    return Target("user", str(access.user_id)), Target("organization", str(access.organization_id))

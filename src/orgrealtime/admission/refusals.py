@@ -1,11 +1,14 @@
-"""Turning a WebSocket away before it is accepted (protocol, "Refusal")."""
+"""Refusing a request, before a WebSocket is accepted or over HTTP: one answer for each code (protocol, "Refusal")."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from django.http import HttpResponse
 
 from orgrealtime.admission.addresses import client_address
 from orgrealtime.errors import CloseCode, Refused
@@ -13,33 +16,65 @@ from orgrealtime.protocol import wire
 
 logger = logging.getLogger("orgrealtime.connection")
 
+RETRY_AFTER_SECONDS = 2
+
+
+class HttpAnswer(NamedTuple):
+    """A JSON answer, as both a view and an ASGI server's extension can send it."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    def response(self) -> HttpResponse:
+        """Return it as what a view returns."""
+        return HttpResponse(self.body, status=self.status, headers=dict(self.headers))
+
+
+def answer(status: int, body: bytes) -> HttpAnswer:
+    """Return an answer that no cache keeps."""
+    return HttpAnswer(status, body, {"Content-Type": "application/json", "Cache-Control": "no-store"})
+
+
+def refusal(code: CloseCode, message: str) -> HttpAnswer:
+    """Return the answer to a request that is refused with this code; a code without HTTP status is answered as 503."""
+    status = code.outcome.http_status or HTTPStatus.SERVICE_UNAVAILABLE
+    refused = answer(status, wire.refusal(code, message))
+    if code is not CloseCode.OVERLOADED:
+        return refused
+    return refused._replace(headers={**refused.headers, "Retry-After": str(RETRY_AFTER_SECONDS)})
+
 
 def no_access() -> Refused:
-    """Return the one answer to a stranger and to whoever asks for an organisation that doesn't exist."""
+    """Return the one refusal of a stranger, and of anybody who asks for an organisation that doesn't exist."""
     return Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
 
 
-async def refuse(
+async def refuse_handshake(
     scope: Mapping[str, Any], send: Callable[[dict[str, Any]], Awaitable[None]], refused: Refused
 ) -> None:
-    """Answer the handshake with the HTTP status and a JSON body, or with the close code where a server can't."""
+    """Answer a handshake with the HTTP status and a JSON body, or with the close code where a server can't."""
     code = refused.code
+    _log(scope, refused)
+    if code.outcome.http_status is None or "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": int(code)})
+        return
+    status, body, headers = refusal(code, refused.message)
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": pairs})
+    await send({"type": "websocket.http.response.body", "body": body})
+    # uvicorn counts the handshake as unfinished, and logs an error, until its transport has had a turn to close.
+    await asyncio.sleep(0)
+
+
+def _log(scope: Mapping[str, Any], refused: Refused) -> None:
     route = scope.get("url_route") or {}
     logger.info(
         "connection refused",
         extra={
-            "code": int(code),
+            "code": int(refused.code),
             "reason": refused.reason,
             "org": str(route.get("kwargs", {}).get("org_slug", "")),
             "client": client_address(scope),
         },
     )
-    status = code.outcome.http_status
-    if status is None or "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": int(code)})
-        return
-    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": wire.refusal(code, refused.message)})
-    # uvicorn counts the handshake as unfinished, and logs an error, until its transport has had a turn to close.
-    await asyncio.sleep(0)

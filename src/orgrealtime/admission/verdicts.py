@@ -1,72 +1,109 @@
-"""Whether those who are connected still may: asked again for many connections at once."""
+"""Verdicts: whether clients that are connected still may, asked of the database for many of them at once."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from orgrealtime.adapters import get_adapter
-from orgrealtime.admission.authentication import living_sessions
-from orgrealtime.delivery.connection import Connection
+from orgrealtime.admission.authentication import Identity, living_sessions
 from orgrealtime.errors import CloseCode
-from orgrealtime.stream import database
 from orgrealtime.stream.access import Access
+from orgrealtime.stream.database import explains
 
 logger = logging.getLogger("orgrealtime.recheck")
 
-Verdict = Access | CloseCode
+
+class Rule(Protocol):
+    """The host's own condition for a connection; runs in a database thread."""
+
+    def __call__(self, user: Any, access: Access, /) -> bool: ...
 
 
-def recheck(connections: Collection[Connection]) -> dict[Connection, Verdict]:
+class Credentials:
+    """By what a connection has been admitted: an identity, and the host's own condition.
+
+    `admitted_at` is when its access began to be looked up, in seconds of the loop's clock.
+    """
+
+    __slots__ = ("admitted_at", "identity", "is_allowed")
+
+    def __init__(self, identity: Identity, is_allowed: Rule, admitted_at: float) -> None:
+        self.identity = identity
+        self.is_allowed = is_allowed
+        self.admitted_at = admitted_at
+
+
+class Subject(NamedTuple):
+    """A connection as it is when a check of it begins."""
+
+    connection_id: str
+    access: Access
+    credentials: Credentials
+
+
+class Verdict(NamedTuple):
+    """What a check has found: today's access or the code to close with, and the identity with its session's end."""
+
+    answer: Access | CloseCode
+    identity: Identity
+
+
+def recheck(subjects: Sequence[Subject]) -> list[Verdict]:
     """Return for each connection today's access, or the code to close it with.
 
     Needs a thread that may use the database; two queries whatever the number of connections.
     """
-    pairs = {(connection.access.organization_id, connection.access.user_id) for connection in connections}
+    pairs = {(each.access.organization_id, each.access.user_id) for each in subjects}
     accesses = get_adapter().accesses(pairs)
-    sessions = {key for connection in connections if (key := connection.identity.session_key) is not None}
+    identities = [each.credentials.identity for each in subjects]
+    sessions = {identity.session_key for identity in identities if identity.session_key is not None}
     living = _living(sessions) if sessions else {}
-    _note_ends(connections, living)
-    return {connection: _judge(connection, accesses, living) for connection in connections}
+    return [
+        Verdict(_judge(subject, identity, accesses, living), _with_end(identity, living))
+        for subject, identity in zip(subjects, identities, strict=True)
+    ]
 
 
 def _living(sessions: set[str]) -> dict[str, float | None]:
     try:
         return living_sessions(sessions)
     except Exception as error:
-        # Sessions may be kept in a cache that is away; who is no longer a member must go nevertheless.
+        # Sessions may be kept in a cache that is away; users who are no longer members must go nevertheless.
         logger.warning("the sessions can't be asked, taken as living", extra={"error": type(error).__name__})
         return dict.fromkeys(sessions)
 
 
-def _note_ends(connections: Collection[Connection], living: dict[str, float | None]) -> None:
-    for connection in connections:
-        identity = connection.identity
-        end = living.get(identity.session_key or "")
-        if end != identity.session_expires_at:
-            connection.identity = replace(identity, session_expires_at=end)
+def _with_end(identity: Identity, living: Mapping[str, float | None]) -> Identity:
+    end = living.get(identity.session_key or "")
+    return identity if end == identity.session_expires_at else replace(identity, session_expires_at=end)
 
 
 def _judge(
-    connection: Connection, accesses: dict[tuple[Any, Any], tuple[Access, Any]], living: Collection[str]
-) -> Verdict:
-    key = connection.identity.session_key
-    if connection.identity.has_expired(time.time()) or (key is not None and key not in living):
+    subject: Subject,
+    identity: Identity,
+    accesses: Mapping[tuple[Any, Any], tuple[Access, Any]],
+    living: Collection[str],
+) -> Access | CloseCode:
+    key = identity.session_key
+    if identity.has_expired(time.time()) or (key is not None and key not in living):
         return CloseCode.UNAUTHENTICATED
-    found = accesses.get((connection.access.organization_id, connection.access.user_id))
+    found = accesses.get((subject.access.organization_id, subject.access.user_id))
     if found is None:
         return CloseCode.FORBIDDEN
     access, user = found
-    if not connection.identity.is_valid_for(user):
+    if not identity.is_valid_for(user):
         return CloseCode.UNAUTHENTICATED
     try:
-        return access if connection.is_allowed(user, access) else CloseCode.FORBIDDEN
+        return access if subject.credentials.is_allowed(user, access) else CloseCode.FORBIDDEN
     except Exception as error:
-        if database.explains(error):
+        if explains(error):
             raise  # all stay until it can be asked
-        # One that can't be checked must not keep the others from it. It may come again, and is then a newcomer.
-        logger.exception("a connection can't be checked again", extra={"connection_id": connection.id})
+        # One that can't be checked must not keep the others from it. Its client may come again, as a new one.
+        logger.exception(
+            "a connection can't be checked again", extra={"connection_id": subject.connection_id}
+        )
         return CloseCode.OVERLOADED

@@ -1,28 +1,42 @@
-"""Asking the database together about all who wait at the same moment."""
+"""Doing together what is asked for at the same moment: batches with an answer for each, and a set without answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from orgrealtime.concurrency import background
-from orgrealtime.stream import database
 
 Query = TypeVar("Query")
 Answer = TypeVar("Answer")
-Result = TypeVar("Result")
+Item = TypeVar("Item", bound=Hashable)
 
-GROUP = 64
-DESKS = 2
-PATIENCE_SECONDS = 0.1  # after which those who wait are given another desk
+MAX_BATCH = 64
+MAX_BATCHES_AT_ONCE = 2
+HELD_UP_SECONDS = 0.1  # after which what waits goes into another batch, beside the one under way
+
+ConcernsAll = Callable[[Exception], Awaitable[bool]]
 
 
-class Run(Protocol):
-    """How a function is run in a database thread: `database.run` and its like."""
+async def answer_each(
+    work: Callable[[Sequence[Query]], Awaitable[Sequence[Answer | Exception]]],
+    queries: Sequence[Query],
+    concerns_all: ConcernsAll,
+) -> list[Answer | Exception]:
+    """Return the answer to each query, asked for together; one by one if a single query makes `work` fail for all.
 
-    def __call__(self, function: Callable[..., Result], /, *args: Any) -> Awaitable[Result]: ...
+    `concerns_all` tells whether an error has nothing to do with a single query (the database is away): it is raised.
+    """
+    try:
+        return list(await work(queries))
+    except Exception as error:
+        if await concerns_all(error):
+            raise
+        if len(queries) == 1:
+            return [error]
+    return [answer for query in queries for answer in await answer_each(work, [query], concerns_all)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +45,7 @@ class _Waiting(Generic[Query, Answer]):
     answer: asyncio.Future[Answer]
 
     def tell(self, answer: Answer | Exception) -> None:
-        if self.answer.done():  # gone meanwhile
+        if self.answer.done():  # the asker has gone meanwhile
             return
         if isinstance(answer, Exception):
             self.answer.set_exception(answer)
@@ -40,28 +54,28 @@ class _Waiting(Generic[Query, Answer]):
 
 
 class Batcher(Generic[Query, Answer]):
-    """Asks about queries: a desk takes all that wait, which is a statement for many where it would be one for each.
+    """Answers queries in batches: one statement for all that wait, where it would be one for each.
 
-    Who comes alone doesn't wait. Another desk opens only where the first is held up: two that take turns halve the
-    groups, and so double what a query costs. `function` returns an answer or an error for each query, in their order;
-    if it raises for one of them, the others don't pay for it. `gather_seconds` is how long a desk lets a crowd come
-    together that is smaller than a group.
+    A query that comes alone doesn't wait. A second batch begins only if the first is held up: two that take turns would
+    halve the batches, and so double what a query costs. `work` returns an answer or an error for each query, in their
+    order; if it raises because of one of them, the others are asked again one by one, unless `concerns_all` of the
+    error. `gather_seconds` is how long a batch that isn't full waits for more, while others are coming.
     """
 
     def __init__(
         self,
-        run: Run,
-        function: Callable[[Sequence[Query]], Sequence[Answer | Exception]],
+        work: Callable[[Sequence[Query]], Awaitable[Sequence[Answer | Exception]]],
+        concerns_all: ConcernsAll,
         gather_seconds: float = 0.0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._run = run
-        self._function = function
+        self._work = work
+        self._concerns_all = concerns_all
         self._gather_seconds = gather_seconds
         self._waiting: list[_Waiting[Query, Answer]] = []
-        self._open = 0
-        self._patience: asyncio.TimerHandle | None = None
-        self._works: set[asyncio.Task[Any]] = set()
+        self._running = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._is_closed = False
 
     async def ask(self, query: Query) -> Answer:
@@ -70,66 +84,102 @@ class Batcher(Generic[Query, Answer]):
             raise asyncio.CancelledError
         waiting: _Waiting[Query, Answer] = _Waiting(query, self._loop.create_future())
         self._waiting.append(waiting)
-        if not self._open:
-            self._open_one()
-        elif self._patience is None:
-            self._be_patient()
+        if not self._running:
+            self._start()
+        elif self._timer is None:
+            self._start_later()
         return await waiting.answer
 
     async def close(self) -> None:
-        """End all work; who still waits, or asks from now on, is cancelled."""
+        """End all work; queries that wait, or come from now on, are cancelled."""
         self._is_closed = True
-        self._stop_patience()
-        await background.end(self._works)
+        self._stop_timer()
+        await background.end(self._tasks)
         for waiting in self._waiting:
             waiting.answer.cancel()
 
-    def _open_one(self) -> None:
-        self._stop_patience()
-        if self._waiting and self._open < DESKS:
-            self._open += 1
-            background.start(self._serve(), self._works)
+    def _start(self) -> None:
+        self._stop_timer()
+        if self._waiting and self._running < MAX_BATCHES_AT_ONCE:
+            self._running += 1
+            background.start(self._run(), self._tasks)
 
-    def _be_patient(self) -> None:
-        self._stop_patience()
-        if self._waiting and self._open < DESKS:
-            self._patience = self._loop.call_later(PATIENCE_SECONDS, self._open_one)
+    def _start_later(self) -> None:
+        self._stop_timer()
+        if self._waiting and self._running < MAX_BATCHES_AT_ONCE:
+            self._timer = self._loop.call_later(HELD_UP_SECONDS, self._start)
 
-    def _stop_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    async def _serve(self) -> None:
+    async def _run(self) -> None:
         try:
             while self._waiting:
-                group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
-                self._be_patient()
-                try:
-                    await self._ask(group)
-                except Exception as error:
-                    for waiting in group:
-                        waiting.tell(error)
-                finally:
-                    for waiting in group:
-                        waiting.answer.cancel()  # unless it has been answered
-                if self._gather_seconds and 0 < len(self._waiting) < GROUP:
+                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                self._start_later()
+                await self._answer([waiting for waiting in batch if not waiting.answer.done()])
+                if self._gather_seconds and 0 < len(self._waiting) < MAX_BATCH:
                     await asyncio.sleep(self._gather_seconds)
         finally:
-            self._open -= 1
+            self._running -= 1
 
-    async def _ask(self, group: Sequence[_Waiting[Query, Answer]]) -> None:
-        group = [waiting for waiting in group if not waiting.answer.done()]
-        if not group:
+    async def _answer(self, batch: Sequence[_Waiting[Query, Answer]]) -> None:
+        if not batch:
             return
         answers: Sequence[Answer | Exception]
         try:
-            answers = await self._run(self._function, [waiting.query for waiting in group])
+            answers = await answer_each(self._work, [waiting.query for waiting in batch], self._concerns_all)
+            for waiting, answer in zip(batch, answers, strict=True):
+                waiting.tell(answer)
         except Exception as error:
-            if len(group) > 1 and not await self._run(database.explains, error):
-                for waiting in group:
-                    await self._ask([waiting])
-                return
-            answers = [error] * len(group)
-        for waiting, answer in zip(group, answers, strict=True):
-            waiting.tell(answer)
+            for waiting in batch:
+                waiting.tell(error)
+        finally:
+            for waiting in batch:
+                waiting.answer.cancel()  # unless it has been answered
+
+
+class Conflator(Generic[Item]):
+    """Does something about a set of items: what is added while it works is done next, each item once.
+
+    `work` gets all that wait, in the order in which they were added, and must not raise. `start` runs a coroutine in
+    the background. At most `most` calls of `work` are under way; each begins `gather_seconds` after an item was added.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[Item]], Awaitable[None]],
+        start: Callable[[Coroutine[Any, Any, None]], object],
+        most: int = 1,
+        gather_seconds: float = 0.0,
+    ) -> None:
+        self._work = work
+        self._start = start
+        self._most = most
+        self._gather_seconds = gather_seconds
+        self._running = 0
+        self._waiting: dict[Item, None] = {}
+
+    @property
+    def waiting(self) -> Collection[Item]:
+        """The items about which `work` hasn't been called yet."""
+        return self._waiting.keys()
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Have something done about these items soon."""
+        self._waiting.update(dict.fromkeys(items))
+        if self._waiting and self._running < self._most:
+            self._running += 1
+            self._start(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                if self._gather_seconds:
+                    await asyncio.sleep(self._gather_seconds)
+                items, self._waiting = list(self._waiting), {}
+                await self._work(items)
+        finally:
+            self._running -= 1

@@ -7,7 +7,7 @@ from types import coroutine
 from typing import Any
 
 
-def step(awaitable: Awaitable[Any]) -> Awaitable[None] | None:
+def run_eagerly(awaitable: Awaitable[Any]) -> Awaitable[None] | None:
     """Run `awaitable` until it first waits; return None if it is done, else what finishes it.
 
     What it raises is raised here.

@@ -1,30 +1,28 @@
-"""How many may be at something at once: the others wait in line."""
+"""Limits on how many may do something at once: in one event loop, and over threads."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 
 
 class Limiter:
-    """Lets a number of tasks of one event loop in at a time, the others in the order in which they came."""
+    """A semaphore for the tasks of one event loop whose limit may change: they acquire in the order of coming."""
 
     def __init__(self) -> None:
-        self._inside = 0
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._acquired = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
-    @property
-    def inside(self) -> int:
-        """How many are in."""
-        return self._inside
-
-    async def enter(self, places: int, seconds: float) -> bool:
-        """Take one of so many places, waiting at most `seconds`; return False if none came free."""
-        if self._inside < places and not self._line:
-            self._inside += 1
+    async def acquire(self, limit: int | None, seconds: float) -> bool:
+        """Acquire if fewer than `limit` have, waiting at most `seconds`; return False if that was in vain."""
+        if limit is None or (self._acquired < limit and not self._waiting):
+            self._acquired += 1
             return True
+        if seconds <= 0:
+            return False
         turn = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
+        self._waiting.append(turn)
         try:
             await asyncio.wait([turn], timeout=seconds)
         except asyncio.CancelledError:
@@ -32,25 +30,51 @@ class Limiter:
             raise
         if turn.done():
             return True
-        self._line.remove(turn)
+        self._waiting.remove(turn)
         return False
 
-    def squeeze_in(self) -> None:
-        """Be in without a place; `leave` as the others."""
-        self._inside += 1
+    def acquire_over_limit(self) -> None:
+        """Acquire whatever the limit; `release` as ever."""
+        self._acquired += 1
 
-    def leave(self, places: int | None) -> None:
-        """Leave, and let in those for whom there are places now."""
-        self._inside -= 1
-        while self._line and (places is None or self._inside < places):
-            self._inside += 1
-            self._line.popleft().set_result(None)
+    def release(self, limit: int | None) -> None:
+        """Release, and let those acquire who wait and for whom there is room now."""
+        self._acquired -= 1
+        while self._waiting and (limit is None or self._acquired < limit):
+            self._acquired += 1
+            self._waiting.popleft().set_result(None)
 
     def _give_up(self, turn: asyncio.Future[None]) -> None:
-        if turn.done():  # let in and cancelled in the same turn of the loop
-            self._inside -= 1
-            if self._line:
-                self._inside += 1
-                self._line.popleft().set_result(None)
+        if turn.done():  # acquired and cancelled in the same turn of the loop
+            self._acquired -= 1
+            if self._waiting:
+                self._acquired += 1
+                self._waiting.popleft().set_result(None)
         else:
-            self._line.remove(turn)
+            self._waiting.remove(turn)
+
+
+class ThreadLimiter:
+    """The same for threads, which acquire in any order."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._acquired = 0
+
+    def acquire(self, limit: int | None, seconds: float) -> bool:
+        """Acquire if fewer than `limit` have, waiting at most `seconds`; return False if that was in vain."""
+        with self._changed:
+            is_free = self._changed.wait_for(lambda: limit is None or self._acquired < limit, seconds)
+            self._acquired += is_free
+            return is_free
+
+    def acquire_over_limit(self) -> None:
+        """Acquire whatever the limit; `release` as ever."""
+        with self._changed:
+            self._acquired += 1
+
+    def release(self) -> None:
+        """Release."""
+        with self._changed:
+            self._acquired -= 1
+            self._changed.notify()

@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
@@ -47,6 +47,10 @@ class Threads:
         self._jobs.put((job, functools.partial(function, *args, **kwargs)))
         self._start_thread()
         return await asyncio.wrap_future(job)
+
+    def wrap(self, function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
+        """Return what runs a function in one of the threads."""
+        return functools.partial(self.run, function)
 
     def close(self) -> None:
         """End the threads and their connections; the next `run` starts new ones."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import enum
 import logging
 import os
 import random
@@ -35,6 +36,17 @@ LONGEST_RETRY_SECONDS = 5.0
 EXIT_SECONDS = 2.0
 
 
+class Topic(enum.Enum):
+    """What a hint is about."""
+
+    EVENTS = "events"  # an organisation may have new ones
+    ACCESS_OF_USER = "access of a user"  # it may have ended
+    ACCESS_OF_ORGANIZATION = "access to an organisation"  # that of all its connections may have ended
+    MISSED = (
+        "missed"  # hints about an organisation may have been missed until now: it has only just been joined
+    )
+
+
 class Hint(NamedTuple):
     """What a ring says, ids as text: new events in an organisation, or access that may have ended.
 
@@ -44,6 +56,13 @@ class Hint(NamedTuple):
     organization: str | None = None
     user: str | None = None
     everybody: bool = False
+
+    @property
+    def topic(self) -> Topic:
+        """What it is about."""
+        if self.everybody:
+            return Topic.ACCESS_OF_ORGANIZATION
+        return Topic.EVENTS if self.user is None else Topic.ACCESS_OF_USER
 
 
 class Listener(Protocol):

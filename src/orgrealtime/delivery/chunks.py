@@ -64,10 +64,10 @@ class Chunk:
             return None
         # An event's own frame says where the reader stands only if nothing that it may not see comes after it.
         is_alone = len(self.events) == 1 and self.events[0].seq == self.seq
-        return Frame(send(texts[0] if is_alone else wire.batch(texts, self.cursor)), len(texts))
+        return Frame(text_message(texts[0] if is_alone else wire.batch(texts, self.cursor)), len(texts))
 
 
-def send(text: str) -> Message:
+def text_message(text: str) -> Message:
     """Return the ASGI message that sends a text frame."""
     return {"type": "websocket.send", "text": text}
 

@@ -9,24 +9,23 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from orgrealtime import stream
-from orgrealtime.admission.authentication import Identity
-from orgrealtime.concurrency.eager import step
+from orgrealtime.concurrency.eager import run_eagerly
 from orgrealtime.conf import get_settings
-from orgrealtime.delivery.chunks import Chunk, Message, cut, send
+from orgrealtime.delivery.chunks import Chunk, Message, cut, text_message
 from orgrealtime.delivery.tail import Tail
 from orgrealtime.delivery.transport import FrameWriter
 from orgrealtime.errors import CloseCode, StreamReset
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.cursors import Cursor, Position
-from orgrealtime.stream import Page, database
+from orgrealtime.stream import Page
 from orgrealtime.stream.access import Access
+from orgrealtime.stream.database import BACKLOG
 
 logger = logging.getLogger("orgrealtime.connection")
 
 MAX_REPLIES = 64
 MAX_UNACKNOWLEDGED = 2000
 BACKLOG_PAGE = 200
-SILENT_HEARTBEATS = 3  # browsers let a page in the background act once a minute
 RETRY_SECONDS = 1.0
 MAX_OVERTAKEN = 3
 
@@ -70,32 +69,31 @@ class Hold:
 class Connection:
     """Sends what lies after its cursor whenever the socket takes it: backlog, live events and recovery are one.
 
-    `asgi_send` is the server's send, `write_frame` its way for ready frames, if it has one; `hang_up` is called once,
-    when nothing more is to be sent but the close code; `is_allowed` is the host's own condition, asked in a database
-    thread; `render`, if given, makes the text of each event for this connection alone.
+    `credentials` are what its access is checked again by; nothing here looks into them. `asgi_send` is the server's
+    send, `write_frame` its way for ready frames, if it has one; `hang_up` is called once, when nothing more is to be
+    sent but the close code; `render`, if given, makes the text of each event for this connection alone.
     """
 
     __slots__ = (
         "_ack_timer", "_acknowledged", "_backlog", "_hang_up", "_reader", "_render", "_replies",
         "_send", "_synced", "_target", "_task", "_unacknowledged", "_write_frame", "access", "checked", "close_code",
-        "close_reason", "epoch", "feed", "held", "id", "identity", "is_allowed", "is_over", "owes_cursor", "pinged_at",
+        "close_reason", "credentials", "epoch", "feed", "held", "id", "is_over", "owes_cursor", "pinged_at",
         "sent_events", "seq",
     )  # fmt: skip
 
     def __init__(
         self,
         id: str,
-        identity: Identity,
+        credentials: Any,
         access: Access,
         cursor: Cursor,
         asgi_send: Callable[[Message], Awaitable[None]],
         hang_up: Callable[[], None],
-        is_allowed: Callable[[Any, Access], bool],
         render: Callable[[str], str | None] | None = None,
         write_frame: FrameWriter | None = None,
     ) -> None:
         self.id = id
-        self.identity = identity
+        self.credentials = credentials
         self.access = access
         self.checked = 0  # the number of the access check that was applied last
         self.held: Hold | None = None  # the access may have ended, and no event is sent
@@ -110,7 +108,6 @@ class Connection:
         self.pinged_at: float | None = None
         self._send = asgi_send
         self._hang_up = hang_up
-        self.is_allowed = is_allowed
         self._render = render
         self._write_frame = write_frame
         self._task: asyncio.Task[None] | None = None  # what must end before the next frame
@@ -176,12 +173,12 @@ class Connection:
         if self.close_code is not None:
             return
         if self._task is None:
-            self._write(send(text))
+            self._write(text_message(text))
         elif self._replies is not None and len(self._replies) >= MAX_REPLIES:
             self.close(CloseCode.SLOW_CONSUMER, "replies not read")
         else:
             self._replies = self._replies or deque()
-            self._replies.append(send(text))
+            self._replies.append(text_message(text))
 
     def reset(self, position: Position, reason: str) -> None:
         """Tell the client that continuity is lost, and go on from `position`."""
@@ -238,7 +235,7 @@ class Connection:
         # In this reader's own time: the feed's tail doesn't reach back far enough.
         after = Cursor(self.epoch, self.seq)
         try:
-            page = await database.BACKLOG.run(
+            page = await BACKLOG.run(
                 stream.read, feed.organization_id, after, access=self.access, limit=BACKLOG_PAGE
             )
         except StreamReset as reset:
@@ -261,7 +258,7 @@ class Connection:
 
     def _write(self, message: Message) -> None:
         try:
-            rest = step(self._send(message))
+            rest = run_eagerly(self._send(message))
         except Exception as error:
             self._lost(error)
             return
@@ -337,13 +334,6 @@ class Connection:
         self.pinged_at = now
         self.reply(wire.pong(self.cursor))
 
-    def close_if_silent(self, now: float) -> None:
-        """Close the connection of a client that used to ping and has stopped: not every server sends pings itself."""
-        if self.pinged_at is None:
-            return
-        if now - self.pinged_at > SILENT_HEARTBEATS * get_settings().HEARTBEAT_SECONDS:
-            self.close(CloseCode.SLOW_CONSUMER, "no ping any more")
-
     def _waits_for_ack(self) -> bool:
         # Only clients that acknowledge are held to it: on some servers it is the only sign of one that doesn't read.
         if self._acknowledged is None or self._unacknowledged < MAX_UNACKNOWLEDGED:
@@ -387,7 +377,7 @@ class Connection:
     def end(self) -> None:
         """Serve this socket no more, and let go of the consumer: together they would wait for the garbage collector."""
         self.is_over = True
-        self._hang_up, self.is_allowed, self._render = _nothing, _nobody, None
+        self._hang_up, self.credentials, self._render = _nothing, None, None
 
     def _lost(self, error: Exception) -> None:
         if self.close_code is not None:
@@ -406,7 +396,3 @@ class Connection:
 
 def _nothing() -> None:
     pass
-
-
-def _nobody(user: Any, access: Access) -> bool:
-    return False

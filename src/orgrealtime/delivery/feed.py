@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from orgrealtime import stream
+from orgrealtime.concurrency.batching import Batcher
 from orgrealtime.delivery.chunks import Chunk, cut
 from orgrealtime.delivery.connection import Connection
-from orgrealtime.delivery.reader import Reader
+from orgrealtime.delivery.registry import Registry
 from orgrealtime.delivery.tail import Tail
 from orgrealtime.errors import INTERNAL_ERROR, StreamReset
 from orgrealtime.protocol.cursors import Cursor, Position
-from orgrealtime.stream import database
+from orgrealtime.stream import Page
+from orgrealtime.stream.database import HANDSHAKE, LIVE, explains
 
 logger = logging.getLogger("orgrealtime.feed")
 
@@ -24,42 +26,77 @@ MAX_CHUNKS = 8  # readers at different places: beyond that a frame is made anew
 YIELD_EVERY = 200  # connections served before the loop may do something else
 CURSOR_SECONDS = 1.0
 RETRY_SECONDS = (0.2, 1.0)
+READS_TOGETHER = 2  # before a stream is waited for: whoever numbers it at this moment has done so in the next
+
+Query = tuple[Any, Cursor]
+
+
+class FeedReader:
+    """Reads what comes after a cursor in an organisation's stream, for all feeds of one event loop.
+
+    The feeds that are behind at the same moment are read by one statement.
+    """
+
+    def __init__(self) -> None:
+        self._batcher = Batcher[Query, Page | None](LIVE.wrap(_read_together), LIVE.wrap(explains))
+
+    async def read(self, organization_id: Any, after: Cursor) -> Page:
+        """Return the next events after a cursor, committed ones without a number included; raise StreamReset."""
+        for _ in range(READS_TOGETHER):
+            page = await self._batcher.ask((organization_id, after))
+            if page is not None:
+                return page
+        return await LIVE.run(_read_alone, organization_id, after)
+
+    async def close(self) -> None:
+        """End all work; reads that still wait are cancelled."""
+        await self._batcher.close()
+
+
+def _read_together(queries: Sequence[Query]) -> list[Page | StreamReset | None]:
+    cursors = dict(queries)
+    found = stream.follow(cursors)
+    return [found.get(key) if cursors[key] == after else None for key, after in queries]
+
+
+def _read_alone(organization_id: Any, after: Cursor) -> Page:
+    page = stream.follow_one(organization_id, after)
+    if isinstance(page, StreamReset):
+        raise page
+    return page
 
 
 class Feed:
-    """Follows one organisation's stream and offers what it finds to its connections.
-
-    `on_leave` is called when a connection has left.
-    """
+    """Follows one organisation's stream and offers what it finds to its connections, which `registry` knows."""
 
     def __init__(
-        self,
-        organization_id: Any,
-        position: Position,
-        reader: Reader,
-        on_leave: Callable[[Feed, Connection], None],
+        self, organization_id: Any, position: Position, reader: FeedReader, registry: Registry
     ) -> None:
         self.organization_id = organization_id
+        self.key = str(organization_id)
         self.epoch = position.epoch
         self.tail = Tail(position.head)
-        self.connections: set[Connection] = set()
         self._reader = reader
-        self._on_leave = on_leave
+        self._registry = registry
         self._chunks: dict[int, Chunk] = {}
         self._is_behind = False
         self._task: asyncio.Task[None] | None = None
         self._reaching: asyncio.Task[None] | None = None
         self._cursor_timer: asyncio.TimerHandle | None = None
 
+    @property
+    def connections(self) -> Collection[Connection]:
+        """The connections to this organisation."""
+        return self._registry.of_organization(self.key)
+
     def add(self, connection: Connection) -> None:
         """Serve a connection from its cursor on."""
         connection.feed = self
-        self.connections.add(connection)
+        self._registry.add(connection)
 
     def remove(self, connection: Connection) -> None:
         """Serve a connection no longer."""
-        self.connections.discard(connection)
-        self._on_leave(self, connection)
+        self._registry.remove(connection)
 
     def cursor_at(self, seq: int) -> str:
         """The cursor of a reader that has seen everything up to `seq`."""
@@ -129,7 +166,7 @@ class Feed:
                         logger.warning(
                             "the stream can't be read, trying again",
                             extra={
-                                "organization_id": str(self.organization_id),
+                                "organization_id": self.key,
                                 "error": type(error).__name__,
                             },
                         )
@@ -146,7 +183,7 @@ class Feed:
         except StreamReset as reset:
             position = reset.position
             if reset.reason == "ahead":
-                position = await database.LIVE.run(stream.renew, self.organization_id, after)
+                position = await LIVE.run(stream.renew, self.organization_id, after)
             await self._reset(position, reset.reason)
             return
         self._is_behind = self._is_behind or page.has_more
@@ -163,12 +200,12 @@ class Feed:
 
     async def _read_recent(self) -> None:
         try:
-            page = await database.HANDSHAKE.run(stream.read_recent, self.organization_id, RECENT_EVENTS)
+            page = await HANDSHAKE.run(stream.read_recent, self.organization_id, RECENT_EVENTS)
         except Exception as error:
             self._reaching = None  # whoever needs them reads them alone, and the next may try again
             logger.warning(
                 "recent events can't be read",
-                extra={"organization_id": str(self.organization_id), "error": type(error).__name__},
+                extra={"organization_id": self.key, "error": type(error).__name__},
             )
             return
         # Meanwhile the window may have moved on, out of reach of what was read.
@@ -180,7 +217,7 @@ class Feed:
     async def _reset(self, position: Position, reason: str) -> None:
         logger.error(
             "the stream isn't the one that was followed; clients are told to reset",
-            extra={"organization_id": str(self.organization_id), "reason": reason},
+            extra={"organization_id": self.key, "reason": reason},
         )
         self.epoch = position.epoch
         self.tail = Tail(position.head)

@@ -32,6 +32,13 @@ from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream.access import Access
 from orgrealtime.stream.types import StreamEvent
 
+__all__ = [
+    "Access", "Cursor", "Head", "Page", "Position", "StreamEvent", "advance", "append", "count_up_to", "create",
+    "follow", "follow_one", "heads", "number", "numbering_sql", "position", "prune", "read", "read_last", "read_recent",
+    "renew",
+    "retention_floor",
+]  # fmt: skip
+
 logger = logging.getLogger("orgrealtime.stream")
 
 NUMBERING_BATCH = 1000

@@ -28,10 +28,11 @@ from typing import Any
 from django.conf import settings
 from django.test import override_settings
 
+from orgrealtime.delivery.hub import close_hub
 from orgrealtime.models import NotificationEvent
 from orgrealtime.publishers import Publisher
 
-__all__ = ["OutboxPublisher", "capture_events", "outbox"]
+__all__ = ["OutboxPublisher", "capture_events", "close_hub", "outbox"]
 
 outbox: list[NotificationEvent] = []
 

@@ -1,0 +1,134 @@
+"""The handshake: all that a connection has to pass before it is accepted, in one order for every kind of transport."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models
+
+from orgrealtime.adapters import find
+from orgrealtime.admission import tickets
+from orgrealtime.admission.addresses import client_address as client_of
+from orgrealtime.admission.authentication import Identity
+from orgrealtime.admission.lookup import AdmissionRequest
+from orgrealtime.admission.origins import check_origin
+from orgrealtime.admission.quotas import Reservation, quotas_of
+from orgrealtime.admission.refusals import no_access
+from orgrealtime.admission.service import AdmissionService
+from orgrealtime.admission.verdicts import Credentials, Rule
+from orgrealtime.delivery.resume import Start, find_start
+from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.protocol.query_string import parse_beginning
+from orgrealtime.stream.access import Access
+from orgrealtime.stream.database import HANDSHAKE
+
+__all__ = ["Admission", "Handshake", "check_request", "check_size", "client_of", "slug_of"]
+
+logger = logging.getLogger("orgrealtime.connection")
+
+# Servers differ in what they let through; session cookies and what proxies add stay far below.
+MAX_HANDSHAKE_BYTES = 16_384
+MAX_HEADERS = 100
+
+
+class Admission(NamedTuple):
+    """What a handshake that passed has found: who connects, to what, what they may see, and where they begin."""
+
+    identity: Identity
+    organization: models.Model
+    access: Access
+    credentials: Credentials
+    start: Start
+
+
+class Handshake:
+    """Admits one connection, or refuses it.
+
+    `is_allowed` is the host's own condition, asked in a database thread; None if there is none.
+    """
+
+    def __init__(
+        self, scope: Mapping[str, Any], service: AdmissionService, is_allowed: Rule | None = None
+    ) -> None:
+        self._scope = scope
+        self._service = service
+        self._is_allowed = is_allowed
+        self._reservation: Reservation | None = None
+
+    async def admit(self) -> Admission:
+        """Return the admission, whose place in the quotas is given back by `release`; raise Refused otherwise."""
+        try:
+            async with self._service.gate.passing():
+                return await self._check()
+        except Refused:
+            raise
+        except Exception:
+            logger.exception("a connection can't be checked")
+            raise Refused(CloseCode.OVERLOADED, "the checks failed") from None
+
+    def release(self) -> None:
+        """Give back the connection's place in the quotas."""
+        if self._reservation is not None:
+            self._service.quotas.release(self._reservation)
+
+    async def _check(self) -> Admission:
+        began = asyncio.get_running_loop().time()
+        check_size(self._scope)
+        beginning = parse_beginning(self._scope.get("query_string", b""))
+        ticket = tickets.offered(self._scope)
+        if ticket is None:  # which is bound to an origin of its own
+            check_origin(self._scope)
+        request = AdmissionRequest(self._scope, slug_of(self._scope), ticket)
+        identity, organization, access = await self._service.lookup.find(request)
+        await self._ask_host(identity, access)
+        position = await self._service.lookup.position(organization.pk)
+        start = await find_start(self._service.hub, organization.pk, access, beginning, position)
+        quotas = quotas_of(access.user_id, organization.pk, client_of(self._scope))
+        self._reservation = await self._service.quotas.reserve(quotas)
+        credentials = Credentials(identity, self._is_allowed or _everybody, began)
+        return Admission(identity, organization, access, credentials, start)
+
+    async def _ask_host(self, identity: Identity, access: Access) -> None:
+        if self._is_allowed is not None and not await HANDSHAKE.run(self._is_allowed, identity.user, access):
+            raise no_access()
+
+
+def check_request(user: Any, slug: str, is_allowed: Rule) -> tuple[models.Model, Access]:
+    """Return organisation and access of the user of an HTTP request; raise Refused for anybody else.
+
+    Needs a thread that may use the database.
+    """
+    if not user.is_authenticated or not user.is_active:
+        raise Refused(CloseCode.UNAUTHENTICATED, "anonymous")
+    found = find(slug, user)
+    if found is None or not is_allowed(user, found[1]):
+        raise no_access()
+    return found
+
+
+def check_size(scope: Mapping[str, Any]) -> None:
+    """Raise Refused (4400) for a handshake with more than a browser and its proxies send."""
+    headers = scope.get("headers", ())
+    size = len(scope.get("query_string", b"")) + sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > MAX_HEADERS or size > MAX_HANDSHAKE_BYTES:
+        raise Refused(
+            CloseCode.BAD_REQUEST,
+            "oversized handshake",
+            f"at most {MAX_HEADERS} headers, and {MAX_HANDSHAKE_BYTES} bytes of headers and query",
+        )
+
+
+def slug_of(scope: Mapping[str, Any]) -> str:
+    """Return the organisation's slug in the path of a scope; raise ImproperlyConfigured if its route has none."""
+    slug = str(scope["url_route"]["kwargs"].get("org_slug", ""))
+    if not slug:
+        raise ImproperlyConfigured("the route of this consumer needs <slug:org_slug> in its path")
+    return slug
+
+
+def _everybody(user: Any, access: Access) -> bool:
+    return True

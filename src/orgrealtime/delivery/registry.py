@@ -1,0 +1,77 @@
+"""The connections of one event loop: the one index of them, and who is told when one joins or leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Protocol
+
+from orgrealtime.delivery.connection import Connection
+
+NONE: frozenset[Connection] = frozenset()
+
+
+class Observer(Protocol):
+    """What is told of the connections of a registry; must not raise."""
+
+    def on_join(self, connection: Connection) -> None:
+        """A connection is served from now on."""
+
+    def on_leave(self, connection: Connection) -> None:
+        """A connection is no longer served."""
+
+
+class Registry:
+    """Knows the connections that are served now, by organisation and by user; keys are text."""
+
+    def __init__(self) -> None:
+        self._of_organization: dict[str, set[Connection]] = {}
+        self._of_user: dict[str, set[Connection]] = {}
+        self._observers: list[Observer] = []
+
+    def __iter__(self) -> Iterator[Connection]:
+        for connections in self._of_organization.values():
+            yield from connections
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of_organization.values()))
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer of all connections that join and leave from now on, after the index has changed."""
+        self._observers.append(observer)
+
+    def of_organization(self, organization_id: str) -> Collection[Connection]:
+        """Return the connections to an organisation; changes with the index."""
+        return self._of_organization.get(organization_id, NONE)
+
+    def of_user(self, user_id: str) -> Collection[Connection]:
+        """Return the connections of a user; changes with the index."""
+        return self._of_user.get(user_id, NONE)
+
+    def add(self, connection: Connection) -> None:
+        """Add a connection, which is then served."""
+        organization, user = _keys(connection)
+        self._of_organization.setdefault(organization, set()).add(connection)
+        self._of_user.setdefault(user, set()).add(connection)
+        for observer in self._observers:
+            observer.on_join(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """Remove a connection, which is then no longer served; one that isn't there is fine."""
+        organization, user = _keys(connection)
+        if connection not in self.of_organization(organization):
+            return
+        _discard(self._of_organization, organization, connection)
+        _discard(self._of_user, user, connection)
+        for observer in self._observers:
+            observer.on_leave(connection)
+
+
+def _keys(connection: Connection) -> tuple[str, str]:
+    access = connection.access
+    return str(access.organization_id), str(access.user_id)
+
+
+def _discard(index: dict[str, set[Connection]], key: str, connection: Connection) -> None:
+    index[key].discard(connection)
+    if not index[key]:
+        del index[key]
