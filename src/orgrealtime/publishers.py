@@ -18,6 +18,7 @@ from orgrealtime import events, stream
 from orgrealtime.conf import get_settings, organization_model
 from orgrealtime.delivery import bell
 from orgrealtime.models import NotificationEvent
+from orgrealtime.protocol.keys import key_as_json
 from orgrealtime.protocol.payloads import encode_payload
 from orgrealtime.signals import event_published
 
@@ -146,7 +147,7 @@ def _user_id(user: Any, argument: str) -> Any:
 def _audience(to: Any) -> list[int | str]:
     members = to if isinstance(to, Iterable) and not isinstance(to, str | bytes) else [to]
     ids = dict.fromkeys(_user_id(user, "to") for user in members)
-    return [user_id if isinstance(user_id, int) else str(user_id) for user_id in ids]
+    return [key_as_json(user_id) for user_id in ids]
 
 
 def _checked_dedupe_key(key: Any) -> str | None:
