@@ -16,6 +16,7 @@ from orgrealtime.delivery import connection as connection_module
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.stream import database
 from orgrealtime.stream.database import BACKLOG
+from orgrealtime.stream import reading as stream_reading
 from tests.conftest import Configure
 from tests.host.models import Organization
 from tests.sockets import APPLICATION, Frame, Sockets, publish_event
@@ -147,7 +148,8 @@ async def test_ping_is_answered_while_the_backlog_is_being_read(
     position = await database.HANDSHAKE.run(stream.position, acme)
     for number in range(3):
         await publish_event(acme, number=number)
-    monkeypatch.setattr(stream, "PAGE_CHARS", 1)  # a page holds one event, so more are read after letting in
+    # A page holds one event, so more are read after letting in.
+    monkeypatch.setattr(stream_reading, "PAGE_CHARS", 1)
     reading, go_on = asyncio.Event(), asyncio.Event()
     page = BACKLOG.run
 

@@ -21,7 +21,8 @@ from orgrealtime.delivery.feed import MAX_CHUNKS
 from orgrealtime.delivery.hub import Hub, get_hub
 from orgrealtime.models import NotificationEvent, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor
-from orgrealtime.stream import PAGE_CHARS, database
+from orgrealtime.stream import database
+from orgrealtime.stream.reading import PAGE_CHARS
 from orgrealtime.views import CatchUpView
 from tests.conftest import Configure, MakeOrg, MakeUser
 from tests.host.models import Membership, Organization

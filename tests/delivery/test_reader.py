@@ -18,7 +18,7 @@ from orgrealtime.delivery.feed import FeedReader
 from orgrealtime.errors import StreamReset
 from orgrealtime.models import Stream
 from orgrealtime.protocol.cursors import Cursor
-from orgrealtime.stream import Page, database
+from orgrealtime.stream import Page, database, postgresql
 from tests.conftest import MakeOrg, MakeUser
 from tests.host.models import Organization
 from tests.sockets import Sockets, publish_event
@@ -184,7 +184,9 @@ async def test_organisation_whose_stream_is_locked_holds_up_no_other(
     lock = open_transaction(lambda: list(Stream.objects.select_for_update().filter(pk=acme.pk)))
     await asyncio.to_thread(lock.__enter__)
     # Who waits for the lock waits longer than the test.
-    monkeypatch.setattr(stream, "PATIENCE", f"set_config('lock_timeout', '{LIMIT_SECONDS * 2000:.0f}', TRUE)")
+    monkeypatch.setattr(
+        postgresql, "PATIENCE", f"set_config('lock_timeout', '{LIMIT_SECONDS * 2000:.0f}', TRUE)"
+    )
     try:
         for number in range(5):
             await asyncio.gather(publish_event(acme, n=number), publish_event(globex, n=number))

@@ -27,6 +27,7 @@ def publish_and_crash(where: int, slug: str, mark: str) -> None:
 
     from orgrealtime import publish, stream
     from orgrealtime.delivery import bell
+    from orgrealtime.stream.postgresql import PostgreSQL
 
     organization = Organization.objects.get(slug=slug)
     if where != BEFORE_COMMIT:
@@ -37,7 +38,7 @@ def publish_and_crash(where: int, slug: str, mark: str) -> None:
             crash()
     if where == INSIDE_NUMBERING:
         with transaction.atomic():  # the numbers are given, and not committed
-            stream._number_postgresql(organization.pk, connection)
+            PostgreSQL(connection).number(organization.pk, most=1000)
             crash()
     stream.advance(organization.pk)
     crash()

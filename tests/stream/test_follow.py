@@ -16,11 +16,13 @@ from orgrealtime import publish, stream
 from orgrealtime.errors import StreamReset
 from orgrealtime.models import NotificationEvent, Recipient, Stream
 from orgrealtime.protocol.cursors import Cursor, Position
-from orgrealtime.stream import Page
+from orgrealtime.stream import Page, numbering, postgresql
+from orgrealtime.stream.reading import PAGE_SIZE
 from tests.conftest import MakeOrg
 from tests.host.models import Organization
 from tests.stopwatch import Stopwatch
-from tests.stream.test_stream import blocks_touched, payloads_looked_up, publish_many, seqs
+from tests.stream.contents import publish_many, seqs
+from tests.stream.costs import blocks_touched, payloads_looked_up
 from tests.threads import is_waiting_for_a_lock, open_transaction, start, start_many
 from tests.waiting import until
 
@@ -41,7 +43,7 @@ def pages(found: dict[int, Page | StreamReset]) -> dict[int, Page]:
     return found  # type: ignore[return-value]
 
 
-def follow_all(cursors: dict[int, Cursor], limit: int = stream.PAGE_SIZE) -> dict[int, Page]:
+def follow_all(cursors: dict[int, Cursor], limit: int = PAGE_SIZE) -> dict[int, Page]:
     """All together, and those that were left out one by one, as the reader does it."""
     found = stream.follow(cursors, limit=limit)
     for key in cursors.keys() - found.keys():
@@ -101,8 +103,8 @@ def test_page_by_page_each_gets_all_in_order(
     got: dict[int, list[tuple[int, str]]] = {key: [] for key in cursors}
     behind: Collection[int] = set(cursors)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "NUMBERING_BATCH", batch)
-        patch.setattr(stream, "FOLLOWED_CHARS", room)
+        patch.setattr(numbering, "NUMBERING_BATCH", batch)
+        patch.setattr(postgresql, "FOLLOWED_CHARS", room)
         while behind:
             found = follow_all({key: cursors[key] for key in behind}, limit)
             for key, page in found.items():
@@ -157,7 +159,7 @@ def test_stream_that_somebody_has_locked_is_left_out_and_not_waited_for(
     publish_many(globex, 1)
     with open_transaction(lambda: list(Stream.objects.select_for_update().filter(pk=acme.pk))):
         with monkeypatch.context() as patch, Stopwatch() as watch:
-            patch.setattr(stream, "PATIENCE", "set_config('lock_timeout', '60000', TRUE)")
+            patch.setattr(postgresql, "PATIENCE", "set_config('lock_timeout', '60000', TRUE)")
             found = pages(stream.follow(cursors))
             assert stream.follow({acme.pk: cursors[acme.pk]}) == {}
             watch.check(30.0, "both have been read")  # who waits for the lock takes a minute
@@ -176,7 +178,7 @@ def test_stream_that_is_numbered_meanwhile_isnt_taken_as_read(
     publish_many(acme, 1)
     with open_transaction(hold_advisory_lock):
         with monkeypatch.context() as patch:
-            patch.setattr(stream, "PATIENCE", ADVISORY_LOCK)  # it lies between the two
+            patch.setattr(postgresql, "PATIENCE", ADVISORY_LOCK)  # it lies between the two
             following = start(stream.follow, cursors)
             until(is_waiting_for_a_lock)
         assert stream.number(acme.pk).head == 1

@@ -15,6 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from orgrealtime import stream
 from orgrealtime.models import NotificationEvent
 from orgrealtime.protocol.cursors import Cursor
+from orgrealtime.stream.numbering import NUMBERING_BATCH
+from orgrealtime.stream.postgresql import PostgreSQL
 from tests.host.models import Organization
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -91,7 +93,7 @@ class Numbering(RuleBasedStateMachine):
     def number_and_die(self) -> None:
         db = connection.copy()
         db.set_autocommit(False)
-        stream._number_postgresql(self.org.pk, db)
+        PostgreSQL(db).number(self.org.pk, NUMBERING_BATCH)
         db.close()  # before the commit: nothing of it may stay
 
     @rule()

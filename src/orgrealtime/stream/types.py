@@ -1,9 +1,11 @@
-"""What a stream is read as."""
+"""What a stream is read as, and what is told of where it stands."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from orgrealtime.protocol.cursors import Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +21,37 @@ class StreamEvent:
     def weight(self) -> int:
         """About how many characters' worth of memory it takes."""
         return len(self.text) + 32 * len(self.audience or ())
+
+
+class Page(NamedTuple):
+    """Consecutive events after a cursor: the reader stands at number `seq` after them, `has_more` says if more wait."""
+
+    position: Position
+    events: list[StreamEvent]
+    seq: int
+    has_more: bool
+
+    @property
+    def cursor(self) -> str:
+        """The cursor of a reader that has got this page."""
+        return self.position.cursor_at(self.seq)
+
+
+class Head(NamedTuple):
+    """How far an organisation's stream is, and whether committed events wait for a number."""
+
+    epoch: str
+    head: int
+    pending: bool
+
+
+class Numbering(NamedTuple):
+    """What one numbering came to: `numbered` of the events that were `waiting` have got a number.
+
+    Nothing is numbered in a stream that isn't `is_at_home`: its row has been copied from another table.
+    """
+
+    position: Position
+    waiting: int
+    numbered: int
+    is_at_home: bool = True

@@ -1,0 +1,50 @@
+"""What a stream needs of its database, and who knows how to ask that for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.expressions import RawSQL
+
+from orgrealtime.protocol.cursors import Cursor
+from orgrealtime.stream.postgresql import PostgreSQL
+from orgrealtime.stream.rows import Followed, Insertion
+from orgrealtime.stream.sqlite import SQLite
+from orgrealtime.stream.types import Numbering
+
+
+class Dialect(Protocol):
+    """The steps that each database takes in its own way."""
+
+    def number(self, organization_id: Any, most: int) -> Numbering | None:
+        """Number at most `most` of the events that wait; return None if the organisation has no stream."""
+
+    def settle(self, organization_id: Any) -> None:
+        """Make a stream at home in the table that it is in now, with another epoch."""
+
+    def is_locked_out(self, error: OperationalError) -> bool:
+        """Tell whether a numbering failed because somebody else holds the stream's lock."""
+
+    def follow(self, cursors: Mapping[Any, Cursor], *, limit: int, most: int) -> dict[Any, Followed] | None:
+        """Number and read several organisations by one statement, as far as that can be done without waiting.
+
+        At most `limit` events are read and `most` numbered, of all together. Returns None if the database has no such
+        statement.
+        """
+
+    def insert_or_fetch(self, insertion: Insertion) -> tuple[str, list[Any]]:
+        """Return the statement that inserts an event, or finds the first one with its key, and its parameters."""
+
+    def table_oid(self) -> RawSQL | None:
+        """Return the number of the table that a new stream is at home in; None if tables have none."""
+
+    def moment(self, column: str) -> str:
+        """Return the SQL that selects a moment so that every one can be fetched."""
+
+
+def of(connection: BaseDatabaseWrapper) -> Dialect:
+    """Return the dialect of the database that a connection leads to."""
+    return PostgreSQL(connection) if connection.vendor == "postgresql" else SQLite(connection)

@@ -1,0 +1,249 @@
+"""The statements of a stream in PostgreSQL."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.expressions import RawSQL
+
+from orgrealtime.models import NotificationEvent, Recipient, Stream, new_epoch
+from orgrealtime.protocol.cursors import Cursor, Position
+from orgrealtime.stream.rows import Columns, Followed, Insertion, Row, event_columns, page_columns
+from orgrealtime.stream.types import Numbering
+
+LOCK_MILLISECONDS = 200
+LOCK_NOT_AVAILABLE = "55P03"
+PATIENCE = f"set_config('lock_timeout', '{LOCK_MILLISECONDS}', TRUE)"
+INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
+FOLLOWED_CHARS = 16_384  # up to 64 KB: what a socket takes though nobody reads from it
+ROW_CHARS = 200  # about what a row takes besides its payload
+
+
+class _Outcome(NamedTuple):
+    """What a numbering says of one organisation."""
+
+    epoch: str
+    head: int
+    floor: int
+    waiting: int
+    numbered: int
+    is_at_home: bool
+
+
+class _Found(NamedTuple):
+    """What following says of one organisation, beside its events."""
+
+    epoch: str
+    head: int
+    floor: int
+    is_cut: bool  # more events wait than were to get a number
+    seq: int | None  # of the first event; None: there is none
+
+
+@dataclass(frozen=True, slots=True)
+class PostgreSQL:
+    """What a stream needs of PostgreSQL: one statement for each step, so that nothing is held between two."""
+
+    connection: BaseDatabaseWrapper
+
+    def number(self, organization_id: Any, most: int) -> Numbering | None:
+        """Number at most `most` of the events that wait; return None if the organisation has no stream.
+
+        Raises OperationalError if somebody else holds the stream's lock for longer than LOCK_MILLISECONDS.
+        """
+        sql = f"""{self._numbering(waits=True)}
+        SELECT epoch, COALESCE(new_head, locked_head, seen_head) AS head, floor, waiting, numbered, is_at_home
+        FROM outcome
+        """
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, {"orgs": [self._key(organization_id)], "after": [0], "most": most})
+            row = cursor.fetchone()
+            if row is None:
+                return None
+            outcome = Columns(cursor).take(_Outcome)(row)
+        position = Position(outcome.epoch, outcome.head, outcome.floor)
+        return Numbering(position, outcome.waiting, outcome.numbered, outcome.is_at_home)
+
+    def settle(self, organization_id: Any) -> None:
+        """Make a stream at home in the table that it is in now, with another epoch."""
+        # The row has been copied into another table, as when a dump is restored: how far the stream was is unknown.
+        stream = Stream._meta.db_table
+        sql = f"""
+        WITH patience AS MATERIALIZED (SELECT {PATIENCE})
+        UPDATE {stream} AS stream
+        SET table_oid = stream.tableoid::bigint, epoch = CASE WHEN table_oid IS NULL THEN epoch ELSE %s END
+        FROM patience WHERE organization_id = %s AND table_oid IS DISTINCT FROM stream.tableoid::bigint
+        """
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, [new_epoch(), self._key(organization_id)])
+
+    def is_locked_out(self, error: OperationalError) -> bool:
+        """Tell whether somebody else has held a lock for too long."""
+        cause = error.__cause__
+        return LOCK_NOT_AVAILABLE in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None))
+
+    def follow(self, cursors: Mapping[Any, Cursor], *, limit: int, most: int) -> dict[Any, Followed]:
+        """Number at most `most` events, and find at most `limit` after the cursors, of all organisations together.
+
+        Left out is who can't be read without waiting, and who would make the whole too large.
+        """
+        asked = list(cursors.items())
+        values: dict[str, Any] = {
+            "orgs": [self._key(organization_id) for organization_id, _ in asked],
+            "after": [after.seq for _, after in asked],
+            "most": max(1, most // len(asked)),
+            "limit": max(1, limit // len(asked)),
+            "room": FOLLOWED_CHARS,
+        }
+        with self.connection.cursor() as cursor:
+            cursor.execute(self._following(), values)
+            columns, found = Columns(cursor), cursor.fetchall()
+        to_found, to_row = columns.take(_Found), columns.take(Row)
+        followed: dict[Any, Followed] = {}
+        for place, group in itertools.groupby(found, columns.value("place")):
+            of_one = list(group)
+            outcome = to_found(of_one[0])
+            position = Position(outcome.epoch, outcome.head, outcome.floor)
+            rows = [] if outcome.seq is None else list(map(to_row, of_one))
+            followed[asked[place - 1][0]] = Followed(position, rows, outcome.is_cut)
+        return followed
+
+    def insert_or_fetch(self, insertion: Insertion) -> tuple[str, list[Any]]:
+        """Return the statement that inserts an event, or finds the first one with its key, and its parameters."""
+        # The first event isn't locked: numbering would have to wait for the transaction that is open here.
+        sql, values, table, all_columns = insertion
+        sql = (
+            f"WITH fresh AS ({sql} NOTHING RETURNING {all_columns}) "
+            f"SELECT *, TRUE AS is_new FROM fresh UNION ALL SELECT {all_columns}, FALSE FROM {table} "
+            f"WHERE organization_id = %s AND dedupe_key = %s ORDER BY is_new DESC"
+        )
+        return sql, [*values.values(), values["organization_id"], values["dedupe_key"]]
+
+    def table_oid(self) -> RawSQL:
+        """Return the number of the table that a new stream is at home in."""
+        return RawSQL("%s::regclass::oid::bigint", [Stream._meta.db_table])
+
+    def moment(self, column: str) -> str:
+        """Return a moment as text: PostgreSQL knows some that Python doesn't, and one would spoil the page it is in."""
+        offset = "TZH:TZM" if settings.USE_TZ else ""
+        return f"to_char({column}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US{offset}')"
+
+    def _key(self, organization_id: Any) -> Any:
+        return Stream._meta.pk.get_db_prep_value(organization_id, self.connection)
+
+    def _numbering(self, *, waits: bool) -> str:
+        """Return the beginning of a statement that numbers the pending events of organisations.
+
+        What follows may select from `outcome`, a row per organisation, and `numbered`, the events that have got a
+        number now. A stream that somebody else has locked is waited for, or not numbered; nor is one that ends before a
+        cursor it is known to have had, which would hide that. Parameters: `orgs`, `after`, `most` of each.
+        """
+        key = str(Stream._meta.pk.db_type(self.connection))
+        user_key = str(Recipient._meta.get_field("user").db_type(self.connection))
+        # In the transaction of a TestCase a setting would last beyond the statement.
+        patience = "1" if self.connection.in_atomic_block else PATIENCE
+        return _numbering_sql(key, user_key, patience, "" if waits else "SKIP LOCKED")
+
+    def _following(self) -> str:
+        # What had a number before is read in the snapshot in which `seen_head` is the newest; what gets one now
+        # follows it without a gap, since nothing is numbered if the stream has gone on since; if it has, what it is now
+        # isn't known here. PostgreSQL commits when the rows have been taken, and a client that hangs must not keep
+        # others out: so there are no more rows than the buffers of a socket have room for, of the smallest first.
+        return f"""{self._numbering(waits=False)}, found AS (
+            SELECT * FROM numbered UNION ALL
+            SELECT asked.organization_id, kept.* FROM asked CROSS JOIN LATERAL (
+                SELECT {event_columns()} FROM {NotificationEvent._meta.db_table} AS event
+                WHERE event.organization_id = asked.organization_id AND event.seq > asked.after
+                ORDER BY event.seq LIMIT %(limit)s + 1
+            ) AS kept
+        ), weighed AS (
+            SELECT organization_id, count(*) AS count, sum(
+                {ROW_CHARS} + payload_chars + COALESCE(length(CAST(audience AS text)), 0)
+            ) AS weight FROM found GROUP BY organization_id
+        ), heaped AS (
+            SELECT organization_id, count, sum(weight) OVER (ORDER BY weight, organization_id) AS heap FROM weighed
+        )
+        SELECT asked.place, epoch, floor, COALESCE(new_head, seen_head) AS head, waiting = %(most)s AS is_cut,
+            {page_columns(self.moment)}
+        FROM asked JOIN outcome USING (organization_id) LEFT JOIN heaped USING (organization_id)
+            LEFT JOIN found AS page ON page.organization_id = asked.organization_id AND asked.after <= seen_head
+        WHERE is_at_home AND (asked.after > seen_head OR (
+            (NOT has_pending OR (locked_head = seen_head AND waiting = numbered))
+            AND (heap IS NULL OR (heap <= %(room)s AND heaped.count <= %(limit)s))
+        ))
+        ORDER BY asked.place, page.seq
+        """
+
+
+@functools.cache
+def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> str:
+    # One statement, so that no client ever holds a stream's lock while it sleeps, hangs or dies. All parts of a
+    # statement see the snapshot of its start, except rows that FOR UPDATE locks, which are the newest. If the two
+    # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again. Events that
+    # a transaction of the host has locked (deleting a user does, for the actor) get their numbers when it has ended.
+    # The wait for the stream itself is bounded, within this statement: who deletes an organisation holds its stream.
+    event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
+    return f"""
+    WITH asked AS (
+        SELECT * FROM unnest(%(orgs)s::{key}[], %(after)s::bigint[])
+            WITH ORDINALITY AS asked (organization_id, after, place)
+    ), seen AS (
+        SELECT stream.organization_id, asked.after, epoch, head, floor,
+            table_oid IS NOT DISTINCT FROM stream.tableoid::bigint AS is_at_home, EXISTS (
+                SELECT 1 FROM {event} AS event WHERE event.organization_id = stream.organization_id AND seq IS NULL
+            ) AS has_pending
+        FROM asked JOIN {stream} AS stream USING (organization_id)
+    ), patience AS MATERIALIZED (
+        SELECT {patience}
+    ), locked AS (
+        SELECT stream.organization_id, stream.head
+        FROM seen JOIN {stream} AS stream USING (organization_id), patience
+        WHERE seen.is_at_home AND seen.has_pending AND seen.after <= seen.head FOR UPDATE OF stream {who_waits}
+    ), pending AS (
+        SELECT oldest.id, locked.organization_id, locked.head,
+            row_number() OVER (PARTITION BY locked.organization_id ORDER BY oldest.id) AS place
+        FROM locked CROSS JOIN LATERAL (
+            SELECT event.id FROM {event} AS event
+            WHERE event.organization_id = locked.organization_id AND event.seq IS NULL
+            ORDER BY event.id LIMIT %(most)s FOR UPDATE OF event SKIP LOCKED
+        ) AS oldest
+    ), numbered AS (
+        UPDATE {event} AS event SET seq = pending.head + pending.place FROM pending JOIN seen USING (organization_id)
+        WHERE event.id = pending.id AND pending.head = seen.head
+        RETURNING event.organization_id, {event_columns()}
+    ), addressed AS (
+        INSERT INTO {recipient} (organization_id, user_id, seq)
+        SELECT DISTINCT organization_id, who::{user_key}, seq FROM numbered, jsonb_array_elements_text(
+            CASE WHEN jsonb_typeof(audience) = 'array' THEN audience ELSE '[]' END
+        ) AS who WHERE {_is_key(user_key)}
+    ), newest AS (
+        SELECT organization_id, max(seq) AS head, count(*) AS count FROM numbered GROUP BY organization_id
+    ), raised AS (
+        UPDATE {stream} AS stream SET head = newest.head FROM newest
+        WHERE stream.organization_id = newest.organization_id
+    ), waiting AS (
+        SELECT organization_id, count(*) AS count FROM pending GROUP BY organization_id
+    ), outcome AS (
+        SELECT seen.organization_id, seen.epoch, seen.floor, seen.is_at_home, seen.has_pending, seen.head AS seen_head,
+            locked.head AS locked_head, newest.head AS new_head,
+            COALESCE(waiting.count, 0) AS waiting, COALESCE(newest.count, 0) AS numbered
+        FROM seen LEFT JOIN locked USING (organization_id) LEFT JOIN newest USING (organization_id)
+            LEFT JOIN waiting USING (organization_id)
+    )"""
+
+
+def _is_key(user_key: str) -> str:
+    # What somebody has put there by hand, and is no key, is left out: the cast would stop the stream for ever.
+    if user_key == "uuid":
+        return "who ~* '^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$'"
+    if user_key in INTEGER_BITS:
+        most = 2 ** (INTEGER_BITS[user_key] - 1) - 1
+        return f"CASE WHEN who ~ '^-?[0-9]{{1,19}}$' THEN who::numeric BETWEEN {-most - 1} AND {most} ELSE FALSE END"
+    return "who IS NOT NULL"

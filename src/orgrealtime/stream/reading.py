@@ -1,0 +1,191 @@
+"""Reading: pages of what has a number, for one reader, or for several organisations at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from orgrealtime.errors import StreamReset
+from orgrealtime.models import NotificationEvent, Recipient, Stream
+from orgrealtime.protocol.cursors import Cursor, Position
+from orgrealtime.stream import database, dialect, numbering
+from orgrealtime.stream.access import Access
+from orgrealtime.stream.rows import Columns, Followed, Row, decode, event_columns, page_columns
+from orgrealtime.stream.types import Page
+
+PAGE_SIZE = 500
+PAGE_CHARS = 524_288  # a page ends with the event that exceeds it: what a reader waits for is kept in memory
+
+
+def read(
+    organization_id: Any,
+    after: Cursor,
+    *,
+    access: Access | None = None,
+    limit: int = PAGE_SIZE,
+    position: Position | None = None,
+    using: str | None = None,
+) -> Page:
+    """Return the next events after a cursor, oldest first: all of them, or those that `access` may see.
+
+    `position` is what `advance` has just returned, if the caller has asked it.
+    Raises StreamReset if the cursor is of another epoch, beyond the head, or older than what is kept.
+    """
+    connection = connections[using or database.alias()]
+    position = position or numbering.advance(organization_id, connection.alias)
+    if position.resume(after) == position.head:
+        return Page(position, [], position.head, has_more=False)
+    # The floor comes with the rows, in one snapshot: pruning between two statements would leave a silent gap.
+    position, rows, in_all = _select(connection, organization_id, access, _Span("ASC", limit + 1, after.seq))
+    position.resume(after)
+    rows = rows[:limit]
+    has_more = len(rows) < in_all
+    seq = rows[-1].seq if has_more else position.head
+    return Page(position, decode(rows, position, connection), seq, has_more)
+
+
+def read_last(
+    organization_id: Any,
+    *,
+    access: Access | None = None,
+    limit: int = PAGE_SIZE,
+    position: Position | None = None,
+    using: str | None = None,
+) -> Page:
+    """Return the newest events, oldest first, at most `limit`; the reader stands at the head after them.
+
+    `position` is what `advance` has just returned, if the caller has asked it.
+    """
+    connection = connections[using or database.alias()]
+    if position is None:
+        numbering.advance(organization_id, connection.alias)
+    return _newest(connection, organization_id, access, limit)
+
+
+def read_recent(organization_id: Any, limit: int, using: str | None = None) -> Page:
+    """Return the newest events that have a number, oldest first, all of them from the first one on, for everybody.
+
+    At most `limit`, and as many as a page has room for.
+    """
+    return _newest(connections[using or database.alias()], organization_id, None, limit)
+
+
+def _newest(connection: BaseDatabaseWrapper, organization_id: Any, access: Access | None, limit: int) -> Page:
+    position, rows, _ = _select(connection, organization_id, access, _Span("DESC", limit))
+    return Page(position, decode(rows[::-1], position, connection), position.head, has_more=False)
+
+
+def follow(cursors: Mapping[Any, Cursor], *, limit: int = PAGE_SIZE) -> dict[Any, Page | StreamReset]:
+    """Number what has committed in these organisations, and return for each all that comes after a cursor; not inside
+    an open transaction.
+
+    One statement for all of them on PostgreSQL, which waits for nobody. Left out are those that somebody else numbers
+    at this moment, that have no stream yet, or that are too far behind: read them one by one, with `follow_one`.
+    """
+    connection = connections[database.alias()]
+    together = dialect.of(connection).follow(cursors, limit=limit, most=numbering.NUMBERING_BATCH)
+    if together is None:
+        return {key: follow_one(key, after, limit=limit) for key, after in cursors.items()}
+    return {key: _followed(cursors[key], found, connection) for key, found in together.items()}
+
+
+def _followed(after: Cursor, found: Followed, connection: BaseDatabaseWrapper) -> Page | StreamReset:
+    position, rows, has_more = found
+    try:
+        position.resume(after)
+    except StreamReset as reset:
+        return reset
+    return Page(position, decode(rows, position, connection), position.head, has_more)
+
+
+def follow_one(organization_id: Any, after: Cursor, *, limit: int = PAGE_SIZE) -> Page | StreamReset:
+    """Number what has committed in an organisation, and return the next events after a cursor, as `follow` does.
+
+    Raises OperationalError if somebody else holds the stream's lock for longer than `postgresql.LOCK_MILLISECONDS`.
+    """
+    # Not `advance`, which would leave out events while somebody holds the stream's lock, and say nothing of it.
+    position = numbering.number(organization_id)
+    try:
+        return read(organization_id, after, limit=limit, position=position)
+    except StreamReset as reset:
+        return reset
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Which events are wanted: after number `after`, from the oldest on (ASC) or the newest (DESC), at most `limit`."""
+
+    order: str
+    limit: int
+    after: int = 0
+
+
+class _Selected(NamedTuple):
+    """`rows` in the order asked for, of so many `in_all`: they end where a page would be too large."""
+
+    position: Position
+    rows: list[Row]
+    in_all: int
+
+
+def _select(
+    connection: BaseDatabaseWrapper, organization_id: Any, access: Access | None, span: _Span
+) -> _Selected:
+    organization = Stream._meta.pk.get_db_prep_value(organization_id, connection)
+    wanted, params = (
+        _of_all(organization, span) if access is None else _of_access(organization, access, span, connection)
+    )
+    # What a page has no room for is measured, not unpacked: a payload becomes text at the very end.
+    sql = f"""
+        SELECT stream.epoch, stream.head, stream.floor, {page_columns(dialect.of(connection).moment)}, page.count
+        FROM {Stream._meta.db_table} AS stream LEFT JOIN (
+            SELECT * FROM (
+                SELECT found.*, count(*) OVER () AS count,
+                    sum(found.payload_chars) OVER (ORDER BY found.seq {span.order}) - found.payload_chars AS before
+                FROM ({wanted}) AS found
+            ) AS sized WHERE before < {PAGE_CHARS}
+        ) AS page ON 1 = 1 WHERE stream.organization_id = %s ORDER BY page.seq {span.order}
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*params, organization])
+        columns, found = Columns(cursor), cursor.fetchall()
+    if not found:
+        return _Selected(numbering.advance(organization_id, connection.alias), [], 0)
+    count = columns.value("count")(found[0])
+    rows = list(map(columns.take(Row), found)) if count else []
+    return _Selected(columns.take(Position)(found[0]), rows, count or 0)
+
+
+def _of_all(organization: Any, span: _Span) -> tuple[str, list[Any]]:
+    sql = f"""
+        SELECT {event_columns()} FROM {NotificationEvent._meta.db_table} AS event
+        WHERE event.organization_id = %s AND event.seq > %s ORDER BY event.seq {span.order} LIMIT {span.limit}
+    """
+    return sql, [organization, span.after]
+
+
+def _of_access(
+    organization: Any, access: Access, span: _Span, connection: BaseDatabaseWrapper
+) -> tuple[str, list[Any]]:
+    # Two index reads that are merged. One condition with OR would read past all that others got.
+    event, recipient = NotificationEvent._meta.db_table, Recipient._meta.db_table
+    columns, order, limit = event_columns(), span.order, span.limit
+    types, type_params = access.type_condition("event.type")
+    user = Recipient._meta.get_field("user").get_db_prep_value(access.user_id, connection)
+    sql = f"""
+        SELECT * FROM (
+            SELECT {columns} FROM {event} AS event
+            WHERE event.organization_id = %s AND event.audience IS NULL AND event.seq > %s AND {types}
+            ORDER BY event.seq {order} LIMIT {limit}
+        ) AS shared UNION ALL SELECT * FROM (
+            SELECT {columns} FROM {recipient} AS recipient
+            JOIN {event} AS event ON event.organization_id = recipient.organization_id AND event.seq = recipient.seq
+            WHERE recipient.organization_id = %s AND recipient.user_id = %s AND recipient.seq > %s AND {types}
+            ORDER BY recipient.seq {order} LIMIT {limit}
+        ) AS addressed ORDER BY seq {order} LIMIT {limit}
+    """
+    return sql, [organization, span.after, *type_params, organization, user, span.after, *type_params]

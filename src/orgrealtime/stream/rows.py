@@ -1,0 +1,158 @@
+"""The columns of an event as they are written and read, and what a row of them says."""
+
+# A new column of the event is written down in four places: in the model (and its migration), as an argument of
+# `publish`, in `Row` with its decoding (here), and in `wire.encode_event`. tests/stream/test_rows.py holds that they
+# agree.
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+from django.contrib.auth import get_user_model
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+
+from orgrealtime.models import NotificationEvent
+from orgrealtime.protocol import wire
+from orgrealtime.protocol.cursors import Position
+from orgrealtime.protocol.keys import key_as_json
+from orgrealtime.stream.types import StreamEvent
+
+logger = logging.getLogger("orgrealtime.stream")
+
+Kind = TypeVar("Kind", bound=NamedTuple)
+
+
+class Row(NamedTuple):
+    """An event as a page selects it: JSON is text, and so is the moment, where the database knows more of them."""
+
+    seq: int
+    type: str
+    payload: str
+    created_at: datetime.datetime | str | None
+    actor_id: Any
+    audience: str | None
+
+    def decoded(
+        self, position: Position, zone: datetime.tzinfo, user_key: Callable[[Any], Any]
+    ) -> StreamEvent:
+        """Return the event in the stream at `position`; raises whatever comes of a row that somebody has edited."""
+        actor = None if self.actor_id is None else user_key(self.actor_id)
+        text = wire.encode_event(
+            self.type,
+            position.cursor_at(self.seq),
+            _utc(self.created_at, zone),
+            None if actor is None else key_as_json(actor),
+            self.payload,
+        )
+        audience = None if self.audience is None else read_audience(self.audience)
+        return StreamEvent(self.seq, self.type, text, audience)
+
+
+MEASURED_COLUMNS = ("payload_chars",)  # by which a page is cut off; not part of it
+EVENT_COLUMNS = (*Row._fields, *MEASURED_COLUMNS)
+
+
+class Followed(NamedTuple):
+    """What following found of one organisation: all events after a cursor, unless `has_more` says that some wait."""
+
+    position: Position
+    rows: list[Row]
+    has_more: bool
+
+
+class Insertion(NamedTuple):
+    """The INSERT of an event, up to what is done if its organisation has had its `dedupe_key` before."""
+
+    sql: str
+    values: dict[str, Any]
+    table: str
+    all_columns: str
+
+
+def insertion(event: NotificationEvent, connection: BaseDatabaseWrapper) -> Insertion:
+    """Return the INSERT of an event without a number."""
+    fields = event._meta.concrete_fields
+    values = {
+        field.attname: field.get_db_prep_save(getattr(event, field.attname), connection)
+        for field in fields
+        if field.attname not in {"id", "seq"} and not field.generated
+    }
+    table, columns = event._meta.db_table, ", ".join(values)
+    sql = (
+        f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(values))}) "
+        f"ON CONFLICT (organization_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO"
+    )
+    return Insertion(sql, values, table, ", ".join(field.attname for field in fields))
+
+
+class Columns:
+    """The columns of what a cursor has found, by their names."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._names = [column[0] for column in cursor.description]
+
+    def value(self, name: str) -> Callable[[tuple[Any, ...]], Any]:
+        """Return a function that takes the value of one column out of a row."""
+        return operator.itemgetter(self._names.index(name))
+
+    def take(self, kind: type[Kind]) -> Callable[[tuple[Any, ...]], Kind]:
+        """Return a function that takes the columns with the names of a NamedTuple's fields out of a row."""
+        values = operator.itemgetter(*map(self._names.index, kind._fields))
+        make = kind._make
+        return lambda row: make(values(row))
+
+
+def event_columns() -> str:
+    """Return the columns of the table `event` that a page is selected from."""
+    return ", ".join(f"event.{column}" for column in EVENT_COLUMNS)
+
+
+def page_columns(moment: Callable[[str], str]) -> str:
+    """Return the columns of `Row` out of the table `page`; `moment` is how the database writes a moment."""
+    return ", ".join(f"{_expression(column, moment)} AS {column}" for column in Row._fields)
+
+
+def _expression(column: str, moment: Callable[[str], str]) -> str:
+    field = NotificationEvent._meta.get_field(column)
+    if isinstance(field, models.JSONField):
+        return f"CAST(page.{column} AS text)"
+    return moment(f"page.{column}") if isinstance(field, models.DateTimeField) else f"page.{column}"
+
+
+def decode(rows: Iterable[Row], position: Position, connection: BaseDatabaseWrapper) -> list[StreamEvent]:
+    """Return the events that rows stand for, without those that can't be read, which are logged."""
+    zone = connection.timezone or timezone.get_default_timezone()
+    user_key = get_user_model()._meta.pk.to_python
+    events = []
+    for row in rows:
+        try:
+            events.append(row.decoded(position, zone, user_key))
+        except Exception as error:
+            # Somebody has edited the row: better to lose one event loudly than to stop the stream for ever.
+            logger.error(
+                "event skipped, its row can't be encoded",
+                extra={"cursor": position.cursor_at(row.seq), "seq": row.seq, "error": type(error).__name__},
+            )
+    return events
+
+
+def read_audience(text: str) -> frozenset[Any]:
+    """Return the keys of the users whom a stored audience names; raise an error if it is no list of such keys."""
+    stored = json.loads(text)
+    if not isinstance(stored, list) or None in stored:
+        raise TypeError("an audience is a list of primary keys")
+    to_python = get_user_model()._meta.pk.to_python
+    return frozenset(to_python(user_id) for user_id in stored)
+
+
+def _utc(moment: datetime.datetime | str | None, zone: datetime.tzinfo) -> datetime.datetime:
+    if not isinstance(moment, datetime.datetime):
+        moment = datetime.datetime.fromisoformat(moment or "")
+    return (moment if timezone.is_aware(moment) else moment.replace(tzinfo=zone)).astimezone(datetime.UTC)

@@ -1,0 +1,98 @@
+"""The statements of a stream in SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db import OperationalError, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Exists
+from django.db.models.functions import Cast
+
+from orgrealtime.models import NotificationEvent, Recipient, Stream
+from orgrealtime.protocol.cursors import Cursor, Position
+from orgrealtime.stream.rows import Followed, Insertion, read_audience
+from orgrealtime.stream.types import Numbering
+
+
+@dataclass(frozen=True, slots=True)
+class SQLite:
+    """What a stream needs of SQLite, which has one write lock for the whole database: who numbers holds that."""
+
+    connection: BaseDatabaseWrapper
+
+    def number(self, organization_id: Any, most: int) -> Numbering | None:
+        """Number at most `most` of the events that wait; return None if the organisation has no stream."""
+        using = self.connection.alias
+        streams = Stream.objects.using(using).filter(pk=organization_id)
+        pending = NotificationEvent.objects.using(using).filter(organization_id=organization_id, seq=None)
+        seen = streams.annotate(has_pending=Exists(pending)).first()
+        if seen is None:
+            return None
+        if not seen.has_pending:
+            return Numbering(Position(seen.epoch, seen.head, seen.floor), 0, 0)
+        with transaction.atomic(using):
+            streams.update(head=models.F("head"))  # takes the write lock before anything is read under it
+            stream = streams.get()
+            as_text = Cast("audience", models.TextField())
+            waiting = list(pending.order_by("id").only("id").annotate(text=as_text)[:most])
+            for seq, event in enumerate(waiting, stream.head + 1):
+                event.seq = seq
+            NotificationEvent.objects.using(using).bulk_update(waiting, ["seq"])
+            Recipient.objects.using(using).bulk_create(_recipients(organization_id, waiting))
+            streams.update(head=stream.head + len(waiting))
+        position = Position(stream.epoch, stream.head + len(waiting), stream.floor)
+        return Numbering(position, len(waiting), len(waiting))
+
+    def settle(self, organization_id: Any) -> None:
+        """Do nothing: a stream is at home wherever it is, since a copied table can't be told from the first."""
+
+    def is_locked_out(self, error: OperationalError) -> bool:
+        """Tell that nobody is locked out of a single stream: who can't have the write lock can't go on at all."""
+        return False
+
+    def follow(self, cursors: Mapping[Any, Cursor], *, limit: int, most: int) -> dict[Any, Followed] | None:
+        """Return None: there is no statement that numbers and reads at once."""
+        return None
+
+    def insert_or_fetch(self, insertion: Insertion) -> tuple[str, list[Any]]:
+        """Return the statement that inserts an event, or finds the first one with its key, and its parameters."""
+        # An update that changes nothing makes the first event come back.
+        sql, values, _, all_columns = insertion
+        sql = (
+            f"{sql} UPDATE SET dedupe_key = EXCLUDED.dedupe_key "
+            f"RETURNING {all_columns}, created_at = %s AS is_new"
+        )
+        return sql, [*values.values(), values["created_at"]]
+
+    def table_oid(self) -> None:
+        """Return None: tables have no numbers."""
+
+    def moment(self, column: str) -> str:
+        """Return a moment as it is stored."""
+        return column
+
+
+def _recipients(organization_id: Any, events: Iterable[NotificationEvent]) -> list[Recipient]:
+    return [
+        Recipient(organization_id=organization_id, user_id=user_id, seq=event.seq)
+        for event in events
+        if event.seq is not None
+        for user_id in _addressed(event.text)  # type: ignore[attr-defined]
+    ]
+
+
+def _addressed(audience: str | None) -> Collection[Any]:
+    if audience is None:
+        return ()
+    try:
+        keys = read_audience(audience)
+        for key in keys:
+            get_user_model()._meta.pk.clean(key, None)
+        return keys
+    except (TypeError, ValueError, ValidationError):
+        return ()  # somebody has edited it; whoever reads the event will say so

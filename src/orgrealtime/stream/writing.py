@@ -1,0 +1,42 @@
+"""Writing: an event without a number, in the transaction of its publisher; and the stream that it belongs to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from orgrealtime.models import NotificationEvent, Stream
+from orgrealtime.stream import dialect
+from orgrealtime.stream.rows import insertion
+
+
+def append(event: NotificationEvent, using: str) -> bool:
+    """Insert an event without a number, in the transaction that is open; return whether it is a new one.
+
+    With a `dedupe_key` that its organisation has had before, `event` becomes the first one. One statement either way.
+    """
+    if event.dedupe_key is not None:
+        return _insert_or_fetch(event, connections[using])
+    event.save(using=using, force_insert=True)
+    return True
+
+
+def _insert_or_fetch(event: NotificationEvent, connection: BaseDatabaseWrapper) -> bool:
+    sql, values = dialect.of(connection).insert_or_fetch(insertion(event, connection))
+    stored: Any = None
+    while stored is None:  # the first event may have been committed while the statement waited for that
+        stored = next(iter(NotificationEvent.objects.using(connection.alias).raw(sql, values)), None)
+    for field in event._meta.concrete_fields:
+        setattr(event, field.attname, getattr(stored, field.attname))
+    event._state.adding = False
+    event._state.db = connection.alias
+    return bool(stored.is_new)
+
+
+def create(organization_id: Any, using: str) -> None:
+    """Begin the stream of an organisation, unless it has one."""
+    table_oid = dialect.of(connections[using]).table_oid()
+    stream = Stream(organization_id=organization_id, table_oid=table_oid)
+    Stream.objects.using(using).bulk_create([stream], ignore_conflicts=True)
