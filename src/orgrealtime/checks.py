@@ -10,13 +10,14 @@ from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, router
+from django.db import connections
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from orgrealtime import conf
 from orgrealtime.adapters import OrganizationAdapter
 from orgrealtime.admission.origins import parse as parse_origin
+from orgrealtime.stream.database import alias
 
 DEFAULT_CHANNEL_LAYER = "default"
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"
@@ -97,7 +98,7 @@ def _check_members(adapter: Any, given: conf.Settings) -> Iterator[checks.CheckM
 
 
 def _check_database() -> Iterator[checks.CheckMessage]:
-    vendor = connections[_alias()].vendor
+    vendor = connections[alias()].vendor
     if vendor not in {"postgresql", "sqlite"}:
         yield checks.Error(
             f"Events can't be stored in {vendor}: numbering is written for PostgreSQL and SQLite.",
@@ -165,7 +166,7 @@ def _check_production() -> Iterator[checks.CheckMessage]:
             hint="Configure a layer of channels_redis.",
             id="orgrealtime.W001",
         )
-    if connections[_alias()].vendor == "sqlite":
+    if connections[alias()].vendor == "sqlite":
         yield checks.Warning(
             "Events are stored in SQLite, which lets one transaction write at a time.",
             hint="Use PostgreSQL.",
@@ -202,9 +203,3 @@ def _serves_event_streams() -> bool:
     except (ImproperlyConfigured, NoReverseMatch):
         return False
     return True
-
-
-def _alias() -> str:
-    from orgrealtime.models import NotificationEvent
-
-    return router.db_for_write(NotificationEvent)

@@ -34,6 +34,7 @@ from orgrealtime.errors import (
 from orgrealtime.limits import RefusedMessages, SocketRateLimitMixin, UserRateLimitMixin
 from orgrealtime.policy import Governed, render_text
 from orgrealtime.protocol import wire
+from orgrealtime.protocol.keys import key_as_json
 from orgrealtime.stream import Access, Cursor
 
 __all__ = ["NotificationsConsumer", "OrgConsumer", "command"]
@@ -187,7 +188,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
                 "type": "welcome",
                 "protocol": wire.PROTOCOL,
                 "connection_id": self.connection.id,
-                "org": {"id": _plain(self._organization.pk), "slug": slug_of(self.scope)},
+                "org": {"id": key_as_json(self._organization.pk), "slug": slug_of(self.scope)},
                 "cursor": stands_at,
                 "heartbeat": settings.HEARTBEAT_SECONDS,
                 "limits": {
@@ -341,7 +342,3 @@ async def _in_time(hook: Awaitable[T]) -> T:
     # One that never returned would keep the connection's place, and its end from being noticed.
     async with asyncio.timeout(HOOK_SECONDS):
         return await hook
-
-
-def _plain(key: Any) -> int | str:
-    return key if isinstance(key, int) else str(key)

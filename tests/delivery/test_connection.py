@@ -15,8 +15,8 @@ from orgrealtime import consumers, stream
 from orgrealtime.delivery import connection as connection_module
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.stream import database
-from orgrealtime.stream.database import BACKLOG
 from orgrealtime.stream import reading as stream_reading
+from orgrealtime.stream.database import BACKLOG
 from tests.conftest import Configure
 from tests.host.models import Organization
 from tests.sockets import APPLICATION, Frame, Sockets, publish_event

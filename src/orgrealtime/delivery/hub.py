@@ -19,7 +19,6 @@ from orgrealtime.delivery.drain import drain
 from orgrealtime.delivery.feed import Feed, FeedReader
 from orgrealtime.delivery.heartbeat import close_silent_connections
 from orgrealtime.delivery.registry import Registry
-from orgrealtime.stream import Position
 from orgrealtime.stream.database import LIVE
 
 logger = logging.getLogger("orgrealtime.hub")
@@ -82,7 +81,7 @@ class Hub:
         """Return the feed of an organisation if it has one."""
         return self._feeds.get(str(organization_id))
 
-    def open_feed(self, organization_id: Any, position: Position) -> Feed:
+    def open_feed(self, organization_id: Any, position: stream.Position) -> Feed:
         """Return the feed of an organisation, which starts at `position` if it is new, for a connection to come."""
         feed = self.feed(organization_id)
         if feed is not None and not feed.connections and feed.epoch != position.epoch:
@@ -96,7 +95,7 @@ class Hub:
             self._linger(feed)
         return feed
 
-    def attach(self, connection: Connection, organization_id: Any, position: Position) -> Feed:
+    def attach(self, connection: Connection, organization_id: Any, position: stream.Position) -> Feed:
         """Put a connection on its organisation's feed, which starts at `position` if it is new."""
         feed = self.open_feed(organization_id, position)
         self._cancel_timer(feed)
