@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.core.checks import run_checks
 from django.db import connections
+from django.urls import include, path
 from pytest_django.fixtures import Settings
 
 from orgrealtime import checks, receivers
+from orgrealtime.consumers import OrgConsumer
+from orgrealtime.policy import Policy
+from orgrealtime.routing import routes
+from orgrealtime.sse import EventSourceView
+from orgrealtime.views import CatchUpView
 from tests.conftest import Configure
 
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -334,3 +342,48 @@ def test_class_that_is_no_adapter_gets_as_far_as_the_checks(configure: Configure
     configure(ADAPTER="tests.host.models.Organization")
     receivers.connect_receivers()
     assert "E003" in shown()
+
+
+# ------------------------------------------------------------------------------------------------------ E010
+
+
+def refuse(self: Any, *arguments: Any) -> bool:
+    return False
+
+
+@pytest.fixture
+def host_class() -> Iterator[Any]:
+    """`host_class(base, **members)`: a class as if the host had it."""
+    yield lambda base, **members: type("Own", (base,), {"__module__": "tests.host.live", **members})
+    gc.collect()
+
+
+@pytest.mark.parametrize("name", ["allow", "render"])
+def test_consumer_with_a_rule_that_the_views_lack_is_e010(host_class: Any, name: str) -> None:
+    own = host_class(OrgConsumer, **{name: refuse})
+    messages = [message for message in run_checks(tags=["orgrealtime"]) if message.id == "orgrealtime.E010"]
+    assert len(messages) == 2, own
+    assert f"Own has its own {name}(), but 'orgs/<slug:org_slug>/notifications/'" in messages[0].msg
+
+
+def test_view_with_a_rule_that_the_event_stream_lacks_is_e010(host_class: Any, settings: Settings) -> None:
+    own = host_class(CatchUpView, allow=refuse)
+    pages, stream = path("pages/", own.as_view()), path("stream/", EventSourceView.as_view())
+    settings.ROOT_URLCONF = (path("live/", include([pages, stream])),)
+    assert shown() == {"E010"}
+    settings.ROOT_URLCONF = (pages,)
+    assert shown() == set()
+
+
+def test_rule_that_every_way_to_read_has_is_fine(host_class: Any, settings: Settings) -> None:
+    socket, page = host_class(OrgConsumer, allow=refuse), host_class(CatchUpView, allow=refuse)
+    stream = path("stream/", EventSourceView.as_view(consumer=socket))
+    settings.ROOT_URLCONF = (path("pages/", page.as_view()), stream)
+    assert shown() == set()
+
+
+def test_policy_leaves_nothing_open(host_class: Any, settings: Settings) -> None:
+    closed = host_class(Policy, allow=refuse, render=refuse)
+    board = routes(host_class(OrgConsumer, policy=closed))
+    settings.ROOT_URLCONF = (path("", include(board.http)), path("other/", include(routes().http)))
+    assert shown() == set()

@@ -21,8 +21,7 @@ from orgrealtime.asgi import realtime
 from orgrealtime.concurrency import threads as pools
 from orgrealtime.consumers import NotificationsConsumer
 from orgrealtime.delivery.hub import close_hub, get_hub
-from orgrealtime.routing import websocket_urlpatterns
-from orgrealtime.sse import EventSourceView
+from orgrealtime.routing import routes, websocket_urlpatterns
 from orgrealtime.stream import database
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
@@ -288,9 +287,9 @@ class Failing(NotificationsConsumer):
 
 
 async def test_consumer_that_fails_ends_the_response(
-    pages: Pages, alice: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pages: Pages, alice: User, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(EventSourceView, "consumer", Failing)
+    settings.ROOT_URLCONF = tuple(routes(Failing).http[0])
     page = await pages.open(alice)
     assert (await page.event()).data["type"] == "welcome"
     while not await page.ends():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import apps
@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, get_resolver, reverse
 from django.utils.module_loading import import_string
 
 from orgrealtime import conf
@@ -28,6 +28,7 @@ def register_all() -> None:
     """Register the checks of this app."""
     checks.register(check_settings, "orgrealtime")
     checks.register(check_deployment, "orgrealtime")
+    checks.register(check_rules, "orgrealtime", "urls")
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -203,3 +204,49 @@ def _serves_event_streams() -> bool:
     except (ImproperlyConfigured, NoReverseMatch):
         return False
     return True
+
+
+def check_rules(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that no way to read a stream is left open that another one closes by an `allow` or `render` of its own."""
+    from orgrealtime.consumers import OrgConsumer
+
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    routed = list(_ways_to_read(get_resolver().url_patterns))
+    consumers = [cls for cls in _subclasses(OrgConsumer) if apps.get_containing_app_config(cls.__module__)]
+    ways = [*(way for _, way in routed), *consumers]
+    return [
+        checks.Error(
+            f"{closed.__qualname__} has its own {name}(), but {route!r} shows the same stream without it, by "
+            f"{opened.__qualname__}.",
+            hint="Put the rule into an orgrealtime.policy.Policy, and use the routes of orgrealtime.routing.routes().",
+            id="orgrealtime.E010",
+        )
+        for name in ("allow", "render")
+        for closed in dict.fromkeys(way for way in ways if way.has_own(name))
+        for route, opened in routed
+        if not opened.has_rule(name)
+    ]
+
+
+def _ways_to_read(patterns: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The routes of this app's views that show events, each with the class whose rules hold there."""
+    from orgrealtime.sse import EventSourceView
+    from orgrealtime.views import CatchUpView
+
+    for pattern in patterns:
+        route = f"{prefix}{pattern.pattern}"
+        if hasattr(pattern, "url_patterns"):
+            yield from _ways_to_read(pattern.url_patterns, route)
+            continue
+        view: Any = getattr(pattern.callback, "view_class", type)
+        if issubclass(view, CatchUpView):
+            yield route, view
+        elif issubclass(view, EventSourceView):
+            yield route, pattern.callback.view_initkwargs.get("consumer", view.consumer)
+
+
+def _subclasses(cls: Any) -> Iterator[Any]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)

@@ -149,13 +149,12 @@ async def test_connection_that_was_let_in_under_another_epoch_is_reset(
     await publish_event(acme, "before")
     await watcher.events(1)
 
-    def attach_late(connection: Any, organization_id: Any, position: Any, admitted_at: float) -> Any:
+    def attach_late(connection: Any, organization_id: Any, position: Any) -> Any:
         feed = hub.feed(organization_id)
         assert feed is not None
-        feed.epoch = (
-            new_epoch()
-        )  # as if the feed had noticed meanwhile that another database has been restored
-        return attach(connection, organization_id, position, admitted_at)
+        # As if the feed had noticed meanwhile that another database has been restored.
+        feed.epoch = new_epoch()
+        return attach(connection, organization_id, position)
 
     monkeypatch.setattr(hub, "attach", attach_late)
     late = await sockets.open(alice)
