@@ -136,7 +136,7 @@ test("connection that stood for ten seconds begins the waiting anew", async () =
 });
 
 for (const [end, act] of [
-  ["its server goes away", ({ server }) => server.connections.forEach((one) => one.send({ type: "going_away" }))],
+  ["its server goes away", ({ server }) => [...server.connections][0].send({ type: "going_away" })],
   ["the network goes", ({ tab }) => tab.outside.window.dispatchEvent(new Event("offline"))],
 ]) {
   test(`connection that stood for ten seconds and ends because ${end} begins the waiting anew`, async () => {

@@ -177,7 +177,7 @@ globalThis.document = Object.assign(new EventTarget(), {
 document.body = new FakeNode("body");
 globalThis.customElements = {
   get: (name) => definitions.get(name),
-  define: (name, constructor) => definitions.set(name, constructor),
+  define: (name, element) => definitions.set(name, element),
 };
 globalThis.CSSStyleSheet = class {
   replaceSync(text) {

@@ -5,8 +5,9 @@ import "./dom.mjs";
 import { World } from "./fakes.mjs";
 import { Page } from "./support.mjs";
 
-const { OrgNotifications, describe, safeUrl } =
-  await import("../../src/orgrealtime/static/orgrealtime/notifications.js");
+const { OrgNotifications, describe, safeUrl } = await import(
+  "../../src/orgrealtime/static/orgrealtime/notifications.js"
+);
 
 const event = (members = {}) => ({
   type: "note",

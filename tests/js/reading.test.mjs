@@ -244,7 +244,12 @@ test("handler that closes the client is called no more", async () => {
 
 test("client closed while a handler waits handles nothing more", async () => {
   const gate = deferred();
-  const { clock, server, page } = onePage({ onEvent: ({ text }) => (page.events.push(text), gate.promise) });
+  const { clock, server, page } = onePage({
+    onEvent: ({ text }) => {
+      page.events.push(text);
+      return gate.promise;
+    },
+  });
   for (const n of [1, 2]) server.publish({ text: n });
   await clock.advance(10);
   page.client.close();
@@ -255,7 +260,12 @@ test("client closed while a handler waits handles nothing more", async () => {
 });
 
 test("what arrived before access ended is handled", async () => {
-  const { clock, server, page } = onePage({ onEvent: async ({ text }) => (await settle(), page.events.push(text)) });
+  const { clock, server, page } = onePage({
+    onEvent: async ({ text }) => {
+      await settle();
+      page.events.push(text);
+    },
+  });
   await clock.advance(10);
   for (const n of [1, 2]) server.publish({ text: n });
   server.closeAll(4403);
@@ -271,7 +281,10 @@ test("reset is handed over and waited for, and the old cursor is kept until then
   const gate = deferred();
   const { clock, server, page } = onePage({
     since: "bbbb.9",
-    onReset: (reset) => (page.resets.push(reset), gate.promise),
+    onReset: (reset) => {
+      page.resets.push(reset);
+      return gate.promise;
+    },
   });
   server.publish({ text: "before" });
   await clock.advance(10);
@@ -329,7 +342,10 @@ test("connection lost during a reset leads to another reset", async () => {
   const gates = [];
   const { clock, server, page } = onePage({
     since: "bbbb.9",
-    onReset: () => (gates.push(deferred()), gates.at(-1).promise),
+    onReset: () => {
+      gates.push(deferred());
+      return gates.at(-1).promise;
+    },
   });
   server.publish({ text: "1" });
   await clock.advance(10);
@@ -351,11 +367,15 @@ test("reset in the middle of a stream comes between the events around it", async
   const order = [];
   const { clock, server } = onePage({
     onEvent: ({ text }) => order.push(text),
-    onReset: async () => (await settle(), order.push("reset")),
+    onReset: async () => {
+      await settle();
+      order.push("reset");
+    },
   });
   server.random = () => 0.99;
   for (const n of [1, 2]) server.publish({ text: n });
-  const [connection] = (await clock.advance(10), server.connections);
+  await clock.advance(10);
+  const [connection] = server.connections;
   for (const n of [3, 4, 5]) server.log.append({ text: n });
   connection.reset("retention");
   for (const n of [6, 7]) server.publish({ text: n });

@@ -95,7 +95,10 @@ class Schedule {
 
   act() {
     let place = this.random() * this.weight;
-    for (const [weight, act] of this.actions) if ((place -= weight) < 0) return act();
+    for (const [weight, act] of this.actions) {
+      place -= weight;
+      if (place < 0) return act();
+    }
   }
 
   publish() {

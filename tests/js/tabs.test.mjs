@@ -13,7 +13,9 @@ async function live(count, options) {
   return rig;
 }
 
-const each = (pages, expected) => pages.forEach((page) => assert.deepEqual(page.events, expected));
+function each(pages, expected) {
+  for (const page of pages) assert.deepEqual(page.events, expected);
+}
 
 // One connection
 

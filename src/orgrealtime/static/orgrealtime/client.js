@@ -585,7 +585,8 @@ class Reader {
     this.#isHandling = true;
     // Handlers never run inside of the code that brings the events: they may close the client.
     await null;
-    for (let item; (item = this.#queue.shift());) {
+    while (this.#queue.length) {
+      const item = /** @type {Item} */ (this.#queue.shift());
       if (item.reset) await this.#handleReset(item.reset);
       else if (item.event) await this.#handlers.call("event", item.event);
       if (this.#isClosed) return;
@@ -601,7 +602,9 @@ class Reader {
     const backoff = new Backoff(this.#outside.clock);
     let handlers = this.#handlers.of("reset");
     if (!handlers.length) console.warn("orgrealtime: nothing handles a reset; what this page shows may be incomplete");
-    while ((handlers = await this.#handlers.call("reset", reset, handlers)).length && !this.#isClosed) {
+    for (;;) {
+      handlers = await this.#handlers.call("reset", reset, handlers);
+      if (!handlers.length || this.#isClosed) break;
       await new Promise((resolve) => this.#resetTimer.set(backoff.next(), () => resolve(null)));
       const left = this.#handlers.of("reset");
       handlers = handlers.filter((handler) => left.includes(handler));
@@ -1114,7 +1117,7 @@ class StreamTransport extends Transport {
     if (!isStream || !response.body) return this.#refused(verdictOf(response.status, await response.json()));
     const chunks = response.body.getReader();
     const decoder = new TextDecoder();
-    for (let rest = ""; ;) {
+    for (let rest = ""; ; ) {
       const { done, value } = await chunks.read();
       if (done || this.isOver) return;
       this.#silenceTimer.set(STREAM_SILENCE, () => this.#fallSilent());
@@ -1289,7 +1292,8 @@ class Tabs {
   #campaign(options) {
     const locks = /** @type {NonNullable<Outside["locks"]>} */ (this.#outside.locks);
     this.#bid?.abort();
-    const bid = (this.#bid = new AbortController());
+    const bid = new AbortController();
+    this.#bid = bid;
     locks
       .request(this.#name, options ?? { signal: bid.signal }, () => (bid === this.#bid ? this.#lead() : undefined))
       .catch(() => bid === this.#bid && this.#deposed());
@@ -1315,7 +1319,9 @@ class Tabs {
     });
     this.#link = link;
     Promise.resolve(this.#check).then(() => link.start());
-    return new Promise((resolve) => (this.#resign = () => resolve(null)));
+    return new Promise((resolve) => {
+      this.#resign = () => resolve(null);
+    });
   }
 
   #stepDown() {
@@ -1334,7 +1340,10 @@ class Tabs {
 
   /** @param {any} data */
   #hear(data) {
-    if (data.kind === "stop") return void (this.#check ??= this.#checkAccess());
+    if (data.kind === "stop") {
+      this.#check ??= this.#checkAccess();
+      return;
+    }
     if (this.#link) return this.#serve(data);
     if (data.kind === "segment") this.#host.segment(data.prev, data.frame);
     else if (data.kind === "message") this.#host.message(data.frame);

@@ -107,6 +107,7 @@ let sheet;
  */
 export function safeUrl(url, host = location.host) {
   // Browsers drop tabs and newlines, and take a backslash for a slash.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
   if (typeof url !== "string" || /[\u0000-\u001f\u007f-\u009f\\]/.test(url)) return undefined;
   if (/^\/(?!\/)/.test(url)) return url;
   try {
@@ -259,13 +260,18 @@ export class OrgNotifications extends Base {
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    if (!sheet) (sheet = new CSSStyleSheet()).replaceSync(STYLE);
+    if (!sheet) {
+      sheet = new CSSStyleSheet();
+      sheet.replaceSync(STYLE);
+    }
     root.adoptedStyleSheets = [sheet];
     const header = make("header", { part: "header" }, this.#heading, this.#state);
     this.#button.append(bell(), this.#count);
     this.#panel.append(header, this.#empty, this.#list);
     root.append(this.#button, this.#panel, this.#announcement);
-    this.#button.addEventListener("click", () => (this.open = !this.open));
+    this.#button.addEventListener("click", () => {
+      this.open = !this.open;
+    });
     root.addEventListener("keydown", (event) => this.#onKey(/** @type {KeyboardEvent} */ (event)));
   }
 
