@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,8 @@ from orgrealtime.templatetags import orgrealtime as tags
 from tests.host.models import Organization
 
 pytestmark = pytest.mark.django_db
+
+STATIC = Path(tags.__file__).parent.parent / "static"
 
 
 def render(tag: str, organization: Organization, user: Any = None, **context: Any) -> str:
@@ -76,13 +79,17 @@ def test_modules_are_found_by_name_wherever_static_files_are(acme: Organization,
     assert set(imports) == {"orgrealtime", "orgrealtime/notifications"}
 
 
-def test_element_finds_the_client_whose_file_has_a_hash_in_its_name(
+def test_element_finds_what_it_imports_where_files_have_a_hash_in_their_names(
     acme: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tags, "static", lambda path: f"/static/{path}".replace(".js", ".0badc0de.js"))
     html = render("orgrealtime_client organization", acme)
     imports = json.loads(html.split(">")[1].split("</script")[0])["imports"]
-    assert imports["/static/orgrealtime/client.js"] == "/static/orgrealtime/client.0badc0de.js"
+    element = (STATIC / "orgrealtime/notifications.js").read_text()
+    imported = re.findall(r'^import .* from "\./(\w+)\.js";$', element, re.MULTILINE)
+    assert imported == ["client", "unread"]
+    for name in imported:
+        assert imports[f"/static/orgrealtime/{name}.js"] == f"/static/orgrealtime/{name}.0badc0de.js"
 
 
 class LazyNonce:

@@ -14,6 +14,7 @@ const SOURCE = new URL("src/orgrealtime/static/orgrealtime/", ROOT);
 const read = (path) => readFile(new URL(path, ROOT), "utf8");
 const client = await read("src/orgrealtime/static/orgrealtime/client.js");
 const element = await read("src/orgrealtime/static/orgrealtime/notifications.js");
+const unread = await read("src/orgrealtime/static/orgrealtime/unread.js");
 const page = await read("docs/reference/javascript.md");
 const found = (text, pattern) => [...new Set([...text.matchAll(pattern)].map((match) => match[1]))];
 
@@ -32,6 +33,7 @@ test("npm gets the modules and their types, and nothing else", () => {
     "notifications.d.ts",
     "notifications.js",
     "package.json",
+    "unread.js",
   ]);
 });
 
@@ -52,7 +54,8 @@ test("modules can be imported where there is no document", () => {
 
 test("modules import nothing from elsewhere", async () => {
   assert.deepEqual(found(client, /^import .* from "(.+)";/gm), []);
-  assert.deepEqual(found(element, /^import .* from "(.+)";/gm), ["./client.js"]);
+  assert.deepEqual(found(element, /^import .* from "(.+)";/gm), ["./client.js", "./unread.js"]);
+  assert.deepEqual(found(unread, /^import .* from "(.+)";/gm), []);
 });
 
 // The reference page has what there is, and nothing else.

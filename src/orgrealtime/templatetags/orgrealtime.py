@@ -25,6 +25,8 @@ MODULES = {
     "orgrealtime": "orgrealtime/client.js",
     "orgrealtime/notifications": "orgrealtime/notifications.js",
 }
+# By the modules themselves, by these plain names.
+IMPORTED = ("orgrealtime/client.js", "orgrealtime/unread.js")
 # As in Django's json_script: text inside of a script element must not end it.
 ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}
 
@@ -74,9 +76,9 @@ def _check(organization: Any, tag: str) -> None:
 
 def _imports() -> dict[str, str]:
     imports = {name: static(path) for name, path in MODULES.items()}
-    # The element imports the client by its plain name, also where static files get names with hashes.
-    plain = urljoin(settings.STATIC_URL, MODULES["orgrealtime"])
-    return imports if imports["orgrealtime"] == plain else {**imports, plain: imports["orgrealtime"]}
+    # What has a hash in its name, or is elsewhere, is found by the plain name too.
+    plain = {urljoin(settings.STATIC_URL, path): static(path) for path in IMPORTED}
+    return imports | {name: url for name, url in plain.items() if name != url}
 
 
 def _path(name: str, slug: str) -> str | None:

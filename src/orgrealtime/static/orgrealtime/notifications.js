@@ -8,6 +8,7 @@
  */
 
 import { connect } from "./client.js";
+import { addBounded, UnreadEvents } from "./unread.js";
 
 /**
  * @typedef {import("./client.js").Client} Client
@@ -41,7 +42,6 @@ const TEXTS = {
 
 const LINES = 50;
 const COUNTED = 99;
-const REMEMBERED = 300;
 const ANNOUNCE_EVERY = 3_000; // milliseconds
 // The list is closed when the user is elsewhere: what comes then is unread.
 const LEAVING = ["pointerdown", "focusin", "visibilitychange"];
@@ -132,106 +132,6 @@ export function describe(event) {
   return { text: given ?? words.charAt(0).toUpperCase() + words.slice(1), url };
 }
 
-/** Which events are unread: the same in all tabs, each of which hears of every event. */
-class Unread {
-  #key;
-  /** Where there is no storage, this page counts for itself. @type {Set<string>} */ #unread = new Set();
-  /** @type {Set<string>} */ #read = new Set();
-  /** Set while something is to be written: once for all that happens at a time. */ #timer = 0;
-  /** Whether the storage keeps what is put there. */ #isKept = true;
-  #changed = () => {};
-
-  /** @param {string} name */
-  constructor(name) {
-    this.#key = `orgrealtime.unread ${name}`;
-  }
-
-  get cursors() {
-    if (!this.#timer) this.#load();
-    return this.#unread;
-  }
-
-  /** @param {string} cursor */
-  add(cursor) {
-    if (this.cursors.has(cursor) || this.#read.has(cursor)) return;
-    remember(this.#unread, cursor);
-    this.#saveLater();
-  }
-
-  clear() {
-    if (!this.cursors.size) return;
-    // A tab that is behind would count them again.
-    for (const cursor of this.#unread) remember(this.#read, cursor);
-    this.#unread.clear();
-    this.#saveLater();
-  }
-
-  /** Call `act` when another tab has changed it; returns what ends that. @param {() => void} act */
-  watch(act) {
-    this.#changed = act;
-    addEventListener("storage", this.#onStorage);
-    addEventListener("pagehide", this.#save);
-    return () => {
-      this.#changed = () => {};
-      removeEventListener("storage", this.#onStorage);
-      removeEventListener("pagehide", this.#save);
-      this.#save();
-    };
-  }
-
-  /** @param {StorageEvent} event */
-  #onStorage = ({ key }) => {
-    if (key !== this.#key) return;
-    this.#load();
-    this.#changed();
-  };
-
-  /** What isn't written yet counts beside what is stored. */
-  #load() {
-    if (!this.#isKept) return;
-    try {
-      const stored = JSON.parse(localStorage.getItem(this.#key) ?? "");
-      const [ownUnread, ownRead] = this.#timer ? [this.#unread, this.#read] : [[], []];
-      const unread = [...stored.unread, ...ownUnread];
-      const read = lastOf([...stored.read, ...ownRead]);
-      this.#unread = lastOf(unread.filter((cursor) => !read.has(cursor)));
-      this.#read = read;
-    } catch {
-      // Nothing there, rubbish, or forbidden.
-    }
-  }
-
-  #saveLater() {
-    this.#timer ||= setTimeout(this.#save);
-  }
-
-  #save = () => {
-    if (!this.#timer) return;
-    this.#load();
-    clearTimeout(this.#timer);
-    this.#timer = 0;
-    try {
-      localStorage.setItem(this.#key, JSON.stringify({ unread: [...this.#unread], read: [...this.#read] }));
-      this.#isKept = true;
-    } catch {
-      this.#isKept = false; // full, or forbidden: from here on this page counts for itself
-    }
-    this.#changed();
-  };
-}
-
-/** @param {Set<string>} cursors @param {string} cursor */
-function remember(cursors, cursor) {
-  cursors.add(cursor);
-  const [oldest] = cursors;
-  if (cursors.size > REMEMBERED) cursors.delete(oldest);
-}
-
-/** @param {string[]} cursors */
-function lastOf(cursors) {
-  return new Set([...new Set(cursors)].slice(-REMEMBERED));
-}
-
 export class OrgNotifications extends Base {
   static observedAttributes = ["org", "url", "share-key", "label"];
 
@@ -242,7 +142,7 @@ export class OrgNotifications extends Base {
   #texts = TEXTS;
   #isInPage = false;
   /** @type {Array<() => void>} */ #subscriptions = [];
-  #unread = new Unread("");
+  #unread = new UnreadEvents("");
   /** Cursors of the last events that the list has had. @type {Set<string>} */ #listed = new Set();
   /** @type {{key: string, cursor: string | null}} */ #last = { key: "", cursor: null };
   #announced = 0;
@@ -377,9 +277,9 @@ export class OrgNotifications extends Base {
 
   #join() {
     const key = `${this.getAttribute("org") ?? this.getAttribute("url") ?? ""} ${this.getAttribute("share-key") ?? ""}`;
-    this.#unread = new Unread(key);
+    this.#unread = new UnreadEvents(key);
     this.#client = this.#given ?? this.#connect(key);
-    this.#subscriptions.push(this.#unread.watch(() => this.#showCount()));
+    this.#subscriptions.push(this.#unread.onChange(() => this.#showCount()));
     this.#show();
     if (!this.#client) return;
     this.#hasLookedBack = false;
@@ -473,7 +373,7 @@ export class OrgNotifications extends Base {
   /** @param {RealtimeEvent} event */
   #isNew({ cursor }) {
     const isNew = !this.#listed.has(cursor);
-    remember(this.#listed, cursor);
+    addBounded(this.#listed, cursor);
     return isNew;
   }
 
