@@ -17,8 +17,13 @@ const event = (members = {}) => ({
   ...members,
 });
 
+const NO_ANSWER = new Error("The newest events can't be loaded");
+
 /** A client that does what the test says. */
 class FakeClient {
+  /** What `recent` answers, or why it can't; the same for all clients of a test. */
+  static events = NO_ANSWER;
+  static limits = [];
   state = { name: "live", transport: "websocket" };
   handlers = { event: new Set(), reset: new Set(), state: new Set() };
   isClosed = false;
@@ -26,6 +31,12 @@ class FakeClient {
   on(kind, handler) {
     this.handlers[kind].add(handler);
     return () => this.handlers[kind].delete(handler);
+  }
+
+  async recent(limit) {
+    FakeClient.limits.push(limit);
+    if (FakeClient.events === NO_ANSWER) throw NO_ANSWER;
+    return structuredClone(FakeClient.events);
   }
 
   close() {
@@ -54,12 +65,20 @@ function newElement(attributes = { org: "acme" }) {
   return made;
 }
 
+/** Have clients say what the newest events are; returns how many each call of `recent` asks for. */
+function recentEvents(...events) {
+  FakeClient.events = events;
+  FakeClient.limits = [];
+  return FakeClient.limits;
+}
+
 const settled = () => new Promise((resolve) => setTimeout(resolve));
 
 beforeEach(() => {
   localStorage.clear();
   localStorage.reads = localStorage.writes = 0;
   localStorage.isForbidden = localStorage.isFull = false;
+  FakeClient.events = NO_ANSWER;
   element = newElement();
   client = new FakeClient();
   element.client = client;
@@ -562,6 +581,7 @@ test("change of the organisation makes another connection", async () => {
   await world.clock.advance(10);
   world.server.publish({ text: "one" });
   await world.clock.advance(10);
+  world.server.log.prune(); // of the one organisation; the other has had no events
   made.setAttribute("since", "aaaa.1");
   made.setAttribute("org", "umbrella");
   await world.clock.advance(10);
@@ -590,18 +610,34 @@ test("client's own pages and the element agree on the interface", async () => {
   assert.equal(made.shadowRoot.part("state").textContent, "Live");
 });
 
-/** What the catch-up view answers. */
-function answers(t, ...events) {
-  const asked = [];
-  t.mock.method(globalThis, "fetch", async (url) => {
-    asked.push(url);
-    return { ok: true, json: async () => ({ events: [...events] }) };
-  });
-  return asked;
-}
+test("element lists what its own client finds in the catch-up view", async () => {
+  const { world, made, restore } = ownConnection({ url: "/live/", "catch-up-url": "/missed/", share: "off" });
+  for (const text of ["one", "two"]) world.server.publish({ text });
+  document.body.append(made);
+  await world.clock.advance(10);
+  root = made.shadowRoot;
+  assert.deepEqual(lines(), ["two", "one"]);
+  const asked = world.server.requests.filter(({ kind }) => kind === "catch-up");
+  assert.deepEqual(asked, [{ kind: "catch-up", url: "https://example.org/missed/?limit=50" }]);
+  assert.equal(made.unread, 0);
+  restore();
+});
 
-test("list has what happened before the page was loaded, the newest first, and what is unread of it is marked", async (t) => {
-  const asked = answers(t, event({ cursor: "a.1", text: "one" }), event({ cursor: "a.2", text: "two" }));
+test("element lists what the page's client finds, without being told where", async () => {
+  const world = new World();
+  world.server.publish({ text: "one" });
+  const page = new Page(world.newTab(), { since: "aaaa.1" });
+  const made = newElement({});
+  made.client = page.client;
+  document.body.append(made);
+  await world.clock.advance(10);
+  root = made.shadowRoot;
+  assert.deepEqual(lines(), ["one"]);
+});
+
+test("list has what happened before the page was loaded, the newest first, and what is unread of it is marked", async () => {
+  const limits = recentEvents(event({ cursor: "a.1", text: "one" }), event({ cursor: "a.2", text: "two" }));
+  limits.length = 0;
   const [before, after] = [1, 2].map(() => newElement({ org: "early", "share-key": "7" }));
   for (const each of [before, after]) {
     each.client = new FakeClient();
@@ -613,11 +649,11 @@ test("list has what happened before the page was loaded, the newest first, and w
   assert.deepEqual(lines(), ["three", "two", "one"]);
   const parts = part("list").children.map((line) => line.getAttribute("part"));
   assert.deepEqual(parts, ["item unread", "item unread", "item"]);
-  assert.equal(asked[1], "/orgs/early/notifications/?limit=50");
+  assert.deepEqual(limits, [50, 50]);
 });
 
-test("event that the list has from before comes once, and counts as unread", async (t) => {
-  answers(t, event({ cursor: "a.1", text: "one" }));
+test("event that the list has from before comes once, and counts as unread", async () => {
+  recentEvents(event({ cursor: "a.1", text: "one" }));
   const made = newElement({ "catch-up-url": "/live/" });
   made.client = new FakeClient();
   made.connectedCallback();
@@ -628,8 +664,8 @@ test("event that the list has from before comes once, and counts as unread", asy
   assert.equal(made.unread, 1);
 });
 
-test("list of another organisation isn't mixed with what was asked for before", async (t) => {
-  answers(t, event({ cursor: "a.1", text: "old" }));
+test("list of another organisation isn't mixed with what was asked for before", async () => {
+  recentEvents(event({ cursor: "a.1", text: "old" }));
   const made = newElement({ org: "first" });
   made.client = new FakeClient();
   made.connectedCallback();
@@ -640,8 +676,7 @@ test("list of another organisation isn't mixed with what was asked for before", 
   assert.deepEqual(lines(), []);
 });
 
-test("page that can't be read leaves the list empty", async (t) => {
-  t.mock.method(globalThis, "fetch", async () => ({ ok: false }));
+test("page that can't be read leaves the list empty", async () => {
   const made = newElement({ org: "acme" });
   made.client = new FakeClient();
   made.connectedCallback();
@@ -650,14 +685,14 @@ test("page that can't be read leaves the list empty", async (t) => {
   assert.deepEqual(lines(), []);
 });
 
-test("list is asked for once all that is newer has come", async (t) => {
-  const asked = answers(t, event({ cursor: "a.1", text: "old" }), event({ cursor: "a.2", text: "missed" }));
+test("list is asked for once all that is newer has come", async () => {
+  const limits = recentEvents(event({ cursor: "a.1", text: "old" }), event({ cursor: "a.2", text: "missed" }));
   const made = newElement({ org: "late" });
   made.client = new FakeClient();
   made.client.state = { name: "catching-up", transport: "websocket" };
   made.connectedCallback();
   await settled();
-  assert.deepEqual(asked, []);
+  assert.deepEqual(limits, []);
   made.client.event({ cursor: "a.2", text: "missed" });
   made.client.state = { name: "live", transport: "websocket" };
   made.client.emit("state", made.client.state);
@@ -665,26 +700,23 @@ test("list is asked for once all that is newer has come", async (t) => {
   await settled();
   root = made.shadowRoot;
   assert.deepEqual(lines(), ["missed", "old"]);
-  assert.equal(asked.length, 1);
+  assert.equal(limits.length, 1);
 });
 
-test("reset empties the list and has it filled anew; what was unread of another stream is forgotten", async (t) => {
+test("reset empties the list and has it filled anew; what was unread of another stream is forgotten", async () => {
   const made = newElement({ org: "again", "share-key": "9" });
   made.client = new FakeClient();
-  answers(t);
   made.connectedCallback();
   made.client.event({ cursor: "a.7", text: "before" });
   await settled();
-  t.mock.restoreAll();
-  answers(t, event({ cursor: "b.1", text: "after" }));
+  recentEvents(event({ cursor: "b.1", text: "after" }));
   await Promise.all(made.client.emit("reset", { type: "reset", cursor: "b.1", reason: "epoch" }));
   root = made.shadowRoot;
   assert.deepEqual(lines(), ["after"]);
   assert.equal(made.unread, 0);
 });
 
-test("what is unread stays so after a reset that only says that old events are gone", async (t) => {
-  answers(t);
+test("what is unread stays so after a reset that only says that old events are gone", async () => {
   const made = newElement({ org: "pruned", "share-key": "9" });
   made.client = new FakeClient();
   made.connectedCallback();

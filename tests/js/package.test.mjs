@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { CLOSE_CODES } from "../../src/orgrealtime/static/orgrealtime/client.js";
+import { CLOSE_CODES, Client } from "../../src/orgrealtime/static/orgrealtime/client.js";
 import { declarations } from "./types.mjs";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -60,10 +60,12 @@ test("modules import nothing from elsewhere", async () => {
 
 // The reference page has what there is, and nothing else.
 
+const members = Object.getOwnPropertyNames(Client.prototype).filter((name) => name !== "constructor");
 const options = client.slice(client.indexOf("@typedef {object} Options"), client.indexOf("@typedef {{socket"));
 
 for (const [what, names, pattern] of [
   ["option", found(options, /@property \{.+\} \[(\w+)\]/g), /^\| `(\w+)` \|.*\|$/gm],
+  ["member of the client", members, /^\| `(\w+)(?:\(.*?\))?` \|/gm],
   ["state", client.match(/@typedef \{("connecting"[^}]+)\}/)[1].match(/[a-z-]{2,}/g), /^\| `([a-z-]+)` \| .*\|$/gm],
   ["attribute", found(element, /option\("([a-z-]+)"\)/g).concat("label"), /^\| `([a-z-]+)=` \|/gm],
   ["custom property", found(element, /var\((--orgrealtime-[a-z-]+)/g), /^\| `(--orgrealtime-[a-z-]+)` \|/gm],

@@ -518,3 +518,67 @@ test("storage that fails is reported and disturbs nothing", async () => {
   assert.deepEqual(page.events, [1]);
   assert.ok(page.errors.includes(full));
 });
+
+// The newest events
+
+test("newest events are loaded oldest first, and neither cursor nor handlers notice", async () => {
+  const { clock, server, page } = onePage({ since: "aaaa.3" });
+  for (const text of ["one", "two", "three"]) server.publish({ text });
+  await clock.advance(10);
+  const recent = page.client.recent(2);
+  await clock.advance(10);
+  assert.deepEqual(
+    (await recent).map(({ text, cursor }) => [text, cursor]),
+    [
+      ["two", "aaaa.2"],
+      ["three", "aaaa.3"],
+    ],
+  );
+  assert.deepEqual(page.events, []);
+  assert.equal(page.client.cursor, "aaaa.3");
+  const { url } = server.requests.find(({ kind }) => kind === "catch-up");
+  assert.equal(url, "https://example.org/orgs/acme/notifications/?limit=2");
+});
+
+test("fifty of the newest events are loaded if no number is given", async () => {
+  const { clock, server, page } = onePage({ catchUpUrl: "/missed/" });
+  for (let n = 1; n <= 60; n++) server.publish({ n });
+  const recent = page.client.recent();
+  await clock.advance(10);
+  const numbers = (await recent).map(({ n }) => n);
+  assert.deepEqual([numbers.length, numbers[0], numbers.at(-1)], [50, 11, 60]);
+  assert.ok(server.requests.some(({ url }) => url === "https://example.org/missed/?limit=50"));
+});
+
+test("newest events are loaded while there is no connection, and after the client's end", async () => {
+  const { clock, server, page } = onePage({ since: "aaaa.1" });
+  server.publish({ text: "one" });
+  const early = page.client.recent(1);
+  page.client.close();
+  const late = page.client.recent(1);
+  await clock.advance(10);
+  for (const events of [await early, await late]) assert.equal(events[0].text, "one");
+});
+
+for (const [why, happens, code, message] of [
+  ["is refused", ({ server }) => Object.assign(server, { refusal: 401 }), 4401, /4401 unauthenticated/],
+  ["is overloaded", ({ server }) => Object.assign(server, { refusal: 503 }), 4503, /4503 overloaded/],
+  ["isn't there", ({ server }) => Object.assign(server, { isDown: true }), undefined, /wasn't reached/],
+  ["doesn't answer", ({ server }) => Object.assign(server, { isSilent: true }), undefined, /wasn't reached/],
+  ["is a proxy's page", ({ server }) => Object.assign(server.pages, { "catch-up": 503 }), undefined, /wasn't reached/],
+]) {
+  test(`promise of the newest events is rejected if the view ${why}`, async () => {
+    const rig = onePage();
+    await rig.clock.advance(10);
+    happens(rig);
+    const refused = assert.rejects(rig.page.client.recent(), (error) => {
+      assert.ok(error instanceof Error);
+      assert.equal(error.code, code);
+      assert.match(error.message, message);
+      return true;
+    });
+    await rig.clock.advance(20_001);
+    await refused;
+    rig.page.client.close();
+  });
+}

@@ -278,6 +278,15 @@ export declare class Client {
         type: string;
         [key: string]: unknown;
     }): boolean;
+    /**
+     * Load the newest events over HTTP, the oldest of them first. They change neither `cursor` nor what handlers get.
+     *
+     * Rejects with an Error; its `code` is a close code, if the server has said why.
+     *
+     * @param {number} [limit]  1 to 500
+     * @returns {Promise<RealtimeEvent[]>}
+     */
+    recent(limit?: number): Promise<RealtimeEvent[]>;
     /** Nothing is delivered any more, not even what has arrived. */
     close(): void;
 }

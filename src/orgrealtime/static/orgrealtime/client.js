@@ -140,6 +140,7 @@ const LEADER_ANSWERS_WITHIN = 10_000;
 
 const ACK_EVENTS = 100;
 const PAGE_EVENTS = 500;
+const RECENT_EVENTS = 50;
 const HIDDEN_POLLS_SLOWER = 6;
 const REMEMBERED_POSITIONS = 5_000;
 const HELD_ITEMS = 5_000;
@@ -211,6 +212,21 @@ export class Client {
    */
   send(message) {
     return this.#source?.send(JSON.stringify(message)) ?? false;
+  }
+
+  /**
+   * Load the newest events over HTTP, the oldest of them first. They change neither `cursor` nor what handlers get.
+   *
+   * Rejects with an Error; its `code` is a close code, if the server has said why.
+   *
+   * @param {number} [limit]  1 to 500
+   * @returns {Promise<RealtimeEvent[]>}
+   */
+  async recent(limit = RECENT_EVENTS) {
+    const { frame, code } = await fetchPage(this.#outside, this.#site.catchUp, null, limit);
+    if (frame?.events) return frame.events;
+    const reason = code ? `the answer is ${code} ${CLOSE_CODES[code].name}` : "the server wasn't reached";
+    throw Object.assign(new Error(`The newest events can't be loaded: ${reason}`), { code });
   }
 
   /** Nothing is delivered any more, not even what has arrived. */
@@ -624,7 +640,7 @@ class Reader {
   async #askOnce() {
     const since = /** @type {string} */ (this.#at);
     const judged = this.#held.filter((item) => item.reset).pop();
-    const { frame, more, code } = await ask(this.#outside, this.#site.catchUp, since);
+    const { frame, more, code } = await fetchPage(this.#outside, this.#site.catchUp, since);
     if (!this.#mayAsk) return;
     if (code && isFinal(code)) return this.#owner.stopped(code);
     const isApplied = frame && this.#apply([{ cursor: since }, ...itemsOf(frame)]);
@@ -837,7 +853,7 @@ class Link {
   async #inquire(transport, code) {
     this.#show({ name: "connecting" });
     const since = this.#host.since();
-    const answer = await ask(this.#outside, this.#site.catchUp, since);
+    const answer = await fetchPage(this.#outside, this.#site.catchUp, since);
     if (transport !== this.#transport) return;
     if (answer.code && isFinal(answer.code)) return this.#stop(answer.code);
     if (answer.frame) {
@@ -1179,7 +1195,7 @@ class PollTransport extends Transport {
   }
 
   async #poll() {
-    const { frame, more, code } = await ask(this.outside, this.site.catchUp, this.#at);
+    const { frame, more, code } = await fetchPage(this.outside, this.site.catchUp, this.#at);
     if (!frame) return this.end(code);
     if (!this.welcomedAt) this.receive({ type: "welcome", cursor: this.#at ?? frame.cursor });
     this.#at = frame.cursor;
@@ -1354,7 +1370,7 @@ class Tabs {
 
   /** Another tab had to stop. This one may be of a later login, so it asks for itself. */
   async #checkAccess() {
-    const { code } = await ask(this.#outside, this.#site.catchUp, null);
+    const { code } = await fetchPage(this.#outside, this.#site.catchUp, null);
     this.#check = null;
     if (this.#channel && code && isFinal(code)) this.#host.stopped(code);
   }
@@ -1486,19 +1502,20 @@ function spread(clock, ms) {
 }
 
 /**
- * Ask the catch-up view: the answer in the words of the protocol, as a frame or as a close code.
+ * Ask the catch-up view for a page: the answer in the words of the protocol, as a frame or as a close code.
  *
  * @param {Outside} outside
  * @param {string} url
- * @param {string | null} since  null: only the cursor of the answer matters
+ * @param {string | null} since  null: the newest events
+ * @param {number} [limit]  default: without `since`, one event: only the cursor of the answer matters
  * @returns {Promise<Answer>}
  */
-async function ask(outside, url, since) {
+async function fetchPage(outside, url, since, limit = since === null ? 1 : PAGE_EVENTS) {
   const abort = new AbortController();
   const deadline = new Timer(outside.clock);
   deadline.set(ASK_WITHIN, () => abort.abort());
   try {
-    const address = addressOf(outside, url, { since, limit: String(since === null ? 1 : PAGE_EVENTS) });
+    const address = addressOf(outside, url, { since, limit: String(limit) });
     const init = { headers: { Accept: "application/json" }, cache: /** @type {const} */ ("no-store") };
     const response = await outside.fetch(address.href, { ...init, signal: abort.signal });
     const body = await response.json();

@@ -347,14 +347,9 @@ export class OrgNotifications extends Base {
   /** List what happened before the page was loaded, so that what is unread can be read. */
   async #lookBack() {
     const joined = this.#unread; // another one after the next join
-    const org = this.getAttribute("org");
-    const url = this.getAttribute("catch-up-url") ?? (org && `/orgs/${encodeURIComponent(org)}/notifications/`);
-    if (!url) return;
     try {
-      const response = await fetch(`${url}?limit=${LINES}`, { headers: { Accept: "application/json" } });
-      /** @type {{events: RealtimeEvent[]}} */
-      const { events } = response.ok ? await response.json() : { events: [] };
-      if (joined === this.#unread && this.#client) this.#append(events.reverse());
+      const events = await this.#client?.recent(LINES);
+      if (events && joined === this.#unread && this.#client) this.#append(events.reverse());
     } catch {
       // The list is shorter, and fills as things happen.
     }
