@@ -1,15 +1,15 @@
 /**
  * One organisation's events in a page: each once and in order, over any number of connections, transports and tabs.
  *
- *     Client                what the application holds
- *     ├── Reader            where this page stands, what it has got; calls the handlers, closes gaps over HTTP
- *     └── Link              one connection after the other, and what to do when one ends
+ *     Client                      what the application holds
+ *     ├── Subscription            the tab's position in the stream: calls the handlers, fills gaps over HTTP
+ *     └── Connection              to the server: opens one transport after the other
  *         ├── SocketTransport, StreamTransport, PollTransport
- *         └── (in Tabs)     the tabs that share one Link
+ *         └── (in SharedConnection)   one tab, the leader, has the Connection; the others follow it
  *
- * A Link brings *segments*: all events between two positions of the stream. Whoever has passed the first position may
- * apply a segment, for it knows by their cursors which of the events it has. This one rule covers reconnecting, other
- * tabs and HTTP; cursors are never compared but for equality. Speaks protocol version 1.
+ * A Connection delivers *segments*: all events between two positions of the stream. A tab that has passed the first
+ * position may apply a segment, because it knows by their cursors which of the events it has. This one rule covers
+ * reconnecting, other tabs and HTTP; cursors are never compared but for equality. Speaks protocol version 1.
  *
  * @module orgrealtime
  */
@@ -54,7 +54,7 @@ export type Clock = {
      * at least 0, less than 1
      */
     random: () => number;
-    setTimeout: (act: () => void, ms: number) => any;
+    setTimeout: (callback: () => void, ms: number) => any;
     clearTimeout: (id: any) => void;
 };
 export type Outside = {
@@ -125,40 +125,54 @@ export type Options = {
     onError?: Handler<unknown>;
     outside?: Partial<Outside>;
 };
-export type Site = {
-    socket: string;
-    catchUp: string;
-    stream: string;
+export type Endpoints = {
+    socketUrl: string;
+    catchUpUrl: string;
+    streamUrl: string;
     pollInterval: number;
 };
-export type Answer = {
+export type CatchUpAnswer = {
     frame?: Frame;
     more?: boolean;
     code?: number;
 };
-export type Item = {
+export type Entry = {
     cursor: string;
     event?: RealtimeEvent;
     reset?: Reset;
 };
-export type Host = {
-    since: () => string | null;
-    segment: (prev: string, frame: Frame) => void;
-    message: (frame: Frame) => void;
-    state: (state: State) => void;
-    stopped: (code: number) => void;
+export type ConnectionListener = {
+    /**
+     * where a new connection begins
+     */
+    getCursor: () => string | null;
+    onSegment: (prev: string, frame: Frame) => void;
+    onMessage: (frame: Frame) => void;
+    onState: (state: State) => void;
+    onStopped: (code: number) => void;
 };
-export type Source = {
+export type SubscriptionListener = {
+    onHandled: (entry: Entry) => void;
+    onStopped: (code: number) => void;
+    onCatchUpChange: () => void;
+};
+export type AnyConnection = {
     start: () => void;
     close: (code?: number) => void;
     /**
-     * something has changed for the better
+     * do now what waits: the tab is visible again, or resumed
      */
     wake: () => void;
+    /**
+     * the browser has a network again
+     */
     online: () => void;
+    /**
+     * the browser has lost the network
+     */
     offline: () => void;
     send: (text: string) => boolean;
-    handled: (item: Item) => void;
+    onHandled: (entry: Entry) => void;
 };
 /**
  * @typedef {{type: string, cursor: string, created_at: string, actor: number | string | null, [key: string]: any}}
@@ -180,7 +194,7 @@ export type Source = {
  * @typedef {object} Clock
  * @property {() => number} now  milliseconds since 1970
  * @property {() => number} random  at least 0, less than 1
- * @property {(act: () => void, ms: number) => any} setTimeout
+ * @property {(callback: () => void, ms: number) => any} setTimeout
  * @property {(id: any) => void} clearTimeout
  */
 /**
@@ -216,25 +230,30 @@ export type Source = {
  * @property {Partial<Outside>} [outside]
  */
 /**
- * @typedef {{socket: string, catchUp: string, stream: string, pollInterval: number}} Site
- * @typedef {{frame?: Frame, more?: boolean, code?: number}} Answer  neither frame nor code: not reached
- * @typedef {{cursor: string, event?: RealtimeEvent, reset?: Reset}} Item  a position, and what lies just before it
+ * @typedef {{socketUrl: string, catchUpUrl: string, streamUrl: string, pollInterval: number}} Endpoints
+ * @typedef {{frame?: Frame, more?: boolean, code?: number}} CatchUpAnswer  neither frame nor code: not reached
+ * @typedef {{cursor: string, event?: RealtimeEvent, reset?: Reset}} Entry  a position, and what lies just before it
  *
- * @typedef {object} Host  whom a Link works for
- * @property {() => string | null} since
- * @property {(prev: string, frame: Frame) => void} segment
- * @property {(frame: Frame) => void} message
- * @property {(state: State) => void} state
- * @property {(code: number) => void} stopped
+ * @typedef {object} ConnectionListener  what a Connection calls
+ * @property {() => string | null} getCursor  where a new connection begins
+ * @property {(prev: string, frame: Frame) => void} onSegment
+ * @property {(frame: Frame) => void} onMessage
+ * @property {(state: State) => void} onState
+ * @property {(code: number) => void} onStopped
  *
- * @typedef {object} Source  where segments come from: a Link or Tabs
+ * @typedef {object} SubscriptionListener  what a Subscription calls
+ * @property {(entry: Entry) => void} onHandled
+ * @property {(code: number) => void} onStopped
+ * @property {() => void} onCatchUpChange
+ *
+ * @typedef {object} AnyConnection  a Connection or a SharedConnection
  * @property {() => void} start
  * @property {(code?: number) => void} close
- * @property {() => void} wake  something has changed for the better
- * @property {() => void} online
- * @property {() => void} offline
+ * @property {() => void} wake  do now what waits: the tab is visible again, or resumed
+ * @property {() => void} online  the browser has a network again
+ * @property {() => void} offline  the browser has lost the network
  * @property {(text: string) => boolean} send
- * @property {(item: Item) => void} handled
+ * @property {(entry: Entry) => void} onHandled
  */
 /**
  * The protocol's table "Close and error codes"; codes that aren't here are retried. The HTTP status of a code is the

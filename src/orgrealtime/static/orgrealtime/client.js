@@ -1,15 +1,15 @@
 /**
  * One organisation's events in a page: each once and in order, over any number of connections, transports and tabs.
  *
- *     Client                what the application holds
- *     ├── Reader            where this page stands, what it has got; calls the handlers, closes gaps over HTTP
- *     └── Link              one connection after the other, and what to do when one ends
+ *     Client                      what the application holds
+ *     ├── Subscription            the tab's position in the stream: calls the handlers, fills gaps over HTTP
+ *     └── Connection              to the server: opens one transport after the other
  *         ├── SocketTransport, StreamTransport, PollTransport
- *         └── (in Tabs)     the tabs that share one Link
+ *         └── (in SharedConnection)   one tab, the leader, has the Connection; the others follow it
  *
- * A Link brings *segments*: all events between two positions of the stream. Whoever has passed the first position may
- * apply a segment, for it knows by their cursors which of the events it has. This one rule covers reconnecting, other
- * tabs and HTTP; cursors are never compared but for equality. Speaks protocol version 1.
+ * A Connection delivers *segments*: all events between two positions of the stream. A tab that has passed the first
+ * position may apply a segment, because it knows by their cursors which of the events it has. This one rule covers
+ * reconnecting, other tabs and HTTP; cursors are never compared but for equality. Speaks protocol version 1.
  *
  * @module orgrealtime
  */
@@ -36,7 +36,7 @@
  * @typedef {object} Clock
  * @property {() => number} now  milliseconds since 1970
  * @property {() => number} random  at least 0, less than 1
- * @property {(act: () => void, ms: number) => any} setTimeout
+ * @property {(callback: () => void, ms: number) => any} setTimeout
  * @property {(id: any) => void} clearTimeout
  */
 
@@ -75,25 +75,30 @@
  */
 
 /**
- * @typedef {{socket: string, catchUp: string, stream: string, pollInterval: number}} Site
- * @typedef {{frame?: Frame, more?: boolean, code?: number}} Answer  neither frame nor code: not reached
- * @typedef {{cursor: string, event?: RealtimeEvent, reset?: Reset}} Item  a position, and what lies just before it
+ * @typedef {{socketUrl: string, catchUpUrl: string, streamUrl: string, pollInterval: number}} Endpoints
+ * @typedef {{frame?: Frame, more?: boolean, code?: number}} CatchUpAnswer  neither frame nor code: not reached
+ * @typedef {{cursor: string, event?: RealtimeEvent, reset?: Reset}} Entry  a position, and what lies just before it
  *
- * @typedef {object} Host  whom a Link works for
- * @property {() => string | null} since
- * @property {(prev: string, frame: Frame) => void} segment
- * @property {(frame: Frame) => void} message
- * @property {(state: State) => void} state
- * @property {(code: number) => void} stopped
+ * @typedef {object} ConnectionListener  what a Connection calls
+ * @property {() => string | null} getCursor  where a new connection begins
+ * @property {(prev: string, frame: Frame) => void} onSegment
+ * @property {(frame: Frame) => void} onMessage
+ * @property {(state: State) => void} onState
+ * @property {(code: number) => void} onStopped
  *
- * @typedef {object} Source  where segments come from: a Link or Tabs
+ * @typedef {object} SubscriptionListener  what a Subscription calls
+ * @property {(entry: Entry) => void} onHandled
+ * @property {(code: number) => void} onStopped
+ * @property {() => void} onCatchUpChange
+ *
+ * @typedef {object} AnyConnection  a Connection or a SharedConnection
  * @property {() => void} start
  * @property {(code?: number) => void} close
- * @property {() => void} wake  something has changed for the better
- * @property {() => void} online
- * @property {() => void} offline
+ * @property {() => void} wake  do now what waits: the tab is visible again, or resumed
+ * @property {() => void} online  the browser has a network again
+ * @property {() => void} offline  the browser has lost the network
  * @property {(text: string) => boolean} send
- * @property {(item: Item) => void} handled
+ * @property {(entry: Entry) => void} onHandled
  */
 
 /**
@@ -114,36 +119,36 @@ export const CLOSE_CODES = Object.freeze({
 
 const SUBPROTOCOL = "orgrealtime.v1";
 const CONTROL_FRAMES = new Set(["welcome", "batch", "synced", "cursor", "reset", "pong"]);
-// Login and membership are the same in all tabs; a bad cursor or message is one tab's own.
-const COMMON_STOPS = new Set([4401, 4403]);
-// Everybody on the server was closed with these at the same moment.
-const MASS_CLOSES = new Set([1001, 1012]);
+// The codes that concern all tabs: they have the same login. A bad cursor or message is one tab's own.
+const ACCESS_CODES = new Set([4401, 4403]);
+// The codes with which a server that stops closes all its connections at the same moment.
+const RESTART_CODES = new Set([1001, 1012]);
 
 // Milliseconds.
 const BACKOFF_BASE = 500;
-const BACKOFF_CAP = 30_000;
-const HEALTHY_AFTER = 10_000;
-const MASS_WINDOW = 5_000;
-const RESTARTS_WITHIN = 30_000;
-const SOCKET_OPENS_WITHIN = 10_000;
-const STREAM_OPENS_WITHIN = 5_000;
-const PING_EVERY = 20_000;
-const PONG_WITHIN = 10_000;
-const STREAM_SILENCE = 30_000; // something comes every 15 s
-const RECENT = 5_000;
-const ASK_WITHIN = 20_000;
-const ACK_EVERY = 1_000;
-const RETRY_BETTER_EVERY = 180_000;
-const WATCH_EVERY = 5_000;
-const LEADER_SILENCE = 20_000;
-const LEADER_ANSWERS_WITHIN = 10_000;
+const BACKOFF_MAX = 30_000;
+const STABLE_AFTER = 10_000;
+const RESTART_WINDOW = 5_000;
+const RESTART_DURATION = 30_000;
+const SOCKET_OPEN_TIMEOUT = 10_000;
+const STREAM_OPEN_TIMEOUT = 5_000;
+const PING_INTERVAL = 20_000;
+const PONG_TIMEOUT = 10_000;
+const STREAM_SILENCE_TIMEOUT = 30_000; // the server sends something every 15 s
+const SOCKET_IDLE_AFTER = 5_000;
+const FETCH_TIMEOUT = 20_000;
+const ACK_INTERVAL = 1_000;
+const UPGRADE_INTERVAL = 180_000;
+const LEADER_CHECK_INTERVAL = 5_000;
+const LEADER_IDLE_AFTER = 20_000;
+const LEADER_ANSWER_TIMEOUT = 10_000;
 
-const ACK_EVENTS = 100;
-const PAGE_EVENTS = 500;
-const RECENT_EVENTS = 50;
-const HIDDEN_POLLS_SLOWER = 6;
-const REMEMBERED_POSITIONS = 5_000;
-const HELD_ITEMS = 5_000;
+const ACK_BATCH_SIZE = 100;
+const PAGE_SIZE = 500;
+const RECENT_SIZE = 50;
+const HIDDEN_POLL_FACTOR = 6;
+const MAX_KNOWN_CURSORS = 5_000;
+const MAX_BUFFERED_ENTRIES = 5_000;
 const DEFAULT_MESSAGE_BYTES = 16_384;
 
 /**
@@ -157,36 +162,42 @@ export function connect(options) {
 }
 
 export class Client {
-  /** @type {Source | null} */ #source = null;
+  /** @type {AnyConnection | null} */ #connection = null;
   /** @type {State} */ #state = { name: "connecting" };
-  /** @type {State} */ #sourceState = this.#state;
-  #shown = "";
-  /** @type {Array<() => void>} */ #unlisten = [];
-  #isOver = false;
+  /** @type {State} */ #connectionState = this.#state;
+  #announcedState = "";
+  /** @type {Array<() => void>} */ #removeListeners = [];
+  #isEnded = false;
   #handlers;
   #outside;
   #options;
-  #reader;
-  #site;
+  #subscription;
+  #endpoints;
 
   /** @param {Options} options */
   constructor(options) {
     this.#options = options;
-    this.#outside = { ...browser(), ...options.outside };
-    this.#site = siteOf(options);
+    this.#outside = { ...browserEnvironment(), ...options.outside };
+    this.#endpoints = endpointsOf(options);
     this.#handlers = new Handlers(options);
-    this.#reader = new Reader(this.#outside, this.#site, this.#handlers, new Shelf(options, this.#handlers), {
-      handled: (item) => this.#source?.handled(item),
-      stopped: (code) => this.#stop(code),
-      busy: () => this.#show(this.#sourceState),
-    });
+    this.#subscription = new Subscription(
+      this.#outside,
+      this.#endpoints,
+      this.#handlers,
+      new CursorStore(options, this.#handlers),
+      {
+        onHandled: (entry) => this.#connection?.onHandled(entry),
+        onStopped: (code) => this.#stop(code),
+        onCatchUpChange: () => this.#onConnectionState(this.#connectionState),
+      },
+    );
     // Not at once: handlers may want to use the client that is being made.
-    queueMicrotask(() => this.#begin());
+    queueMicrotask(() => this.#start());
   }
 
   /** How far the handlers have come. @returns {string | null} */
   get cursor() {
-    return this.#reader.cursor;
+    return this.#subscription.cursor;
   }
 
   get state() {
@@ -211,7 +222,7 @@ export class Client {
    * @param {{type: string, [key: string]: unknown}} message
    */
   send(message) {
-    return this.#source?.send(JSON.stringify(message)) ?? false;
+    return this.#connection?.send(JSON.stringify(message)) ?? false;
   }
 
   /**
@@ -222,8 +233,8 @@ export class Client {
    * @param {number} [limit]  1 to 500
    * @returns {Promise<RealtimeEvent[]>}
    */
-  async recent(limit = RECENT_EVENTS) {
-    const { frame, code } = await fetchPage(this.#outside, this.#site.catchUp, null, limit);
+  async recent(limit = RECENT_SIZE) {
+    const { frame, code } = await fetchPage(this.#outside, this.#endpoints.catchUpUrl, null, limit);
     if (frame?.events) return frame.events;
     const reason = code ? `the answer is ${code} ${CLOSE_CODES[code].name}` : "the server wasn't reached";
     throw Object.assign(new Error(`The newest events can't be loaded: ${reason}`), { code });
@@ -232,15 +243,15 @@ export class Client {
   /** Nothing is delivered any more, not even what has arrived. */
   close() {
     this.#end({ name: "stopped" });
-    this.#reader.close();
+    this.#subscription.close();
   }
 
-  #begin() {
-    if (this.#isOver) return;
+  #start() {
+    if (this.#isEnded) return;
     const { window, document } = this.#outside;
     this.#listen(window, "online", () => this.#wake("online"));
-    this.#listen(window, "offline", () => this.#source?.offline());
-    // A page in the back-forward cache, or frozen, must hold neither the connection nor the lock.
+    this.#listen(window, "offline", () => this.#connection?.offline());
+    // A tab in the back-forward cache, or frozen, must hold neither the connection nor the lock.
     this.#listen(window, "pagehide", () => this.#suspend());
     this.#listen(window, "pageshow", () => this.#resume());
     this.#listen(document, "freeze", () => this.#suspend());
@@ -251,54 +262,58 @@ export class Client {
 
   /** @param {"wake" | "online"} how */
   #wake(how) {
-    this.#reader.wake();
-    this.#source?.[how]();
+    this.#subscription.wake();
+    this.#connection?.[how]();
   }
 
   #suspend() {
-    this.#source?.close();
-    this.#source = null;
+    this.#connection?.close();
+    this.#connection = null;
   }
 
   #resume() {
-    if (this.#source || this.#isOver) return;
-    this.#source = this.#newSource();
-    this.#source.start();
-    this.#reader.wake();
+    if (this.#connection || this.#isEnded) return;
+    this.#connection = this.#createConnection();
+    this.#connection.start();
+    this.#subscription.wake();
   }
 
-  #newSource() {
+  #createConnection() {
     const { locks, BroadcastChannel } = this.#outside;
     const { share = true, shareKey } = this.#options;
-    /** @type {Host} */
-    const host = {
-      since: () => this.#reader.resumeAt,
-      segment: (prev, frame) => this.#reader.offer(prev, frame),
-      message: (frame) => this.#handlers.tell("message", frame),
-      state: (state) => this.#show(state),
-      stopped: (code) => this.#stop(code),
+    /** @type {ConnectionListener} */
+    const listener = {
+      getCursor: () => this.#subscription.resumeCursor,
+      onSegment: (prev, frame) => this.#subscription.receive(prev, frame),
+      onMessage: (frame) => this.#handlers.notify("message", frame),
+      onState: (state) => this.#onConnectionState(state),
+      onStopped: (code) => this.#stop(code),
     };
-    // Without a key tabs of two users would share one's connection.
-    const name = `orgrealtime.v1 ${this.#site.socket} ${shareKey}`;
-    const isShared = share && (shareKey ?? "") !== "" && locks && canOpen(BroadcastChannel, name);
-    if (!isShared) return new Link(this.#outside, this.#site, host);
-    return new Tabs(this.#outside, this.#site, host, name, (cursor) => this.#reader.meet(cursor));
+    // Without a key the tabs of two users would share one user's connection.
+    const name = `orgrealtime.v1 ${this.#endpoints.socketUrl} ${shareKey}`;
+    const isShared = share && (shareKey ?? "") !== "" && locks && isChannelUsable(BroadcastChannel, name);
+    if (!isShared) return new Connection(this.#outside, this.#endpoints, listener);
+    return new SharedConnection(this.#outside, this.#endpoints, listener, name, (cursor) =>
+      this.#subscription.catchUpTo(cursor),
+    );
   }
 
-  /** @param {State} state  of the source */
-  #show(state) {
-    if (this.#isOver) return;
-    this.#sourceState = state;
-    this.#setState(state.name === "live" && this.#reader.isBusy ? { ...state, name: "catching-up" } : state);
+  /** @param {State} state  of the connection */
+  #onConnectionState(state) {
+    if (this.#isEnded) return;
+    this.#connectionState = state;
+    this.#setState(
+      state.name === "live" && this.#subscription.isCatchingUp ? { ...state, name: "catching-up" } : state,
+    );
   }
 
   /** @param {State} state */
   #setState(state) {
     const text = JSON.stringify(state);
-    if (text === this.#shown) return;
-    this.#shown = text;
+    if (text === this.#announcedState) return;
+    this.#announcedState = text;
     this.#state = state;
-    queueMicrotask(() => this.#handlers.tell("state", state));
+    queueMicrotask(() => this.#handlers.notify("state", state));
   }
 
   /** @param {number} code */
@@ -308,24 +323,29 @@ export class Client {
 
   /** @param {State} state @param {number} [code] */
   #end(state, code) {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.#reader.stopAsking();
-    for (const unlisten of this.#unlisten) unlisten();
-    this.#source?.close(code);
-    this.#source = null;
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#subscription.stopCatchingUp();
+    for (const removeListener of this.#removeListeners) removeListener();
+    this.#connection?.close(code);
+    this.#connection = null;
     this.#setState(state);
   }
 
-  /** @param {EventTarget | undefined} target @param {string} type @param {() => void} act */
-  #listen(target, type, act) {
-    target?.addEventListener(type, act);
-    this.#unlisten.push(() => target?.removeEventListener(type, act));
+  /** @param {EventTarget | undefined} target @param {string} type @param {() => void} callback */
+  #listen(target, type, callback) {
+    target?.addEventListener(type, callback);
+    this.#removeListeners.push(() => target?.removeEventListener(type, callback));
   }
 }
 
-/** Some browsers have channels but refuse them to a page without storage. @param {Outside["BroadcastChannel"]} Channel @param {string} name */
-function canOpen(Channel, name) {
+/**
+ * Whether the tab may open a channel: some browsers refuse it to a page without storage.
+ *
+ * @param {Outside["BroadcastChannel"]} Channel
+ * @param {string} name
+ */
+function isChannelUsable(Channel, name) {
   try {
     if (Channel) new Channel(name).close();
     return Boolean(Channel);
@@ -334,10 +354,10 @@ function canOpen(Channel, name) {
   }
 }
 
-/** The application's functions. One that throws is reported and disturbs no other. */
+/** The application's handlers. One that throws is reported and disturbs no other. */
 class Handlers {
   /** @type {{[Kind in keyof Kinds]: Set<Handler<Kinds[Kind]>>}} */
-  #sets = { event: new Set(), reset: new Set(), state: new Set(), message: new Set(), error: new Set() };
+  #handlers = { event: new Set(), reset: new Set(), state: new Set(), message: new Set(), error: new Set() };
 
   /** @param {Options} options */
   constructor({ onEvent, onReset, onState, onMessage, onError }) {
@@ -351,14 +371,14 @@ class Handlers {
   /** @template {keyof Kinds} Kind @param {Kind} kind @param {Handler<Kinds[Kind]>} handler */
   add(kind, handler) {
     /** @type {Set<Handler<Kinds[Kind]>>} */
-    const set = this.#sets[kind];
-    set.add(handler);
-    return () => void set.delete(handler);
+    const handlers = this.#handlers[kind];
+    handlers.add(handler);
+    return () => void handlers.delete(handler);
   }
 
   /** @template {keyof Kinds} Kind @param {Kind} kind @returns {Array<Handler<Kinds[Kind]>>} */
   of(kind) {
-    return [...this.#sets[kind]];
+    return [...this.#handlers[kind]];
   }
 
   /**
@@ -383,13 +403,13 @@ class Handlers {
   }
 
   /**
-   * Call the handlers without waiting for any, so that all have heard the newest last.
+   * Call the handlers without waiting for any, so that the newest value is the last that each handler gets.
    *
    * @template {keyof Kinds} Kind
    * @param {Kind} kind
    * @param {Kinds[Kind]} value
    */
-  tell(kind, value) {
+  notify(kind, value) {
     for (const handler of this.of(kind)) void this.call(kind, value, [handler]);
   }
 
@@ -400,217 +420,217 @@ class Handlers {
     for (const handler of handlers) {
       try {
         handler(error);
-      } catch (another) {
-        console.error(another);
+      } catch (handlerError) {
+        console.error(handlerError);
       }
     }
   }
 }
 
-/** Where the application wants the cursor kept. */
-class Shelf {
+/** Keeps the cursor in the storage that the application has chosen, if any. */
+class CursorStore {
   #storage;
   #key;
   #handlers;
-  /** @type {string | null} */ start;
+  /** @type {string | null} */ initialCursor;
 
   /** @param {Options} options @param {Handlers} handlers */
   constructor({ storage, org, url, shareKey = "", since }, handlers) {
     this.#storage = storage;
     this.#key = `orgrealtime.cursor ${org ?? url} ${shareKey}`;
     this.#handlers = handlers;
-    // `since` says what the page shows, which is what counts.
-    this.start = since || this.#try((storage) => storage.getItem(this.#key)) || null;
+    // `since` counts more than a stored cursor: it says what the page shows.
+    this.initialCursor = since || this.#access((storage) => storage.getItem(this.#key)) || null;
   }
 
   /** @param {string} cursor */
-  keep(cursor) {
-    this.#try((storage) => storage.setItem(this.#key, cursor));
+  save(cursor) {
+    this.#access((storage) => storage.setItem(this.#key, cursor));
   }
 
-  /** @template T @param {(storage: Pick<Storage, "getItem" | "setItem">) => T} act */
-  #try(act) {
+  /** @template T @param {(storage: Pick<Storage, "getItem" | "setItem">) => T} callback */
+  #access(callback) {
     try {
-      return this.#storage && act(this.#storage);
+      return this.#storage && callback(this.#storage);
     } catch (error) {
       this.#handlers.report(error);
     }
   }
 }
 
-/** What this page has got of the stream. */
-class Reader {
-  /** Handled up to here. @type {string | null} */ cursor;
-  /** Received up to here. @type {string | null} */ #at;
-  /** The last positions received. @type {Set<string>} */ #passed = new Set();
-  /** Received after a position that this page hasn't reached, without a gap. @type {Item[]} */ #held = [];
-  /** Received, to be handled. @type {Item[]} */ #queue = [];
-  #resets = 0;
-  #isHandling = false;
-  #isAsking = false;
+/** What this tab has received and handled of the stream. */
+class Subscription {
+  /** The handlers have had everything up to here. @type {string | null} */ cursor;
+  /** The tab has received everything up to here. @type {string | null} */ #receivedCursor;
+  /** The last positions that the tab has passed. @type {Set<string>} */ #knownCursors = new Set();
+  /** A chain that begins at a position which the tab hasn't reached. @type {Entry[]} */ #buffer = [];
+  /** Entries that the tab has received, for the handlers. @type {Entry[]} */ #queue = [];
+  #pendingResets = 0;
+  #isProcessing = false;
+  #isCatchingUp = false;
   #isClosed = false;
-  #mayAsk = true;
-  #askTimer;
-  #askBackoff;
+  #mayCatchUp = true;
+  #catchUpTimer;
+  #catchUpBackoff;
   #resetTimer;
   #outside;
-  #site;
+  #endpoints;
   #handlers;
-  #shelf;
-  #owner;
+  #cursorStore;
+  #listener;
 
   /**
    * @param {Outside} outside
-   * @param {Site} site
+   * @param {Endpoints} endpoints
    * @param {Handlers} handlers
-   * @param {Shelf} shelf
-   * @param {{handled: (item: Item) => void, stopped: (code: number) => void, busy: () => void}} owner
+   * @param {CursorStore} cursorStore
+   * @param {SubscriptionListener} listener
    */
-  constructor(outside, site, handlers, shelf, owner) {
+  constructor(outside, endpoints, handlers, cursorStore, listener) {
     this.#outside = outside;
-    this.#site = site;
+    this.#endpoints = endpoints;
     this.#handlers = handlers;
-    this.#shelf = shelf;
-    this.#owner = owner;
-    this.#askTimer = new Timer(outside.clock);
+    this.#cursorStore = cursorStore;
+    this.#listener = listener;
+    this.#catchUpTimer = new Timer(outside.clock);
     this.#resetTimer = new Timer(outside.clock);
-    this.#askBackoff = new Backoff(outside.clock);
-    this.cursor = this.#at = shelf.start;
-    if (this.#at) this.#passed.add(this.#at);
+    this.#catchUpBackoff = new Backoff(outside.clock);
+    this.cursor = this.#receivedCursor = cursorStore.initialCursor;
+    if (this.#receivedCursor) this.#knownCursors.add(this.#receivedCursor);
   }
 
-  /** Where a new connection begins: a reset that isn't handled yet is to come again. */
-  get resumeAt() {
-    return this.#resets ? this.cursor : this.#at;
+  /** Where a new connection begins: the server must repeat a reset that isn't handled yet. */
+  get resumeCursor() {
+    return this.#pendingResets ? this.cursor : this.#receivedCursor;
   }
 
-  get isBusy() {
-    return this.#isAsking;
+  get isCatchingUp() {
+    return this.#isCatchingUp;
   }
 
   /**
-   * Take the events between two positions, at once or when this page has reached the first of them.
+   * Apply a segment: at once, or when the tab has reached its first position.
    *
-   * @param {string} prev
-   * @param {Frame} frame
+   * @param {string} prev  the first position
+   * @param {Frame} frame  names the last position, and has what lies between
    */
-  offer(prev, frame) {
+  receive(prev, frame) {
     if (this.#isClosed) return;
-    if (this.#at === null) this.#startAt(prev);
-    const items = itemsOf(frame);
-    if (this.#resets && frame.type === "reset" && prev === this.cursor) return this.#append(items[0]);
-    const isContinued = this.#held.at(-1)?.cursor === prev;
-    this.#held = [...(isContinued ? this.#held : [{ cursor: prev }]), ...items].slice(-HELD_ITEMS);
-    if (!this.#applyHeld() && this.#isWaitedFor()) this.#ask();
+    if (this.#receivedCursor === null) this.#startAt(prev);
+    const entries = entriesOf(frame);
+    if (this.#pendingResets && frame.type === "reset" && prev === this.cursor) return this.#append(entries[0]);
+    const isContinued = this.#buffer.at(-1)?.cursor === prev;
+    this.#buffer = [...(isContinued ? this.#buffer : [{ cursor: prev }]), ...entries].slice(-MAX_BUFFERED_ENTRIES);
+    if (!this.#applyBuffer() && this.#hasBufferedEvents()) this.#catchUp();
   }
 
   /**
-   * Another tab stands at `cursor`: have everything up to there.
+   * Receive everything up to the leader's position.
    *
-   * That this page has passed it proves nothing: while it was frozen, the stream may have become another.
+   * That this tab has passed the position proves nothing: the stream may have been replaced while the tab was frozen.
    *
    * @param {string} cursor
    */
-  meet(cursor) {
-    if (this.#at === null) this.#startAt(cursor);
-    else if (cursor !== this.#at) this.#ask();
+  catchUpTo(cursor) {
+    if (this.#receivedCursor === null) this.#startAt(cursor);
+    else if (cursor !== this.#receivedCursor) this.#catchUp();
   }
 
-  /** Wait no longer for the next attempt. */
+  /** Make the next attempt now. */
   wake() {
-    this.#askTimer.hurry();
-    this.#resetTimer.hurry();
+    this.#catchUpTimer.runNow();
+    this.#resetTimer.runNow();
   }
 
-  stopAsking() {
-    this.#mayAsk = false;
-    this.#isAsking = false;
-    this.#askTimer.clear();
+  stopCatchingUp() {
+    this.#mayCatchUp = false;
+    this.#isCatchingUp = false;
+    this.#catchUpTimer.clear();
   }
 
   close() {
     this.#isClosed = true;
-    this.stopAsking();
+    this.stopCatchingUp();
     this.#resetTimer.clear();
     this.#queue = [];
   }
 
   /** @param {string} cursor */
   #startAt(cursor) {
-    this.cursor = this.#at = cursor;
-    this.#passed.add(cursor);
-    this.#shelf.keep(cursor);
+    this.cursor = this.#receivedCursor = cursor;
+    this.#knownCursors.add(cursor);
+    this.#cursorStore.save(cursor);
   }
 
-  /** Events or a reset wait for what lies before them; mere positions can wait. */
-  #isWaitedFor() {
-    return this.#held.some((item) => item.event || item.reset);
+  /** Whether what lies before the buffer is needed now: for events or a reset, not for mere positions. */
+  #hasBufferedEvents() {
+    return this.#buffer.some((entry) => entry.event || entry.reset);
   }
 
-  #applyHeld() {
-    const isApplied = this.#apply(this.#held);
-    if (isApplied) this.#held = [];
+  #applyBuffer() {
+    const isApplied = this.#apply(this.#buffer);
+    if (isApplied) this.#buffer = [];
     return isApplied;
   }
 
   /**
-   * Append what is new of a chain of positions; false if this page has passed none of them.
+   * Append what is new of a chain of positions; false if the tab has passed none of them.
    *
-   * After a reset positions don't count: their cursors may have been those of other events before.
+   * Positions after a reset don't count: before it, the same cursors may have been those of other events.
    *
-   * @param {Item[]} chain
+   * @param {Entry[]} chain
    */
   #apply(chain) {
-    const reset = chain.findIndex((item) => item.reset);
+    const reset = chain.findIndex((entry) => entry.reset);
     let last = (reset < 0 ? chain.length : reset) - 1;
-    while (last >= 0 && !this.#passed.has(chain[last].cursor)) last--;
+    while (last >= 0 && !this.#knownCursors.has(chain[last].cursor)) last--;
     if (last < 0) return false;
-    let isAhead = chain[last].cursor === this.#at;
-    for (const item of chain.slice(last + 1)) {
-      // From a position further back, only an event proves that the chain is ahead of this page.
-      isAhead ||= Boolean(item.event ?? item.reset);
-      if (isAhead) this.#append(item);
-      else this.#pass(item.cursor);
+    let isAhead = chain[last].cursor === this.#receivedCursor;
+    for (const entry of chain.slice(last + 1)) {
+      // If the chain joins at an earlier position, only an event proves that the chain is ahead of the tab.
+      isAhead ||= Boolean(entry.event ?? entry.reset);
+      if (isAhead) this.#append(entry);
+      else this.#remember(entry.cursor);
     }
     return true;
   }
 
-  /** @param {Item} item */
-  #append(item) {
-    if (item.reset) {
-      this.#passed.clear();
-      this.#resets++;
+  /** @param {Entry} entry */
+  #append(entry) {
+    if (entry.reset) {
+      this.#knownCursors.clear();
+      this.#pendingResets++;
     }
-    this.#pass(item.cursor);
-    this.#at = item.cursor;
-    this.#queue.push(item);
-    this.#handle();
+    this.#remember(entry.cursor);
+    this.#receivedCursor = entry.cursor;
+    this.#queue.push(entry);
+    this.#processQueue();
   }
 
   /** @param {string} cursor */
-  #pass(cursor) {
-    this.#passed.add(cursor);
-    if (this.#passed.size > REMEMBERED_POSITIONS) {
-      const [oldest] = this.#passed;
-      this.#passed.delete(oldest);
+  #remember(cursor) {
+    this.#knownCursors.add(cursor);
+    if (this.#knownCursors.size > MAX_KNOWN_CURSORS) {
+      const [oldest] = this.#knownCursors;
+      this.#knownCursors.delete(oldest);
     }
   }
 
-  async #handle() {
-    if (this.#isHandling) return;
-    this.#isHandling = true;
-    // Handlers never run inside of the code that brings the events: they may close the client.
+  async #processQueue() {
+    if (this.#isProcessing) return;
+    this.#isProcessing = true;
+    // Handlers never run within the code that delivers the events: they may close the client.
     await null;
     while (this.#queue.length) {
-      const item = /** @type {Item} */ (this.#queue.shift());
-      if (item.reset) await this.#handleReset(item.reset);
-      else if (item.event) await this.#handlers.call("event", item.event);
+      const entry = /** @type {Entry} */ (this.#queue.shift());
+      if (entry.reset) await this.#handleReset(entry.reset);
+      else if (entry.event) await this.#handlers.call("event", entry.event);
       if (this.#isClosed) return;
-      this.cursor = item.cursor;
-      this.#shelf.keep(item.cursor);
-      this.#owner.handled(item);
+      this.cursor = entry.cursor;
+      this.#cursorStore.save(entry.cursor);
+      this.#listener.onHandled(entry);
     }
-    this.#isHandling = false;
+    this.#isProcessing = false;
   }
 
   /** @param {Reset} reset */
@@ -625,73 +645,83 @@ class Reader {
       const left = this.#handlers.of("reset");
       handlers = handlers.filter((handler) => left.includes(handler));
     }
-    this.#resets--;
+    this.#pendingResets--;
   }
 
-  /** Fetch what lies after this page's position, until it has met what is held. */
-  #ask() {
-    if (!this.#mayAsk || this.#isAsking) return;
-    this.#isAsking = true;
-    this.#owner.busy();
-    this.#askOnce();
+  /** Fetch what lies after the tab's position, until the buffer can be applied. */
+  #catchUp() {
+    if (!this.#mayCatchUp || this.#isCatchingUp) return;
+    this.#isCatchingUp = true;
+    this.#listener.onCatchUpChange();
+    this.#fetchNextPage();
   }
 
   /** @returns {Promise<void>} */
-  async #askOnce() {
-    const since = /** @type {string} */ (this.#at);
-    const judged = this.#held.filter((item) => item.reset).pop();
-    const { frame, more, code } = await fetchPage(this.#outside, this.#site.catchUp, since);
-    if (!this.#mayAsk) return;
-    if (code && isFinal(code)) return this.#owner.stopped(code);
-    const isApplied = frame && this.#apply([{ cursor: since }, ...itemsOf(frame)]);
-    if (frame && judged) this.#forgetUpTo(judged);
-    this.#applyHeld();
-    if (isApplied) this.#askBackoff.reset();
-    if (isApplied && more) return this.#askOnce();
-    if (!frame || this.#isWaitedFor()) return this.#askTimer.set(this.#askBackoff.next(), () => this.#askOnce());
-    this.#isAsking = false;
-    this.#owner.busy();
+  async #fetchNextPage() {
+    const since = /** @type {string} */ (this.#receivedCursor);
+    const bufferedReset = this.#buffer.filter((entry) => entry.reset).pop();
+    const { frame, more, code } = await fetchPage(this.#outside, this.#endpoints.catchUpUrl, since);
+    if (!this.#mayCatchUp) return;
+    if (code && isFinalCode(code)) return this.#listener.onStopped(code);
+    const isApplied = frame && this.#apply([{ cursor: since }, ...entriesOf(frame)]);
+    if (frame && bufferedReset) this.#dropBufferThrough(bufferedReset);
+    this.#applyBuffer();
+    if (isApplied) this.#catchUpBackoff.reset();
+    if (isApplied && more) return this.#fetchNextPage();
+    if (!frame || this.#hasBufferedEvents()) {
+      this.#catchUpTimer.set(this.#catchUpBackoff.next(), () => this.#fetchNextPage());
+      return;
+    }
+    this.#isCatchingUp = false;
+    this.#listener.onCatchUpChange();
   }
 
-  /** The server has judged this page's own position since: the chain's reset isn't for it. @param {Item} reset */
-  #forgetUpTo(reset) {
-    const index = this.#held.indexOf(reset);
-    if (index >= 0) this.#held = [{ cursor: reset.cursor }, ...this.#held.slice(index + 1)];
+  /**
+   * Drop the buffer up to a reset. The catch-up view has since answered for the tab's own position, so the tab needs
+   * that reset no more.
+   *
+   * @param {Entry} reset
+   */
+  #dropBufferThrough(reset) {
+    const index = this.#buffer.indexOf(reset);
+    if (index >= 0) this.#buffer = [{ cursor: reset.cursor }, ...this.#buffer.slice(index + 1)];
   }
 }
 
-/** One connection after the other. */
-class Link {
-  /** Where the connection stands. @type {string | null} */ position = null;
+/** A connection to the server. When a transport ends, the connection opens the next one. */
+class Connection {
+  /** Cursor of the last frame, also of a catch-up. @type {string | null} */ position = null;
   /** @type {Transport | null} */ #transport = null;
-  /** Something better that is being tried beside a fallback. @type {Transport | null} */ #candidate = null;
-  /** Which of TRANSPORTS; they are worse and worse. */ #level = 0;
-  /** Attempts in a row that a working server would have answered. */ #blocked = 0;
-  /** When to leave a server that is stopping. */ #leaveAt = 0;
-  /** Until then connections may be refused because the server is stopping. */ #restartsUntil = 0;
+  /** A better transport that is tried beside a fallback. @type {Transport | null} */ #candidate = null;
+  /** Which of TRANSPORTS is used: the best is the first. */ #transportIndex = 0;
+  /** Attempts in a row that a working server would have answered. */ #failedOpens = 0;
+  /** When to leave a server that is stopping. */ #reconnectAt = 0;
+  /** Until then connections may be refused because the server is stopping. */ #restartUntil = 0;
   messageBytes = DEFAULT_MESSAGE_BYTES;
   /** @type {State} */ state = { name: "connecting" };
   #isClosed = false;
-  #acks;
+  #acknowledger;
   #backoff;
-  #betterTimer;
-  #host;
-  #leaveTimer;
+  #upgradeTimer;
+  #listener;
+  #reconnectTimer;
   #outside;
   #retryTimer;
-  #site;
+  #endpoints;
 
-  /** @param {Outside} outside @param {Site} site @param {Host} host */
-  constructor(outside, site, host) {
+  /** @param {Outside} outside @param {Endpoints} endpoints @param {ConnectionListener} listener */
+  constructor(outside, endpoints, listener) {
     const { clock } = outside;
     this.#outside = outside;
-    this.#site = site;
-    this.#host = host;
+    this.#endpoints = endpoints;
+    this.#listener = listener;
     this.#backoff = new Backoff(clock);
     this.#retryTimer = new Timer(clock);
-    this.#leaveTimer = new Timer(clock);
-    this.#betterTimer = new Timer(clock);
-    this.#acks = new Acks(clock, (cursor) => this.#transport?.send(JSON.stringify({ type: "ack", cursor })));
+    this.#reconnectTimer = new Timer(clock);
+    this.#upgradeTimer = new Timer(clock);
+    this.#acknowledger = new Acknowledger(clock, (cursor) =>
+      this.#transport?.send(JSON.stringify({ type: "ack", cursor })),
+    );
   }
 
   start() {
@@ -700,230 +730,230 @@ class Link {
 
   close() {
     this.#isClosed = true;
-    this.#release();
+    this.#closeTransport();
     this.#candidate?.close();
     this.#candidate = null;
-    this.#betterTimer.clear();
+    this.#upgradeTimer.clear();
   }
 
   wake() {
-    if (!this.#retryTimer.hurry()) this.#transport?.wake();
+    if (!this.#retryTimer.runNow()) this.#transport?.wake();
   }
 
   online() {
     this.wake();
-    this.#tryBetter();
+    this.#tryUpgrade();
   }
 
-  /** Don't wait until the silence is noticed. */
+  /** Close the transport now, instead of when its silence is noticed. */
   offline() {
     if (this.#isClosed) return;
-    this.#praise(this.#transport);
+    this.#resetBackoff(this.#transport);
     this.#retry();
   }
 
   /** @param {string} text */
   send(text) {
-    checkSize(text, this.messageBytes);
-    return this.#transport?.welcomedAt ? this.#transport.send(text) : false;
+    checkMessageSize(text, this.messageBytes);
+    return this.#transport?.openedAt ? this.#transport.send(text) : false;
   }
 
-  /** @param {Item} item */
-  handled(item) {
-    this.#acks.handled(item);
+  /** @param {Entry} entry */
+  onHandled(entry) {
+    this.#acknowledger.onHandled(entry);
   }
 
   /** @param {Transport} transport @param {Frame} frame */
-  receive(transport, frame) {
-    if (frame.type === "welcome") transport.welcomed(frame);
-    if (transport.isProved) this.#blocked = 0;
-    if (transport === this.#candidate && !this.#adopt(transport, frame)) return;
-    if (frame.type === "welcome") this.#welcome(frame);
-    if (frame.type === "going_away") return this.#leave(frame);
-    this.#deliver(frame);
-    if (frame.type === "synced") this.#show({ name: "live" });
+  onFrame(transport, frame) {
+    if (frame.type === "welcome") transport.onWelcome(frame);
+    if (transport.isConfirmed) this.#failedOpens = 0;
+    if (transport === this.#candidate && !this.#promoteCandidate(transport, frame)) return;
+    if (frame.type === "welcome") this.#onWelcome(frame);
+    if (frame.type === "going_away") return this.#onGoingAway(frame);
+    this.#forward(frame);
+    if (frame.type === "synced") this.#setState({ name: "live" });
   }
 
   /** @param {Transport} transport @param {number} [code] */
-  ended(transport, code) {
+  onTransportClosed(transport, code) {
     if (transport === this.#candidate) {
       this.#candidate = null;
-      this.#tryBetter(transport.level + 1);
+      this.#tryUpgrade(transport.index + 1);
     }
     if (transport !== this.#transport) return;
-    const { welcomedAt, explains } = transport;
-    this.#praise(transport);
-    // The connection was an old login's; the browser may have another one by now.
-    if (code && COMMON_STOPS.has(code) && !explains) return void this.#inquire(transport, code);
-    if (code && isFinal(code)) return this.#stop(code);
-    if (welcomedAt) return this.#lost(code);
-    if (explains || (code && code in CLOSE_CODES)) return this.#retry(code);
-    this.#inquire(transport, code);
+    const { openedAt, reportsReason } = transport;
+    this.#resetBackoff(transport);
+    // The transport was opened with an old login; the browser may have another one by now.
+    if (code && ACCESS_CODES.has(code) && !reportsReason) return void this.#diagnose(transport, code);
+    if (code && isFinalCode(code)) return this.#stop(code);
+    if (openedAt) return this.#onConnectionLost(code);
+    if (reportsReason || (code && code in CLOSE_CODES)) return this.#retry(code);
+    this.#diagnose(transport, code);
   }
 
-  /** A connection that stood for a while: the next attempt is a first one. @param {Transport | null} transport */
-  #praise(transport) {
-    const welcomedAt = transport?.welcomedAt;
-    if (welcomedAt && this.#outside.clock.now() - welcomedAt >= HEALTHY_AFTER) this.#backoff.reset();
+  /** Begin the backoff anew if the transport has been open for a while. @param {Transport | null} transport */
+  #resetBackoff(transport) {
+    const openedAt = transport?.openedAt;
+    if (openedAt && this.#outside.clock.now() - openedAt >= STABLE_AFTER) this.#backoff.reset();
   }
 
   #connect() {
-    this.#praise(this.#transport);
-    this.#release();
-    this.#show({ name: "connecting" });
-    this.#transport = this.#open(this.#level);
+    this.#resetBackoff(this.#transport);
+    this.#closeTransport();
+    this.#setState({ name: "connecting" });
+    this.#transport = this.#openTransport(this.#transportIndex);
   }
 
-  /** @param {number} level */
-  #open(level) {
-    const transport = new TRANSPORTS[level](this.#outside, this.#site, this.#host.since(), this);
-    transport.level = level;
+  /** @param {number} index */
+  #openTransport(index) {
+    const transport = new TRANSPORTS[index](this.#outside, this.#endpoints, this.#listener.getCursor(), this);
+    transport.index = index;
     transport.start();
     return transport;
   }
 
   /**
-   * Change over to what was tried beside a fallback; false if it isn't what receives this frame.
+   * Use the candidate instead of the fallback; false if the candidate doesn't deliver this frame.
    *
    * @param {Transport} candidate
    * @param {Frame} frame
    */
-  #adopt(candidate, { type }) {
-    if (!candidate.isProved) return false;
+  #promoteCandidate(candidate, { type }) {
+    if (!candidate.isConfirmed) return false;
     this.#candidate = null;
-    this.#level = candidate.level;
-    if (this.#level > 0) this.#tryBetterLater();
+    this.#transportIndex = candidate.index;
+    if (this.#transportIndex > 0) this.#scheduleUpgrade();
     if (type === "welcome") {
-      this.#praise(this.#transport);
-      this.#release();
+      this.#resetBackoff(this.#transport);
+      this.#closeTransport();
       this.#transport = candidate;
       return true;
     }
-    // Nobody has received what it brought until now: begin again, from where this page has come to meanwhile.
+    // What the candidate has received until now was dropped: begin again, from the tab's present position.
     candidate.close();
     this.#connect();
     return false;
   }
 
   /** @param {Frame} frame */
-  #welcome(frame) {
+  #onWelcome(frame) {
     this.messageBytes = frame.limits?.message_bytes ?? DEFAULT_MESSAGE_BYTES;
     this.position = frame.cursor;
-    this.#show({ name: "catching-up" });
+    this.#setState({ name: "catching-up" });
   }
 
   /** @param {Frame} frame */
-  #deliver(frame) {
-    if (typeof frame.cursor !== "string") return this.#host.message(frame);
+  #forward(frame) {
+    if (typeof frame.cursor !== "string") return this.#listener.onMessage(frame);
     const prev = this.position ?? frame.cursor;
     this.position = frame.cursor;
-    this.#acks.received(frame);
-    this.#host.segment(prev, frame);
+    this.#acknowledger.onReceived(frame);
+    this.#listener.onSegment(prev, frame);
   }
 
-  /** The server is about to stop; until then this connection goes on. @param {Frame} frame */
-  #leave({ retry_after_ms = 0, window_ms = MASS_WINDOW }) {
+  /** The server is about to stop. Until the tab reconnects, this transport goes on. @param {Frame} frame */
+  #onGoingAway({ retry_after_ms = 0, window_ms = RESTART_WINDOW }) {
     const { clock } = this.#outside;
     const delay = retry_after_ms + clock.random() * window_ms;
-    this.#restartsUntil = clock.now() + RESTARTS_WITHIN;
-    this.#leaveAt = clock.now() + delay;
-    this.#leaveTimer.set(delay, () => this.#connect());
+    this.#restartUntil = clock.now() + RESTART_DURATION;
+    this.#reconnectAt = clock.now() + delay;
+    this.#reconnectTimer.set(delay, () => this.#connect());
   }
 
   /** @param {number} [code] */
-  #lost(code) {
+  #onConnectionLost(code) {
     const { clock } = this.#outside;
-    const isMass = code !== undefined && MASS_CLOSES.has(code);
-    if (isMass) this.#restartsUntil = clock.now() + RESTARTS_WITHIN;
-    if (this.#leaveAt) return this.#retry(code, Math.max(0, this.#leaveAt - clock.now()));
-    if (isMass && this.#backoff.isFresh) {
+    const isRestart = code !== undefined && RESTART_CODES.has(code);
+    if (isRestart) this.#restartUntil = clock.now() + RESTART_DURATION;
+    if (this.#reconnectAt) return this.#retry(code, Math.max(0, this.#reconnectAt - clock.now()));
+    if (isRestart && this.#backoff.isFresh) {
       this.#backoff.next();
-      return this.#retry(code, clock.random() * MASS_WINDOW);
+      return this.#retry(code, clock.random() * RESTART_WINDOW);
     }
     this.#retry(code);
   }
 
   /**
-   * A browser doesn't tell why a connection wasn't opened, nor is one that was open judged by the login of now: ask
-   * where both are told.
+   * Ask the catch-up view why a transport has ended. A browser doesn't tell why a socket wasn't opened, and a socket
+   * that was open doesn't know the present login; the view answers both.
    *
    * @param {Transport} transport
    * @param {number} [code]
    */
-  async #inquire(transport, code) {
-    this.#show({ name: "connecting" });
-    const since = this.#host.since();
-    const answer = await fetchPage(this.#outside, this.#site.catchUp, since);
+  async #diagnose(transport, code) {
+    this.#setState({ name: "connecting" });
+    const since = this.#listener.getCursor();
+    const answer = await fetchPage(this.#outside, this.#endpoints.catchUpUrl, since);
     if (transport !== this.#transport) return;
-    if (answer.code && isFinal(answer.code)) return this.#stop(answer.code);
+    if (answer.code && isFinalCode(answer.code)) return this.#stop(answer.code);
     if (answer.frame) {
       this.position = since;
-      this.#deliver(answer.frame);
+      this.#forward(answer.frame);
       if (this.#isBlocked(transport)) return this.#fallBack();
     }
     this.#retry(answer.code ?? code);
   }
 
-  /** Something lets HTTP through, but not this kind of connection. @param {Transport} transport */
-  #isBlocked({ welcomedAt, chances }) {
-    if (welcomedAt || this.#outside.clock.now() < this.#restartsUntil) return false;
-    return ++this.#blocked >= chances;
+  /** Whether something on the way lets HTTP through, but not this kind of transport. @param {Transport} transport */
+  #isBlocked({ openedAt, maxFailedOpens }) {
+    if (openedAt || this.#outside.clock.now() < this.#restartUntil) return false;
+    return ++this.#failedOpens >= maxFailedOpens;
   }
 
   #fallBack() {
-    this.#blocked = 0;
-    this.#level++;
-    this.#tryBetterLater();
+    this.#failedOpens = 0;
+    this.#transportIndex++;
+    this.#scheduleUpgrade();
     this.#connect();
   }
 
-  /** Not in step with the others who lost the same way. */
-  #tryBetterLater() {
-    this.#betterTimer.set(spread(this.#outside.clock, RETRY_BETTER_EVERY), () => this.#tryBetter());
+  /** Jittered, because others have fallen back at the same moment. */
+  #scheduleUpgrade() {
+    this.#upgradeTimer.set(jitter(this.#outside.clock, UPGRADE_INTERVAL), () => this.#tryUpgrade());
   }
 
-  /** Have the fallback go on until something better is proved to work, the best first. */
-  #tryBetter(level = 0) {
-    if (this.#level === 0 || this.#candidate || this.#isClosed) return;
-    if (level < this.#level) this.#candidate = this.#open(level);
-    else this.#tryBetterLater();
+  /** Try the better transports, the best first. The fallback goes on until one of them is confirmed to work. */
+  #tryUpgrade(index = 0) {
+    if (this.#transportIndex === 0 || this.#candidate || this.#isClosed) return;
+    if (index < this.#transportIndex) this.#candidate = this.#openTransport(index);
+    else this.#scheduleUpgrade();
   }
 
   /** @param {number} [code] @param {number} [delay] */
   #retry(code, delay = this.#backoff.next()) {
-    this.#release();
+    this.#closeTransport();
     const isOffline = this.#outside.navigator?.onLine === false;
-    // The browser may be wrong, so try now and then; `online` is what is waited for.
-    if (isOffline) delay = BACKOFF_CAP;
+    // The `online` event ends the wait. The browser may be wrong, so the connection tries now and then, too.
+    if (isOffline) delay = BACKOFF_MAX;
     this.#retryTimer.set(delay, () => this.#connect());
-    this.#show({ name: isOffline ? "offline" : "waiting", retryAt: this.#outside.clock.now() + delay, code });
+    this.#setState({ name: isOffline ? "offline" : "waiting", retryAt: this.#outside.clock.now() + delay, code });
   }
 
   /** @param {number} code */
   #stop(code) {
     this.close();
-    this.#host.stopped(code);
+    this.#listener.onStopped(code);
   }
 
-  #release() {
+  #closeTransport() {
     this.#retryTimer.clear();
-    this.#leaveTimer.clear();
-    this.#leaveAt = 0;
-    this.#acks.clear();
+    this.#reconnectTimer.clear();
+    this.#reconnectAt = 0;
+    this.#acknowledger.clear();
     const transport = this.#transport;
     this.#transport = null;
     transport?.close();
   }
 
   /** @param {State} state */
-  #show(state) {
-    this.state = { ...state, transport: TRANSPORTS[this.#level].transportName };
-    this.#host.state(this.state);
+  #setState(state) {
+    this.state = { ...state, transport: TRANSPORTS[this.#transportIndex].transportName };
+    this.#listener.onState(this.state);
   }
 }
 
-/** Tells the server what has been handled: only what it sent on this connection, and not for every event. */
-class Acks {
+/** Tells the server what the tab has handled of this transport's entries; not after every event. */
+class Acknowledger {
   /** @type {Set<string>} */ #sent = new Set();
   #cursor = "";
   #events = 0;
@@ -937,20 +967,20 @@ class Acks {
   }
 
   /** @param {Frame} frame */
-  received(frame) {
-    for (const { cursor } of itemsOf(frame)) this.#sent.add(cursor);
+  onReceived(frame) {
+    for (const { cursor } of entriesOf(frame)) this.#sent.add(cursor);
   }
 
-  /** @param {Item} item */
-  handled({ cursor, event }) {
+  /** @param {Entry} entry */
+  onHandled({ cursor, event }) {
     if (!this.#sent.has(cursor)) return;
     for (const earlier of this.#sent) {
       this.#sent.delete(earlier);
       if (earlier === cursor) break;
     }
     this.#cursor = cursor;
-    if (event && ++this.#events >= ACK_EVENTS) this.#flush();
-    else if (!this.#timer.isSet) this.#timer.set(ACK_EVERY, () => this.#flush());
+    if (event && ++this.#events >= ACK_BATCH_SIZE) this.#flush();
+    else if (!this.#timer.isSet) this.#timer.set(ACK_INTERVAL, () => this.#flush());
   }
 
   clear() {
@@ -966,33 +996,38 @@ class Acks {
   }
 }
 
-/** One attempt, and the connection that comes of it. Calls the link never again after `close()`. */
+/** One attempt to reach the server, and what comes of it. Doesn't call its Connection after `close()`. */
 class Transport {
   /** @type {TransportName} */ static transportName = "websocket";
-  /** How often it may fail to open, before another kind is used. */ chances = 1;
-  /** Its failures say all there is to know. */ explains = false;
-  /** Which of TRANSPORTS it is. */ level = 0;
-  /** How long after its welcome something must come, to prove that it works. */ provedAfter = 0;
-  opensWithin = ASK_WITHIN;
-  welcomedAt = 0;
-  isOver = false;
+  /** After that many failures to open, the next transport is used. */ maxFailedOpens = 1;
+  /** Whether its end says why, so that nobody else needs to be asked. */ reportsReason = false;
+  /** Which of TRANSPORTS it is. */ index = 0;
+  /** The transport is confirmed to work by a frame that comes so long after its welcome. */ confirmedAfter = 0;
+  openTimeout = FETCH_TIMEOUT;
+  /** When the welcome came; 0: not yet. */ openedAt = 0;
+  isClosed = false;
   #deadline;
 
-  /** @param {Outside} outside @param {Site} site @param {string | null} since @param {Link} link */
-  constructor(outside, site, since, link) {
+  /**
+   * @param {Outside} outside
+   * @param {Endpoints} endpoints
+   * @param {string | null} since
+   * @param {Connection} connection
+   */
+  constructor(outside, endpoints, since, connection) {
     this.outside = outside;
-    this.site = site;
+    this.endpoints = endpoints;
     this.since = since;
-    this.link = link;
+    this.connection = connection;
     this.#deadline = new Timer(outside.clock);
   }
 
-  get isProved() {
-    return this.welcomedAt > 0 && this.outside.clock.now() - this.welcomedAt >= this.provedAfter;
+  get isConfirmed() {
+    return this.openedAt > 0 && this.outside.clock.now() - this.openedAt >= this.confirmedAfter;
   }
 
   start() {
-    this.#deadline.set(this.opensWithin, () => this.end());
+    this.#deadline.set(this.openTimeout, () => this.end());
     this.open();
   }
 
@@ -1006,48 +1041,48 @@ class Transport {
   }
 
   /** @param {Frame} _frame */
-  welcomed(_frame) {
-    this.welcomedAt = this.outside.clock.now();
+  onWelcome(_frame) {
+    this.openedAt = this.outside.clock.now();
     this.#deadline.clear();
   }
 
   /** @param {Frame} frame */
   receive(frame) {
-    if (!this.isOver) this.link.receive(this, frame);
+    if (!this.isClosed) this.connection.onFrame(this, frame);
   }
 
   /** @param {number} [code] */
   end(code) {
-    if (this.isOver) return;
+    if (this.isClosed) return;
     this.close();
-    this.link.ended(this, code);
+    this.connection.onTransportClosed(this, code);
   }
 
   close() {
-    this.isOver = true;
+    this.isClosed = true;
     this.#deadline.clear();
   }
 }
 
 class SocketTransport extends Transport {
-  chances = 2;
-  opensWithin = SOCKET_OPENS_WITHIN;
+  maxFailedOpens = 2;
+  openTimeout = SOCKET_OPEN_TIMEOUT;
   /** @type {WebSocket | null} */ #socket = null;
-  #heardAt = 0;
+  #lastReceivedAt = 0;
   #pingTimer = new Timer(this.outside.clock);
   #pongTimer = new Timer(this.outside.clock);
 
   open() {
-    const url = addressOf(this.outside, this.site.socket, { since: this.since });
+    const url = urlOf(this.outside, this.endpoints.socketUrl, { since: this.since });
     url.protocol = url.protocol.replace("http", "ws");
     try {
       this.#socket = new this.outside.WebSocket(url.href, SUBPROTOCOL);
     } catch {
-      // Such as a Content-Security-Policy that allows no sockets.
+      // A Content-Security-Policy, for example, may forbid sockets.
       this.#pongTimer.set(0, () => this.end());
       return;
     }
-    this.#socket.onmessage = ({ data }) => this.#hear(data);
+    this.#socket.onmessage = ({ data }) => this.#onMessage(data);
     this.#socket.onclose = ({ code }) => this.end(code);
   }
 
@@ -1059,13 +1094,13 @@ class SocketTransport extends Transport {
   }
 
   wake() {
-    if (this.welcomedAt && this.outside.clock.now() - this.#heardAt > RECENT) this.#ping();
+    if (this.openedAt && this.outside.clock.now() - this.#lastReceivedAt > SOCKET_IDLE_AFTER) this.#sendPing();
   }
 
   /** @param {Frame} frame */
-  welcomed(frame) {
-    super.welcomed(frame);
-    this.#pingLater(Math.min((frame.heartbeat || Infinity) * 1000, PING_EVERY));
+  onWelcome(frame) {
+    super.onWelcome(frame);
+    this.#schedulePing(Math.min((frame.heartbeat || Infinity) * 1000, PING_INTERVAL));
   }
 
   close() {
@@ -1073,48 +1108,48 @@ class SocketTransport extends Transport {
     this.#pingTimer.clear();
     this.#pongTimer.clear();
     if (!this.#socket) return;
-    // On a dead link the close event takes minutes.
+    // If the network is gone, the close event takes minutes.
     this.#socket.onmessage = this.#socket.onclose = null;
     this.#socket.close();
   }
 
   /** @param {string} data */
-  #hear(data) {
-    this.#heardAt = this.outside.clock.now();
+  #onMessage(data) {
+    this.#lastReceivedAt = this.outside.clock.now();
     this.#pongTimer.clear();
-    const frame = parse(data);
+    const frame = parseFrame(data);
     if (frame) this.receive(frame);
     else this.end();
   }
 
-  /** Also while frames arrive: the server closes a connection whose pings have ceased. @param {number} interval */
-  #pingLater(interval) {
+  /** Ping also while frames arrive: the server closes a connection whose pings have ceased. @param {number} interval */
+  #schedulePing(interval) {
     this.#pingTimer.set(interval, () => {
-      this.#pingLater(interval);
-      this.#ping();
+      this.#schedulePing(interval);
+      this.#sendPing();
     });
   }
 
-  #ping() {
+  #sendPing() {
     this.send('{"type":"ping"}');
-    if (!this.#pongTimer.isSet) this.#pongTimer.set(PONG_WITHIN, () => this.end());
+    if (!this.#pongTimer.isSet) this.#pongTimer.set(PONG_TIMEOUT, () => this.end());
   }
 }
 
-/** Server-Sent Events. Read with `fetch`, which shows the status of a refusal and what proves life. */
+/** Server-Sent Events. Read with `fetch`, which shows the status of a refusal, and comments as signs of life. */
 class StreamTransport extends Transport {
   /** @type {TransportName} */ static transportName = "sse";
-  chances = 2;
-  provedAfter = HEALTHY_AFTER; // what holds a stream back often lets its beginning through
-  opensWithin = STREAM_OPENS_WITHIN;
-  #abort = new AbortController();
+  maxFailedOpens = 2;
+  confirmedAfter = STABLE_AFTER; // a proxy that buffers a stream often lets its beginning through
+  openTimeout = STREAM_OPEN_TIMEOUT;
+  #abortController = new AbortController();
   #silenceTimer = new Timer(this.outside.clock);
 
   async open() {
     try {
       await this.#read();
     } catch {
-      // Not reached, broken off or aborted.
+      // The server wasn't reached, or the stream was broken off or aborted.
     }
     this.end();
   }
@@ -1122,63 +1157,67 @@ class StreamTransport extends Transport {
   close() {
     super.close();
     this.#silenceTimer.clear();
-    this.#abort.abort();
+    this.#abortController.abort();
   }
 
   async #read() {
-    const url = addressOf(this.outside, this.site.stream, { since: this.since });
+    const url = urlOf(this.outside, this.endpoints.streamUrl, { since: this.since });
     const headers = { Accept: "text/event-stream" };
-    const response = await this.outside.fetch(url.href, { headers, cache: "no-store", signal: this.#abort.signal });
+    const response = await this.outside.fetch(url.href, {
+      headers,
+      cache: "no-store",
+      signal: this.#abortController.signal,
+    });
     const isStream = response.ok && response.headers.get("Content-Type")?.startsWith("text/event-stream");
-    if (!isStream || !response.body) return this.#refused(verdictOf(response.status, await response.json()));
+    if (!isStream || !response.body) return this.#onRefused(closeCodeOf(response.status, await response.json()));
     const chunks = response.body.getReader();
     const decoder = new TextDecoder();
     for (let rest = ""; ; ) {
       const { done, value } = await chunks.read();
-      if (done || this.isOver) return;
-      this.#silenceTimer.set(STREAM_SILENCE, () => this.#fallSilent());
-      rest = this.#take(rest + decoder.decode(value, { stream: true }));
+      if (done || this.isClosed) return;
+      this.#silenceTimer.set(STREAM_SILENCE_TIMEOUT, () => this.#onSilence());
+      rest = this.#parseChunk(rest + decoder.decode(value, { stream: true }));
     }
   }
 
   /** @param {number} [code] */
-  #refused(code) {
-    this.explains = code !== undefined;
+  #onRefused(code) {
+    this.reportsReason = code !== undefined;
     this.end(code);
   }
 
-  /** Something may hold back what the server sends: as good as not opened, if the server can be reached. */
-  #fallSilent() {
-    this.welcomedAt = 0;
+  /** A proxy may buffer the stream: if the server can be reached, the stream counts as not opened. */
+  #onSilence() {
+    this.openedAt = 0;
     this.end();
   }
 
-  /** Receive the complete frames of a text; returns what is left. @param {string} text */
-  #take(text) {
+  /** Receive the complete frames of a text; returns the rest. @param {string} text */
+  #parseChunk(text) {
     const blocks = text.split(/\r?\n\r?\n/);
     const rest = blocks.pop() ?? "";
     for (const block of blocks) {
       const lines = block.split(/\r?\n/);
       const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5));
-      if (data.length) this.#hear(data.join("\n"), lines.includes("event: close"));
+      if (data.length) this.#onData(data.join("\n"), lines.includes("event: close"));
     }
     return rest;
   }
 
   /** @param {string} data @param {boolean} isClose */
-  #hear(data, isClose) {
-    const frame = parse(data);
+  #onData(data, isClose) {
+    const frame = parseFrame(data);
     if (!frame || isClose) this.end(frame?.code);
     else this.receive(frame);
   }
 }
 
-/** The catch-up view, asked again and again. */
+/** Polling: asks the catch-up view again and again. */
 class PollTransport extends Transport {
   /** @type {TransportName} */ static transportName = "polling";
-  explains = true;
+  reportsReason = true;
   #timer = new Timer(this.outside.clock);
-  #at = this.since;
+  #cursor = this.since;
   #isSynced = false;
 
   open() {
@@ -1186,7 +1225,7 @@ class PollTransport extends Transport {
   }
 
   wake() {
-    this.#timer.hurry();
+    this.#timer.runNow();
   }
 
   close() {
@@ -1195,252 +1234,255 @@ class PollTransport extends Transport {
   }
 
   async #poll() {
-    const { frame, more, code } = await fetchPage(this.outside, this.site.catchUp, this.#at);
+    const { frame, more, code } = await fetchPage(this.outside, this.endpoints.catchUpUrl, this.#cursor);
     if (!frame) return this.end(code);
-    if (!this.welcomedAt) this.receive({ type: "welcome", cursor: this.#at ?? frame.cursor });
-    this.#at = frame.cursor;
+    if (!this.openedAt) this.receive({ type: "welcome", cursor: this.#cursor ?? frame.cursor });
+    this.#cursor = frame.cursor;
     this.receive(frame);
     if (!more && !this.#isSynced) {
       this.#isSynced = true;
       this.receive({ type: "synced", cursor: frame.cursor });
     }
-    if (!this.isOver) this.#timer.set(more ? 0 : this.#interval(), () => this.#poll());
+    if (!this.isClosed) this.#timer.set(more ? 0 : this.#interval(), () => this.#poll());
   }
 
   #interval() {
     const { clock, document } = this.outside;
-    return spread(clock, this.site.pollInterval * (document?.hidden ? HIDDEN_POLLS_SLOWER : 1));
+    return jitter(clock, this.endpoints.pollInterval * (document?.hidden ? HIDDEN_POLL_FACTOR : 1));
   }
 }
 
 const TRANSPORTS = [SocketTransport, StreamTransport, PollTransport];
 
 /**
- * The tabs of one browser: the one that holds the lock has the Link and tells the others each segment.
+ * The connection of all tabs of a browser. The leader, which is the tab that holds a lock, has the Connection, and
+ * broadcasts each segment to the followers.
  *
- * A tab that goes away gives up the lock, one that crashes is freed of it by the browser, from one that hangs it is
- * taken; whoever gets it goes on from its own position.
+ * A leader that is closed releases the lock, the browser releases that of a crashed one, and a follower steals that of
+ * one that hangs. The new leader goes on from its own position.
  */
-class Tabs {
+class SharedConnection {
   /** @type {BroadcastChannel | null} */ #channel = null;
-  /** The request for the lock that counts. @type {AbortController | null} */ #bid = null;
-  /** Set while this tab leads. @type {Link | null} */ #link = null;
+  /** The present request for the lock; earlier ones are void. @type {AbortController | null} */ #lockRequest = null;
+  /** Set while this tab is the leader. @type {Connection | null} */ #connection = null;
   /** @type {State} */ #leaderState = { name: "connecting" };
-  #resign = () => {};
-  /** @type {Promise<void> | null} */ #check = null;
+  #releaseLock = () => {};
+  /** @type {Promise<void> | null} */ #accessCheck = null;
   #messageBytes = DEFAULT_MESSAGE_BYTES;
-  #heardAt = 0;
-  #askedAt = 0;
-  #host;
-  #meet;
+  #lastHeardAt = 0;
+  #lastPingAt = 0;
+  #listener;
+  #catchUpTo;
   #name;
   #outside;
-  #site;
-  #watchTimer;
+  #endpoints;
+  #leaderCheckTimer;
 
   /**
    * @param {Outside} outside
-   * @param {Site} site
-   * @param {Host} host
+   * @param {Endpoints} endpoints
+   * @param {ConnectionListener} listener
    * @param {string} name  of the lock and the channel
-   * @param {(cursor: string) => void} meet
+   * @param {(cursor: string) => void} catchUpTo
    */
-  constructor(outside, site, host, name, meet) {
+  constructor(outside, endpoints, listener, name, catchUpTo) {
     this.#outside = outside;
-    this.#site = site;
-    this.#host = host;
+    this.#endpoints = endpoints;
+    this.#listener = listener;
     this.#name = name;
-    this.#meet = meet;
-    this.#watchTimer = new Timer(outside.clock);
+    this.#catchUpTo = catchUpTo;
+    this.#leaderCheckTimer = new Timer(outside.clock);
   }
 
   start() {
     const Channel = /** @type {NonNullable<Outside["BroadcastChannel"]>} */ (this.#outside.BroadcastChannel);
     this.#channel = new Channel(this.#name);
-    this.#channel.onmessage = ({ data }) => this.#hear(data);
-    this.#host.state(this.#leaderState);
-    this.#campaign();
-    this.#greet();
-    this.#watchLater();
+    this.#channel.onmessage = ({ data }) => this.#onChannelMessage(data);
+    this.#listener.onState(this.#leaderState);
+    this.#requestLeadership();
+    this.#pingLeader();
+    this.#scheduleLeaderCheck();
   }
 
   /** @param {number} [code] */
   close(code) {
-    if (code && COMMON_STOPS.has(code)) this.#tell({ kind: "stop", code });
-    const bid = this.#bid;
-    this.#bid = null;
-    bid?.abort();
-    this.#watchTimer.clear();
-    this.#stepDown();
+    if (code && ACCESS_CODES.has(code)) this.#broadcast({ kind: "stop", code });
+    const lockRequest = this.#lockRequest;
+    this.#lockRequest = null;
+    lockRequest?.abort();
+    this.#leaderCheckTimer.clear();
+    this.#resignLeadership();
     this.#channel?.close();
     this.#channel = null;
   }
 
   wake() {
-    if (this.#link) this.#link.wake();
-    else this.#greet();
+    if (this.#connection) this.#connection.wake();
+    else this.#pingLeader();
   }
 
   online() {
-    this.#link?.online();
+    this.#connection?.online();
   }
 
   offline() {
-    this.#link?.offline();
+    this.#connection?.offline();
   }
 
   /** @param {string} text */
   send(text) {
-    if (this.#link) return this.#link.send(text);
-    checkSize(text, this.#messageBytes);
+    if (this.#connection) return this.#connection.send(text);
+    checkMessageSize(text, this.#messageBytes);
     const { name, transport } = this.#leaderState;
     if (transport !== "websocket" || (name !== "live" && name !== "catching-up")) return false;
-    this.#tell({ kind: "send", text });
+    this.#broadcast({ kind: "send", text });
     return true;
   }
 
-  /** @param {Item} item */
-  handled(item) {
-    this.#link?.handled(item);
+  /** @param {Entry} entry */
+  onHandled(entry) {
+    this.#connection?.onHandled(entry);
   }
 
   /** @param {LockOptions} [options] */
-  #campaign(options) {
+  #requestLeadership(options) {
     const locks = /** @type {NonNullable<Outside["locks"]>} */ (this.#outside.locks);
-    this.#bid?.abort();
-    const bid = new AbortController();
-    this.#bid = bid;
+    this.#lockRequest?.abort();
+    const lockRequest = new AbortController();
+    this.#lockRequest = lockRequest;
     locks
-      .request(this.#name, options ?? { signal: bid.signal }, () => (bid === this.#bid ? this.#lead() : undefined))
-      .catch(() => bid === this.#bid && this.#deposed());
+      .request(this.#name, options ?? { signal: lockRequest.signal }, () =>
+        lockRequest === this.#lockRequest ? this.#becomeLeader() : undefined,
+      )
+      .catch(() => lockRequest === this.#lockRequest && this.#onLeadershipLost());
   }
 
-  #lead() {
-    const host = this.#host;
-    const link = new Link(this.#outside, this.#site, {
-      since: host.since,
-      segment: (prev, frame) => {
-        host.segment(prev, frame);
-        this.#tell({ kind: "segment", prev, frame });
+  #becomeLeader() {
+    const listener = this.#listener;
+    const connection = new Connection(this.#outside, this.#endpoints, {
+      getCursor: listener.getCursor,
+      onSegment: (prev, frame) => {
+        listener.onSegment(prev, frame);
+        this.#broadcast({ kind: "segment", prev, frame });
       },
-      message: (frame) => {
-        host.message(frame);
-        this.#tell({ kind: "message", frame });
+      onMessage: (frame) => {
+        listener.onMessage(frame);
+        this.#broadcast({ kind: "message", frame });
       },
-      state: (state) => {
-        host.state(state);
-        this.#tellState();
+      onState: (state) => {
+        listener.onState(state);
+        this.#broadcastState();
       },
-      stopped: host.stopped,
+      onStopped: listener.onStopped,
     });
-    this.#link = link;
-    Promise.resolve(this.#check).then(() => link.start());
+    this.#connection = connection;
+    Promise.resolve(this.#accessCheck).then(() => connection.start());
     return new Promise((resolve) => {
-      this.#resign = () => resolve(null);
+      this.#releaseLock = () => resolve(null);
     });
   }
 
-  #stepDown() {
-    this.#link?.close();
-    this.#link = null;
-    this.#resign();
+  #resignLeadership() {
+    this.#connection?.close();
+    this.#connection = null;
+    this.#releaseLock();
   }
 
-  /** Another tab took this one for dead; or there are no locks to be had. */
-  #deposed() {
-    if (!this.#link) return this.#lead();
-    this.#stepDown();
-    this.#campaign();
-    this.#greet();
+  /** The lock was stolen, because this tab hung; or the browser refuses locks, and each tab connects for itself. */
+  #onLeadershipLost() {
+    if (!this.#connection) return this.#becomeLeader();
+    this.#resignLeadership();
+    this.#requestLeadership();
+    this.#pingLeader();
   }
 
   /** @param {any} data */
-  #hear(data) {
+  #onChannelMessage(data) {
     if (data.kind === "stop") {
-      this.#check ??= this.#checkAccess();
+      this.#accessCheck ??= this.#checkAccess();
       return;
     }
-    if (this.#link) return this.#serve(data);
-    if (data.kind === "segment") this.#host.segment(data.prev, data.frame);
-    else if (data.kind === "message") this.#host.message(data.frame);
-    else if (data.kind === "state") this.#follow(data);
+    if (this.#connection) return this.#onFollowerMessage(data);
+    if (data.kind === "segment") this.#listener.onSegment(data.prev, data.frame);
+    else if (data.kind === "message") this.#listener.onMessage(data.frame);
+    else if (data.kind === "state") this.#onLeaderState(data);
     else return;
-    this.#heardAt = this.#outside.clock.now();
+    this.#lastHeardAt = this.#outside.clock.now();
   }
 
-  /** Another tab had to stop. This one may be of a later login, so it asks for itself. */
+  /** Another tab had to stop. This tab may have a later login, so it asks the catch-up view itself. */
   async #checkAccess() {
-    const { code } = await fetchPage(this.#outside, this.#site.catchUp, null);
-    this.#check = null;
-    if (this.#channel && code && isFinal(code)) this.#host.stopped(code);
+    const { code } = await fetchPage(this.#outside, this.#endpoints.catchUpUrl, null);
+    this.#accessCheck = null;
+    if (this.#channel && code && isFinalCode(code)) this.#listener.onStopped(code);
   }
 
   /** @param {any} data */
-  #serve(data) {
-    if (data.kind === "send") this.#sendFor(data.text);
+  #onFollowerMessage(data) {
+    if (data.kind === "send") this.#sendForFollower(data.text);
     if (data.kind !== "greeting") return;
-    this.#tellState();
-    if (data.isVisible) this.#link?.wake();
+    this.#broadcastState();
+    if (data.isVisible) this.#connection?.wake();
   }
 
   /** @param {string} text */
-  #sendFor(text) {
+  #sendForFollower(text) {
     try {
-      this.#link?.send(text);
+      this.#connection?.send(text);
     } catch (error) {
       console.error(error);
     }
   }
 
   /** @param {{state: State, at: string | null, messageBytes: number}} data */
-  #follow({ state, at, messageBytes }) {
+  #onLeaderState({ state, at, messageBytes }) {
     this.#leaderState = state;
     this.#messageBytes = messageBytes;
-    this.#host.state({ ...state, transport: "shared" });
-    if (at !== null) this.#meet(at);
+    this.#listener.onState({ ...state, transport: "shared" });
+    if (at !== null) this.#catchUpTo(at);
   }
 
-  /** Ask the leader for a sign of life, and to do at once what it puts off while nobody looks. */
-  #greet() {
-    this.#askedAt = this.#outside.clock.now();
-    this.#tell({ kind: "greeting", isVisible: !this.#outside.document?.hidden });
+  /** Have the leader answer with its state, and, if this tab is visible, do now what it puts off in the background. */
+  #pingLeader() {
+    this.#lastPingAt = this.#outside.clock.now();
+    this.#broadcast({ kind: "greeting", isVisible: !this.#outside.document?.hidden });
   }
 
-  #watchLater() {
-    this.#watchTimer.set(WATCH_EVERY, () => {
-      this.#watchLater();
-      if (!this.#link) this.#watch();
+  #scheduleLeaderCheck() {
+    this.#leaderCheckTimer.set(LEADER_CHECK_INTERVAL, () => {
+      this.#scheduleLeaderCheck();
+      if (!this.#connection) this.#checkLeader();
     });
   }
 
-  /** A leader in the background has slow timers, and one that hangs keeps its lock. */
-  #watch() {
+  /** Ping a leader that is silent, or slow in the background; steal the lock of one that doesn't answer. */
+  #checkLeader() {
     const { clock, document } = this.#outside;
     const now = clock.now();
-    if (this.#askedAt > this.#heardAt) {
-      if (now - this.#askedAt >= LEADER_ANSWERS_WITHIN) this.#campaign({ steal: true });
+    if (this.#lastPingAt > this.#lastHeardAt) {
+      if (now - this.#lastPingAt >= LEADER_ANSWER_TIMEOUT) this.#requestLeadership({ steal: true });
       return;
     }
     const { transport, retryAt = Infinity } = this.#leaderState;
-    const isSlow = transport === "polling" || retryAt + WATCH_EVERY < now;
-    if (now - this.#heardAt > LEADER_SILENCE || (isSlow && !document?.hidden)) this.#greet();
+    const isSlow = transport === "polling" || retryAt + LEADER_CHECK_INTERVAL < now;
+    if (now - this.#lastHeardAt > LEADER_IDLE_AFTER || (isSlow && !document?.hidden)) this.#pingLeader();
   }
 
-  #tellState() {
-    if (!this.#link) return;
-    const { state, position, messageBytes } = this.#link;
-    this.#tell({ kind: "state", state, at: position, messageBytes });
+  #broadcastState() {
+    if (!this.#connection) return;
+    const { state, position, messageBytes } = this.#connection;
+    this.#broadcast({ kind: "state", state, at: position, messageBytes });
   }
 
   /** @param {object} data */
-  #tell(data) {
+  #broadcast(data) {
     this.#channel?.postMessage(data);
   }
 }
 
 class Timer {
   /** @type {any} */ #id;
-  /** @type {(() => void) | null} */ #act = null;
+  /** @type {(() => void) | null} */ #callback = null;
   #clock;
 
   /** @param {Clock} clock */
@@ -1449,31 +1491,31 @@ class Timer {
   }
 
   get isSet() {
-    return this.#act !== null;
+    return this.#callback !== null;
   }
 
-  /** @param {number} ms @param {() => void} act */
-  set(ms, act) {
+  /** @param {number} ms @param {() => void} callback */
+  set(ms, callback) {
     this.clear();
-    this.#act = act;
-    this.#id = this.#clock.setTimeout(() => this.hurry(), ms);
+    this.#callback = callback;
+    this.#id = this.#clock.setTimeout(() => this.runNow(), ms);
   }
 
-  /** Do at once what waits, if anything. */
-  hurry() {
-    const act = this.#act;
+  /** Call back now instead of later; false if the timer isn't set. */
+  runNow() {
+    const callback = this.#callback;
     this.clear();
-    act?.();
-    return act !== null;
+    callback?.();
+    return callback !== null;
   }
 
   clear() {
     this.#clock.clearTimeout(this.#id);
-    this.#act = null;
+    this.#callback = null;
   }
 }
 
-/** Full jitter: thousands who lost the same server don't come back in step. */
+/** Exponential backoff with full jitter: thousands of clients that lost a server don't come back in step. */
 class Backoff {
   #attempts = 0;
   #clock;
@@ -1488,7 +1530,7 @@ class Backoff {
   }
 
   next() {
-    return this.#clock.random() * Math.min(BACKOFF_CAP, BACKOFF_BASE * 2 ** this.#attempts++);
+    return this.#clock.random() * Math.min(BACKOFF_MAX, BACKOFF_BASE * 2 ** this.#attempts++);
   }
 
   reset() {
@@ -1496,8 +1538,8 @@ class Backoff {
   }
 }
 
-/** Give or take a fifth. @param {Clock} clock @param {number} ms */
-function spread(clock, ms) {
+/** A time up to a fifth shorter or longer. @param {Clock} clock @param {number} ms */
+function jitter(clock, ms) {
   return ms * (0.8 + 0.4 * clock.random());
 }
 
@@ -1508,18 +1550,18 @@ function spread(clock, ms) {
  * @param {string} url
  * @param {string | null} since  null: the newest events
  * @param {number} [limit]  default: without `since`, one event: only the cursor of the answer matters
- * @returns {Promise<Answer>}
+ * @returns {Promise<CatchUpAnswer>}
  */
-async function fetchPage(outside, url, since, limit = since === null ? 1 : PAGE_EVENTS) {
-  const abort = new AbortController();
+async function fetchPage(outside, url, since, limit = since === null ? 1 : PAGE_SIZE) {
+  const controller = new AbortController();
   const deadline = new Timer(outside.clock);
-  deadline.set(ASK_WITHIN, () => abort.abort());
+  deadline.set(FETCH_TIMEOUT, () => controller.abort());
   try {
-    const address = addressOf(outside, url, { since, limit: String(limit) });
+    const address = urlOf(outside, url, { since, limit: String(limit) });
     const init = { headers: { Accept: "application/json" }, cache: /** @type {const} */ ("no-store") };
-    const response = await outside.fetch(address.href, { ...init, signal: abort.signal });
+    const response = await outside.fetch(address.href, { ...init, signal: controller.signal });
     const body = await response.json();
-    const code = verdictOf(response.status, body);
+    const code = closeCodeOf(response.status, body);
     if (code) return { code };
     const { events, cursor, reason, has_more, error } = body;
     if (typeof cursor !== "string") return {};
@@ -1532,8 +1574,8 @@ async function fetchPage(outside, url, since, limit = since === null ? 1 : PAGE_
   }
 }
 
-/** The stream's positions that a frame names, with what lies between. @param {Frame} frame @returns {Item[]} */
-function itemsOf(frame) {
+/** The positions that a frame names, each with what lies before it. @param {Frame} frame @returns {Entry[]} */
+function entriesOf(frame) {
   const { type, cursor } = frame;
   if (type === "reset") return [{ cursor, reset: /** @type {Reset} */ (frame) }];
   if (!CONTROL_FRAMES.has(type)) return [{ cursor, event: /** @type {RealtimeEvent} */ (frame) }];
@@ -1542,29 +1584,30 @@ function itemsOf(frame) {
 }
 
 /** The server closes the connection on a message that is too long. @param {string} text @param {number} limit */
-function checkSize(text, limit) {
+function checkMessageSize(text, limit) {
   const bytes = new TextEncoder().encode(text).length;
   if (bytes > limit) throw new RangeError(`a message has at most ${limit} bytes; this one has ${bytes}`);
 }
 
 /** @param {number} code */
-function isFinal(code) {
+function isFinalCode(code) {
   return CLOSE_CODES[code]?.retry === false;
 }
 
 /**
- * The close code that an answer stands for: proxies and firewalls have statuses too, but not the server's words.
+ * The close code that a response stands for. A proxy's or a firewall's response has the same status, but not the
+ * server's JSON.
  *
  * @param {number} status
  * @param {any} body
  */
-function verdictOf(status, body) {
+function closeCodeOf(status, body) {
   const code = status + 4000;
   return code in CLOSE_CODES && CLOSE_CODES[code].name === body?.error?.code ? code : undefined;
 }
 
 /** @param {string} text @returns {Frame | null} */
-function parse(text) {
+function parseFrame(text) {
   try {
     const frame = JSON.parse(text);
     return typeof frame?.type === "string" ? frame : null;
@@ -1574,7 +1617,7 @@ function parse(text) {
 }
 
 /** @param {Outside} outside @param {string} url @param {Record<string, string | null>} parameters */
-function addressOf({ href }, url, parameters) {
+function urlOf({ href }, url, parameters) {
   const address = new URL(url, href);
   for (const [name, value] of Object.entries(parameters)) {
     if (value !== null) address.searchParams.set(name, value);
@@ -1582,22 +1625,27 @@ function addressOf({ href }, url, parameters) {
   return address;
 }
 
-/** @param {Options} options @returns {Site} */
-function siteOf({ org, url, catchUpUrl, streamUrl, pollInterval = 5_000 }) {
+/** @param {Options} options @returns {Endpoints} */
+function endpointsOf({ org, url, catchUpUrl, streamUrl, pollInterval = 5_000 }) {
   if (!org && !(url && catchUpUrl)) throw new TypeError("connect() needs 'org', or 'url' and 'catchUpUrl'");
   const path = `/orgs/${encodeURIComponent(org ?? "")}/notifications/`;
   const catchUp = catchUpUrl ?? path;
-  return { socket: url ?? `/ws${path}`, catchUp, stream: streamUrl ?? `${catchUp}stream/`, pollInterval };
+  return {
+    socketUrl: url ?? `/ws${path}`,
+    catchUpUrl: catchUp,
+    streamUrl: streamUrl ?? `${catchUp}stream/`,
+    pollInterval,
+  };
 }
 
 /** @returns {Outside} */
-function browser() {
+function browserEnvironment() {
   const { WebSocket, BroadcastChannel, navigator, document, location } = globalThis;
   return {
     clock: {
       now: () => Date.now(),
       random: () => Math.random(),
-      setTimeout: (act, ms) => setTimeout(act, ms),
+      setTimeout: (callback, ms) => setTimeout(callback, ms),
       clearTimeout: (id) => clearTimeout(id),
     },
     WebSocket,
