@@ -24,6 +24,13 @@ test("declarations are those of the code (npm run types writes them)", async () 
   }
 });
 
+test("declarations have what the modules export, but for what is internal", async () => {
+  const { nextAttempt, ...exported } = await import(new URL("client.js", SOURCE));
+  const declared = found(await readFile(new URL("client.d.ts", SOURCE), "utf8"), /^export declare \w+ (\w+)/gm);
+  assert.ok(nextAttempt);
+  assert.deepEqual(declared.sort(), Object.keys(exported).sort());
+});
+
 test("npm gets the modules and their types, and nothing else", () => {
   const options = { cwd: fileURLToPath(SOURCE), encoding: "utf8" };
   const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], options));

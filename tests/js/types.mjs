@@ -17,7 +17,14 @@ export async function declarations() {
   const sources = MODULES.map((name) => join(folder, `${name}.js`));
   for (const name of MODULES) await copyFile(join(SOURCE, `${name}.js`), join(folder, `${name}.js`));
   const { compilerOptions } = JSON.parse(await readFile(here("tsconfig.json"), "utf8"));
-  const options = { ...compilerOptions, noEmit: false, declaration: true, emitDeclarationOnly: true, rootDir: "." };
+  const options = {
+    ...compilerOptions,
+    noEmit: false,
+    declaration: true,
+    emitDeclarationOnly: true,
+    stripInternal: true,
+    rootDir: ".",
+  };
   await writeFile(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions: options, files: sources }));
   execFileSync(here("node_modules/.bin/tsc"), ["--project", folder], { stdio: "inherit" });
   const names = DECLARED.map((name) => `${name}.d.ts`);

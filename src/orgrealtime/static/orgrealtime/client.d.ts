@@ -151,6 +151,69 @@ export type ConnectionListener = {
     onState: (state: State) => void;
     onStopped: (code: number) => void;
 };
+export type RetryState = {
+    /**
+     * delays since the last stable connection: each may be longer than the one before
+     */
+    attempts: number;
+    /**
+     * attempts in a row that failed although the catch-up view answers
+     */
+    failedOpens: number;
+    /**
+     * until then a restarting server may refuse connections
+     */
+    restartUntil: number;
+    /**
+     * chosen after a `going_away`; 0: not chosen
+     */
+    reconnectAt: number;
+};
+export type Outcome = {
+    /**
+     * the server is about to stop; the transport is still open
+     */
+    goingAway?: Frame;
+    /**
+     * the close code, or what the HTTP status of a refusal stands for
+     */
+    code?: number;
+    /**
+     * whether the welcome had come
+     */
+    wasOpen?: boolean;
+    /**
+     * whether nobody else needs to be asked why it ended
+     */
+    hasReason?: boolean;
+    /**
+     * after that many failures to open, the next transport is used
+     */
+    maxFailedOpens?: number;
+    /**
+     * of the catch-up view, if it was asked
+     */
+    answer?: CatchUpAnswer;
+    /**
+     * whether the browser says that it has no network
+     */
+    isOffline?: boolean;
+};
+export type Decision = {
+    /**
+     * "diagnose": ask the catch-up view, decide again
+     */
+    action: "wait" | "diagnose" | "fall back" | "stop";
+    /**
+     * milliseconds to wait
+     */
+    delay?: number;
+    /**
+     * why
+     */
+    code?: number;
+    state: RetryState;
+};
 export type SubscriptionListener = {
     onHandled: (entry: Entry) => void;
     onStopped: (code: number) => void;
@@ -240,6 +303,27 @@ export type AnyConnection = {
  * @property {(frame: Frame) => void} onMessage
  * @property {(state: State) => void} onState
  * @property {(code: number) => void} onStopped
+ *
+ * @typedef {object} RetryState  what the retry policy remembers
+ * @property {number} attempts  delays since the last stable connection: each may be longer than the one before
+ * @property {number} failedOpens  attempts in a row that failed although the catch-up view answers
+ * @property {number} restartUntil  until then a restarting server may refuse connections
+ * @property {number} reconnectAt  chosen after a `going_away`; 0: not chosen
+ *
+ * @typedef {object} Outcome  what has become of a transport
+ * @property {Frame} [goingAway]  the server is about to stop; the transport is still open
+ * @property {number} [code]  the close code, or what the HTTP status of a refusal stands for
+ * @property {boolean} [wasOpen]  whether the welcome had come
+ * @property {boolean} [hasReason]  whether nobody else needs to be asked why it ended
+ * @property {number} [maxFailedOpens]  after that many failures to open, the next transport is used
+ * @property {CatchUpAnswer} [answer]  of the catch-up view, if it was asked
+ * @property {boolean} [isOffline]  whether the browser says that it has no network
+ *
+ * @typedef {object} Decision
+ * @property {"wait" | "diagnose" | "fall back" | "stop"} action  "diagnose": ask the catch-up view, decide again
+ * @property {number} [delay]  milliseconds to wait
+ * @property {number} [code]  why
+ * @property {RetryState} state
  *
  * @typedef {object} SubscriptionListener  what a Subscription calls
  * @property {(entry: Entry) => void} onHandled

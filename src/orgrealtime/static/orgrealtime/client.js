@@ -86,6 +86,27 @@
  * @property {(state: State) => void} onState
  * @property {(code: number) => void} onStopped
  *
+ * @typedef {object} RetryState  what the retry policy remembers
+ * @property {number} attempts  delays since the last stable connection: each may be longer than the one before
+ * @property {number} failedOpens  attempts in a row that failed although the catch-up view answers
+ * @property {number} restartUntil  until then a restarting server may refuse connections
+ * @property {number} reconnectAt  chosen after a `going_away`; 0: not chosen
+ *
+ * @typedef {object} Outcome  what has become of a transport
+ * @property {Frame} [goingAway]  the server is about to stop; the transport is still open
+ * @property {number} [code]  the close code, or what the HTTP status of a refusal stands for
+ * @property {boolean} [wasOpen]  whether the welcome had come
+ * @property {boolean} [hasReason]  whether nobody else needs to be asked why it ended
+ * @property {number} [maxFailedOpens]  after that many failures to open, the next transport is used
+ * @property {CatchUpAnswer} [answer]  of the catch-up view, if it was asked
+ * @property {boolean} [isOffline]  whether the browser says that it has no network
+ *
+ * @typedef {object} Decision
+ * @property {"wait" | "diagnose" | "fall back" | "stop"} action  "diagnose": ask the catch-up view, decide again
+ * @property {number} [delay]  milliseconds to wait
+ * @property {number} [code]  why
+ * @property {RetryState} state
+ *
  * @typedef {object} SubscriptionListener  what a Subscription calls
  * @property {(entry: Entry) => void} onHandled
  * @property {(code: number) => void} onStopped
@@ -688,20 +709,66 @@ class Subscription {
   }
 }
 
+/**
+ * The retry policy: what to do when a transport has ended, has failed to open, or is about to end.
+ *
+ * @internal
+ * @param {RetryState} state
+ * @param {Outcome} outcome
+ * @param {number} now
+ * @param {number} random  at least 0, less than 1
+ * @returns {Decision}
+ */
+export function nextAttempt(state, outcome, now, random) {
+  const { goingAway, code = 0, wasOpen, answer, maxFailedOpens = 1, isOffline } = outcome;
+  if (goingAway) {
+    const { retry_after_ms = 0, window_ms = RESTART_WINDOW } = goingAway;
+    const delay = retry_after_ms + random * window_ms;
+    const restartUntil = now + RESTART_DURATION;
+    return { action: "wait", delay, state: { ...state, restartUntil, reconnectAt: now + delay } };
+  }
+
+  if (needsDiagnosis(outcome)) return { action: "diagnose", state };
+  const lastCode = answer ? answer.code : code;
+  if (lastCode && isFinalCode(lastCode)) return { action: "stop", code: lastCode, state };
+
+  const next = { ...state };
+  if (answer?.frame && !wasOpen && now >= state.restartUntil) {
+    // Something on the way lets HTTP through, but maybe not this kind of transport.
+    next.failedOpens++;
+    if (next.failedOpens >= maxFailedOpens) return { action: "fall back", state: { ...next, failedOpens: 0 } };
+  }
+
+  const isLost = wasOpen && !answer;
+  const isRestart = isLost && RESTART_CODES.has(code);
+  if (isRestart) next.restartUntil = now + RESTART_DURATION;
+  let delay = Math.max(0, state.reconnectAt - now);
+  if (!isLost || !state.reconnectAt) {
+    // Everybody has lost the server at the same moment: the first attempts need a wider window.
+    const isCrowd = isRestart && state.attempts === 0;
+    delay = isCrowd ? random * RESTART_WINDOW : backoffDelay(state.attempts, random);
+    next.attempts++;
+  }
+  return { action: "wait", delay: isOffline ? BACKOFF_MAX : delay, code: lastCode || code, state: next };
+}
+
+/** Whether only the catch-up view can say what to do. @param {Outcome} outcome */
+function needsDiagnosis({ answer, hasReason, wasOpen, code = 0 }) {
+  if (answer || hasReason) return false;
+  return ACCESS_CODES.has(code) || !(wasOpen || code in CLOSE_CODES);
+}
+
 /** A connection to the server. When a transport ends, the connection opens the next one. */
 class Connection {
   /** Cursor of the last frame, also of a catch-up. @type {string | null} */ position = null;
   /** @type {Transport | null} */ #transport = null;
   /** A better transport that is tried beside a fallback. @type {Transport | null} */ #candidate = null;
   /** Which of TRANSPORTS is used: the best is the first. */ #transportIndex = 0;
-  /** Attempts in a row that a working server would have answered. */ #failedOpens = 0;
-  /** When to leave a server that is stopping. */ #reconnectAt = 0;
-  /** Until then connections may be refused because the server is stopping. */ #restartUntil = 0;
+  /** @type {RetryState} */ #retryState = { attempts: 0, failedOpens: 0, restartUntil: 0, reconnectAt: 0 };
   messageBytes = DEFAULT_MESSAGE_BYTES;
   /** @type {State} */ state = { name: "connecting" };
   #isClosed = false;
   #acknowledger;
-  #backoff;
   #upgradeTimer;
   #listener;
   #reconnectTimer;
@@ -715,7 +782,6 @@ class Connection {
     this.#outside = outside;
     this.#endpoints = endpoints;
     this.#listener = listener;
-    this.#backoff = new Backoff(clock);
     this.#retryTimer = new Timer(clock);
     this.#reconnectTimer = new Timer(clock);
     this.#upgradeTimer = new Timer(clock);
@@ -749,7 +815,7 @@ class Connection {
   offline() {
     if (this.#isClosed) return;
     this.#resetBackoff(this.#transport);
-    this.#retry();
+    this.#proceed(this.#transport, { hasReason: true });
   }
 
   /** @param {string} text */
@@ -766,7 +832,7 @@ class Connection {
   /** @param {Transport} transport @param {Frame} frame */
   onFrame(transport, frame) {
     if (frame.type === "welcome") transport.onWelcome(frame);
-    if (transport.isConfirmed) this.#failedOpens = 0;
+    if (transport.isConfirmed) this.#retryState.failedOpens = 0;
     if (transport === this.#candidate && !this.#promoteCandidate(transport, frame)) return;
     if (frame.type === "welcome") this.#onWelcome(frame);
     if (frame.type === "going_away") return this.#onGoingAway(frame);
@@ -781,20 +847,33 @@ class Connection {
       this.#tryUpgrade(transport.index + 1);
     }
     if (transport !== this.#transport) return;
-    const { openedAt, reportsReason } = transport;
     this.#resetBackoff(transport);
-    // The transport was opened with an old login; the browser may have another one by now.
-    if (code && ACCESS_CODES.has(code) && !reportsReason) return void this.#diagnose(transport, code);
-    if (code && isFinalCode(code)) return this.#stop(code);
-    if (openedAt) return this.#onConnectionLost(code);
-    if (reportsReason || (code && code in CLOSE_CODES)) return this.#retry(code);
-    this.#diagnose(transport, code);
+    const { openedAt, reportsReason, maxFailedOpens } = transport;
+    this.#proceed(transport, { code, wasOpen: openedAt > 0, hasReason: reportsReason, maxFailedOpens });
+  }
+
+  /** Do what the retry policy says. @param {Transport | null} transport @param {Outcome} outcome */
+  #proceed(transport, outcome) {
+    const { action, delay = 0, code = 0 } = this.#decide(outcome);
+    if (action === "stop") this.#stop(code);
+    else if (action === "diagnose") this.#diagnose(transport, outcome);
+    else if (action === "fall back") this.#fallBack();
+    else this.#wait(delay, code || undefined);
+  }
+
+  /** @param {Outcome} outcome */
+  #decide(outcome) {
+    const { clock, navigator } = this.#outside;
+    const isOffline = navigator?.onLine === false;
+    const decision = nextAttempt(this.#retryState, { ...outcome, isOffline }, clock.now(), clock.random());
+    this.#retryState = decision.state;
+    return decision;
   }
 
   /** Begin the backoff anew if the transport has been open for a while. @param {Transport | null} transport */
   #resetBackoff(transport) {
     const openedAt = transport?.openedAt;
-    if (openedAt && this.#outside.clock.now() - openedAt >= STABLE_AFTER) this.#backoff.reset();
+    if (openedAt && this.#outside.clock.now() - openedAt >= STABLE_AFTER) this.#retryState.attempts = 0;
   }
 
   #connect() {
@@ -852,56 +931,30 @@ class Connection {
   }
 
   /** The server is about to stop. Until the tab reconnects, this transport goes on. @param {Frame} frame */
-  #onGoingAway({ retry_after_ms = 0, window_ms = RESTART_WINDOW }) {
-    const { clock } = this.#outside;
-    const delay = retry_after_ms + clock.random() * window_ms;
-    this.#restartUntil = clock.now() + RESTART_DURATION;
-    this.#reconnectAt = clock.now() + delay;
-    this.#reconnectTimer.set(delay, () => this.#connect());
-  }
-
-  /** @param {number} [code] */
-  #onConnectionLost(code) {
-    const { clock } = this.#outside;
-    const isRestart = code !== undefined && RESTART_CODES.has(code);
-    if (isRestart) this.#restartUntil = clock.now() + RESTART_DURATION;
-    if (this.#reconnectAt) return this.#retry(code, Math.max(0, this.#reconnectAt - clock.now()));
-    if (isRestart && this.#backoff.isFresh) {
-      this.#backoff.next();
-      return this.#retry(code, clock.random() * RESTART_WINDOW);
-    }
-    this.#retry(code);
+  #onGoingAway(frame) {
+    this.#reconnectTimer.set(this.#decide({ goingAway: frame }).delay ?? 0, () => this.#connect());
   }
 
   /**
    * Ask the catch-up view why a transport has ended. A browser doesn't tell why a socket wasn't opened, and a socket
    * that was open doesn't know the present login; the view answers both.
    *
-   * @param {Transport} transport
-   * @param {number} [code]
+   * @param {Transport | null} transport
+   * @param {Outcome} outcome
    */
-  async #diagnose(transport, code) {
+  async #diagnose(transport, outcome) {
     this.#setState({ name: "connecting" });
     const since = this.#listener.getCursor();
     const answer = await fetchPage(this.#outside, this.#endpoints.catchUpUrl, since);
     if (transport !== this.#transport) return;
-    if (answer.code && isFinalCode(answer.code)) return this.#stop(answer.code);
     if (answer.frame) {
       this.position = since;
       this.#forward(answer.frame);
-      if (this.#isBlocked(transport)) return this.#fallBack();
     }
-    this.#retry(answer.code ?? code);
-  }
-
-  /** Whether something on the way lets HTTP through, but not this kind of transport. @param {Transport} transport */
-  #isBlocked({ openedAt, maxFailedOpens }) {
-    if (openedAt || this.#outside.clock.now() < this.#restartUntil) return false;
-    return ++this.#failedOpens >= maxFailedOpens;
+    this.#proceed(transport, { ...outcome, answer });
   }
 
   #fallBack() {
-    this.#failedOpens = 0;
     this.#transportIndex++;
     this.#scheduleUpgrade();
     this.#connect();
@@ -919,14 +972,13 @@ class Connection {
     else this.#scheduleUpgrade();
   }
 
-  /** @param {number} [code] @param {number} [delay] */
-  #retry(code, delay = this.#backoff.next()) {
+  /** Connect after a delay, or when the browser comes online. @param {number} delay @param {number} [code] */
+  #wait(delay, code) {
     this.#closeTransport();
-    const isOffline = this.#outside.navigator?.onLine === false;
-    // The `online` event ends the wait. The browser may be wrong, so the connection tries now and then, too.
-    if (isOffline) delay = BACKOFF_MAX;
+    const { clock, navigator } = this.#outside;
     this.#retryTimer.set(delay, () => this.#connect());
-    this.#setState({ name: isOffline ? "offline" : "waiting", retryAt: this.#outside.clock.now() + delay, code });
+    const name = navigator?.onLine === false ? "offline" : "waiting";
+    this.#setState({ name, retryAt: clock.now() + delay, code });
   }
 
   /** @param {number} code */
@@ -938,7 +990,7 @@ class Connection {
   #closeTransport() {
     this.#retryTimer.clear();
     this.#reconnectTimer.clear();
-    this.#reconnectAt = 0;
+    this.#retryState.reconnectAt = 0;
     this.#acknowledger.clear();
     const transport = this.#transport;
     this.#transport = null;
@@ -1515,7 +1567,7 @@ class Timer {
   }
 }
 
-/** Exponential backoff with full jitter: thousands of clients that lost a server don't come back in step. */
+/** The delays of attempts that follow each other. */
 class Backoff {
   #attempts = 0;
   #clock;
@@ -1525,17 +1577,23 @@ class Backoff {
     this.#clock = clock;
   }
 
-  get isFresh() {
-    return this.#attempts === 0;
-  }
-
   next() {
-    return this.#clock.random() * Math.min(BACKOFF_MAX, BACKOFF_BASE * 2 ** this.#attempts++);
+    return backoffDelay(this.#attempts++, this.#clock.random());
   }
 
   reset() {
     this.#attempts = 0;
   }
+}
+
+/**
+ * Exponential backoff with full jitter: thousands of clients that lost a server don't come back in step.
+ *
+ * @param {number} attempts  made already
+ * @param {number} random
+ */
+function backoffDelay(attempts, random) {
+  return random * Math.min(BACKOFF_MAX, BACKOFF_BASE * 2 ** attempts);
 }
 
 /** A time up to a fifth shorter or longer. @param {Clock} clock @param {number} ms */
