@@ -349,6 +349,7 @@ export declare const CLOSE_CODES: Readonly<Record<number, {
     name: string;
     retry: boolean;
 }>>;
+export type Transitions = Readonly<Record<string, readonly string[]>>;
 /**
  * Follow an organisation's events.
  *

@@ -173,6 +173,39 @@ const MAX_BUFFERED_ENTRIES = 5_000;
 const DEFAULT_MESSAGE_BYTES = 16_384;
 
 /**
+ * Which states may follow which. A change that isn't here is refused, so that nothing that comes late revives what has
+ * ended.
+ *
+ * @typedef {Readonly<Record<string, readonly string[]>>} Transitions
+ */
+
+/** A client has a connection only while it is running. @type {Transitions} */
+const CLIENT_TRANSITIONS = {
+  starting: ["running", "ended"],
+  running: ["suspended", "ended"],
+  suspended: ["running", "ended"], // the tab is frozen, or in the back-forward cache
+  ended: [],
+};
+
+/** @type {Transitions} */
+const SUBSCRIPTION_TRANSITIONS = {
+  following: ["catching-up", "draining", "closed"],
+  "catching-up": ["following", "draining", "closed"], // fetches over HTTP what the connection doesn't deliver
+  draining: ["closed"], // the handlers get what has arrived, and nothing more is fetched
+  closed: [],
+};
+
+/** The states that `onState` gets. @type {Transitions} */
+const CONNECTION_TRANSITIONS = {
+  connecting: ["connecting", "catching-up", "waiting", "offline", "stopped"],
+  "catching-up": ["connecting", "catching-up", "live", "waiting", "offline", "stopped"],
+  live: ["connecting", "catching-up", "live", "waiting", "offline", "stopped"],
+  waiting: ["connecting", "catching-up", "waiting", "offline", "stopped"], // a candidate may be welcomed meanwhile
+  offline: ["connecting", "catching-up", "waiting", "offline", "stopped"],
+  stopped: [],
+};
+
+/**
  * Follow an organisation's events.
  *
  * @param {Options} options
@@ -186,9 +219,9 @@ export class Client {
   /** @type {AnyConnection | null} */ #connection = null;
   /** @type {State} */ #state = { name: "connecting" };
   /** @type {State} */ #connectionState = this.#state;
-  #announcedState = "";
+  /** The last state that the handlers were told, as JSON. */ #announcedState = "";
   /** @type {Array<() => void>} */ #removeListeners = [];
-  #isEnded = false;
+  /** Of CLIENT_TRANSITIONS. */ #phase = "starting";
   #handlers;
   #outside;
   #options;
@@ -268,7 +301,7 @@ export class Client {
   }
 
   #start() {
-    if (this.#isEnded) return;
+    if (this.#phase === "ended") return;
     const { window, document } = this.#outside;
     this.#listen(window, "online", () => this.#wake("online"));
     this.#listen(window, "offline", () => this.#connection?.offline());
@@ -287,13 +320,21 @@ export class Client {
     this.#connection?.[how]();
   }
 
+  /** Change the phase; false if that isn't allowed. @param {string} phase */
+  #enter(phase) {
+    const isAllowed = CLIENT_TRANSITIONS[this.#phase].includes(phase);
+    if (isAllowed) this.#phase = phase;
+    return isAllowed;
+  }
+
   #suspend() {
+    if (!this.#enter("suspended")) return;
     this.#connection?.close();
     this.#connection = null;
   }
 
   #resume() {
-    if (this.#connection || this.#isEnded) return;
+    if (!this.#enter("running")) return;
     this.#connection = this.#createConnection();
     this.#connection.start();
     this.#subscription.wake();
@@ -321,7 +362,7 @@ export class Client {
 
   /** @param {State} state  of the connection */
   #onConnectionState(state) {
-    if (this.#isEnded) return;
+    if (this.#phase === "ended") return;
     this.#connectionState = state;
     this.#setState(
       state.name === "live" && this.#subscription.isCatchingUp ? { ...state, name: "catching-up" } : state,
@@ -344,9 +385,8 @@ export class Client {
 
   /** @param {State} state @param {number} [code] */
   #end(state, code) {
-    if (this.#isEnded) return;
-    this.#isEnded = true;
-    this.#subscription.stopCatchingUp();
+    if (!this.#enter("ended")) return;
+    this.#subscription.drain();
     for (const removeListener of this.#removeListeners) removeListener();
     this.#connection?.close(code);
     this.#connection = null;
@@ -487,10 +527,8 @@ class Subscription {
   /** A chain that begins at a position which the tab hasn't reached. @type {Entry[]} */ #buffer = [];
   /** Entries that the tab has received, for the handlers. @type {Entry[]} */ #queue = [];
   #pendingResets = 0;
+  /** Of SUBSCRIPTION_TRANSITIONS. */ #phase = "following";
   #isProcessing = false;
-  #isCatchingUp = false;
-  #isClosed = false;
-  #mayCatchUp = true;
   #catchUpTimer;
   #catchUpBackoff;
   #resetTimer;
@@ -526,7 +564,7 @@ class Subscription {
   }
 
   get isCatchingUp() {
-    return this.#isCatchingUp;
+    return this.#phase === "catching-up";
   }
 
   /**
@@ -536,7 +574,7 @@ class Subscription {
    * @param {Frame} frame  names the last position, and has what lies between
    */
   receive(prev, frame) {
-    if (this.#isClosed) return;
+    if (this.#phase === "closed") return;
     if (this.#receivedCursor === null) this.#startAt(prev);
     const entries = entriesOf(frame);
     if (this.#pendingResets && frame.type === "reset" && prev === this.cursor) return this.#append(entries[0]);
@@ -563,17 +601,25 @@ class Subscription {
     this.#resetTimer.runNow();
   }
 
-  stopCatchingUp() {
-    this.#mayCatchUp = false;
-    this.#isCatchingUp = false;
+  /** Fetch nothing more; the handlers get what has arrived. */
+  drain() {
+    this.#enter("draining");
     this.#catchUpTimer.clear();
   }
 
+  /** Call no handler any more. */
   close() {
-    this.#isClosed = true;
-    this.stopCatchingUp();
+    this.#enter("closed");
+    this.#catchUpTimer.clear();
     this.#resetTimer.clear();
     this.#queue = [];
+  }
+
+  /** Change the phase; false if that isn't allowed. @param {string} phase */
+  #enter(phase) {
+    const isAllowed = SUBSCRIPTION_TRANSITIONS[this.#phase].includes(phase);
+    if (isAllowed) this.#phase = phase;
+    return isAllowed;
   }
 
   /** @param {string} cursor */
@@ -646,7 +692,7 @@ class Subscription {
       const entry = /** @type {Entry} */ (this.#queue.shift());
       if (entry.reset) await this.#handleReset(entry.reset);
       else if (entry.event) await this.#handlers.call("event", entry.event);
-      if (this.#isClosed) return;
+      if (this.#phase === "closed") return;
       this.cursor = entry.cursor;
       this.#cursorStore.save(entry.cursor);
       this.#listener.onHandled(entry);
@@ -661,7 +707,7 @@ class Subscription {
     if (!handlers.length) console.warn("orgrealtime: nothing handles a reset; what this page shows may be incomplete");
     for (;;) {
       handlers = await this.#handlers.call("reset", reset, handlers);
-      if (!handlers.length || this.#isClosed) break;
+      if (!handlers.length || this.#phase === "closed") break;
       await new Promise((resolve) => this.#resetTimer.set(backoff.next(), () => resolve(null)));
       const left = this.#handlers.of("reset");
       handlers = handlers.filter((handler) => left.includes(handler));
@@ -671,8 +717,7 @@ class Subscription {
 
   /** Fetch what lies after the tab's position, until the buffer can be applied. */
   #catchUp() {
-    if (!this.#mayCatchUp || this.#isCatchingUp) return;
-    this.#isCatchingUp = true;
+    if (!this.#enter("catching-up")) return;
     this.#listener.onCatchUpChange();
     this.#fetchNextPage();
   }
@@ -682,7 +727,7 @@ class Subscription {
     const since = /** @type {string} */ (this.#receivedCursor);
     const bufferedReset = this.#buffer.filter((entry) => entry.reset).pop();
     const { frame, more, code } = await fetchPage(this.#outside, this.#endpoints.catchUpUrl, since);
-    if (!this.#mayCatchUp) return;
+    if (!this.isCatchingUp) return;
     if (code && isFinalCode(code)) return this.#listener.onStopped(code);
     const isApplied = frame && this.#apply([{ cursor: since }, ...entriesOf(frame)]);
     if (frame && bufferedReset) this.#dropBufferThrough(bufferedReset);
@@ -693,7 +738,7 @@ class Subscription {
       this.#catchUpTimer.set(this.#catchUpBackoff.next(), () => this.#fetchNextPage());
       return;
     }
-    this.#isCatchingUp = false;
+    this.#enter("following");
     this.#listener.onCatchUpChange();
   }
 
@@ -766,8 +811,7 @@ class Connection {
   /** Which of TRANSPORTS is used: the best is the first. */ #transportIndex = 0;
   /** @type {RetryState} */ #retryState = { attempts: 0, failedOpens: 0, restartUntil: 0, reconnectAt: 0 };
   messageBytes = DEFAULT_MESSAGE_BYTES;
-  /** @type {State} */ state = { name: "connecting" };
-  #isClosed = false;
+  /** Of CONNECTION_TRANSITIONS. @type {State} */ state = { name: "connecting" };
   #acknowledger;
   #upgradeTimer;
   #listener;
@@ -791,11 +835,11 @@ class Connection {
   }
 
   start() {
-    if (!this.#isClosed) this.#connect();
+    this.#connect();
   }
 
   close() {
-    this.#isClosed = true;
+    this.state = { name: "stopped" };
     this.#closeTransport();
     this.#candidate?.close();
     this.#candidate = null;
@@ -813,7 +857,7 @@ class Connection {
 
   /** Close the transport now, instead of when its silence is noticed. */
   offline() {
-    if (this.#isClosed) return;
+    if (this.state.name === "stopped") return;
     this.#resetBackoff(this.#transport);
     this.#proceed(this.#transport, { hasReason: true });
   }
@@ -879,7 +923,7 @@ class Connection {
   #connect() {
     this.#resetBackoff(this.#transport);
     this.#closeTransport();
-    this.#setState({ name: "connecting" });
+    if (!this.#setState({ name: "connecting" })) return;
     this.#transport = this.#openTransport(this.#transportIndex);
   }
 
@@ -967,7 +1011,7 @@ class Connection {
 
   /** Try the better transports, the best first. The fallback goes on until one of them is confirmed to work. */
   #tryUpgrade(index = 0) {
-    if (this.#transportIndex === 0 || this.#candidate || this.#isClosed) return;
+    if (this.#transportIndex === 0 || this.#candidate || this.state.name === "stopped") return;
     if (index < this.#transportIndex) this.#candidate = this.#openTransport(index);
     else this.#scheduleUpgrade();
   }
@@ -997,10 +1041,12 @@ class Connection {
     transport?.close();
   }
 
-  /** @param {State} state */
+  /** Change the state; false if that isn't allowed. @param {State} state */
   #setState(state) {
+    if (!CONNECTION_TRANSITIONS[this.state.name].includes(state.name)) return false;
     this.state = { ...state, transport: TRANSPORTS[this.#transportIndex].transportName };
     this.#listener.onState(this.state);
+    return true;
   }
 }
 
