@@ -35,7 +35,7 @@ declare const TEXTS: {
     /** @type {Record<string, string>} */
     states: Record<string, string>;
 };
-/** On a server there is no HTMLElement, and the module must be importable there. */
+/** A server, where the module must be importable, has no HTMLElement. */
 declare const Base: typeof HTMLElement;
 /**
  * A link that is safe to offer: a path of this site, or https on this host.

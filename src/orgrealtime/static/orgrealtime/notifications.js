@@ -40,11 +40,11 @@ const TEXTS = {
   },
 };
 
-const LINES = 50;
-const COUNTED = 99;
-const ANNOUNCE_EVERY = 3_000; // milliseconds
-// The list is closed when the user is elsewhere: what comes then is unread.
-const LEAVING = ["pointerdown", "focusin", "visibilitychange"];
+const MAX_LINES = 50;
+const MAX_COUNT = 99;
+const ANNOUNCE_INTERVAL = 3_000; // milliseconds
+// These close the list when the user turns to something else: events that come then are unread.
+const CLOSING_EVENTS = ["pointerdown", "focusin", "visibilitychange"];
 
 const STYLE = `
 :host { display: inline-block; font: 0.9375rem/1.4 system-ui, sans-serif; position: relative; }
@@ -91,9 +91,9 @@ time { display: block; }
 }
 `;
 
-const BELL = "M6 9a6 6 0 1 1 12 0c0 5 2 6 2 7H4c0-1 2-2 2-7m4 10a2 2 0 0 0 4 0";
+const BELL_PATH = "M6 9a6 6 0 1 1 12 0c0 5 2 6 2 7H4c0-1 2-2 2-7m4 10a2 2 0 0 0 4 0";
 
-/** On a server there is no HTMLElement, and the module must be importable there. */
+/** A server, where the module must be importable, has no HTMLElement. */
 const Base = /** @type {typeof HTMLElement} */ (globalThis.HTMLElement ?? class {});
 
 /** @type {CSSStyleSheet | undefined} */
@@ -106,7 +106,7 @@ let sheet;
  * @returns {string | undefined}
  */
 export function safeUrl(url, host = location.host) {
-  // Browsers drop tabs and newlines, and take a backslash for a slash.
+  // Browsers drop tabs and newlines from a URL, and take a backslash for a slash.
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
   if (typeof url !== "string" || /[\u0000-\u001f\u007f-\u009f\\]/.test(url)) return undefined;
   if (/^\/(?!\/)/.test(url)) return url;
@@ -135,27 +135,33 @@ export function describe(event) {
 export class OrgNotifications extends Base {
   static observedAttributes = ["org", "url", "share-key", "label"];
 
-  /** @type {Client | null} */ #client = null;
-  /** Given by the page, which also closes it. @type {Client | null} */ #given = null;
-  #hasLookedBack = false;
+  /** The client that the element follows now. @type {Client | null} */ #activeClient = null;
+  /** The page's own client, which the page closes, too. @type {Client | null} */ #givenClient = null;
+  #hasLoadedRecent = false;
   /** @type {Format} */ #format = describe;
   #texts = TEXTS;
-  #isInPage = false;
-  /** @type {Array<() => void>} */ #subscriptions = [];
+  #isAttached = false;
+  /** @type {Array<() => void>} */ #cleanups = [];
   #unread = new UnreadEvents("");
-  /** Cursors of the last events that the list has had. @type {Set<string>} */ #listed = new Set();
-  /** @type {{key: string, cursor: string | null}} */ #last = { key: "", cursor: null };
-  #announced = 0;
-  /** @type {string[]} */ #unannounced = [];
+  /** Cursors of the last events that were put into the list. @type {Set<string>} */ #listedCursors = new Set();
+  /** Where the element's own client was closed. @type {{key: string, cursor: string | null}} */
+  #lastPosition = { key: "", cursor: null };
+  #lastAnnouncedAt = 0;
+  /** @type {string[]} */ #pendingAnnouncements = [];
   #announceTimer = 0;
-  #button = make("button", { type: "button", part: "button", "aria-expanded": "false", "aria-controls": "panel" });
-  #count = make("span", { part: "count", "aria-hidden": "true", hidden: "" });
-  #heading = make("h2", { id: "heading" });
-  #state = make("span", { part: "state" });
-  #list = make("ul", { part: "list", tabindex: "0", "aria-labelledby": "heading", hidden: "" });
-  #empty = make("p", { part: "empty" });
-  #panel = make("section", { part: "panel", id: "panel", "aria-labelledby": "heading", hidden: "" });
-  #announcement = make("div", { part: "announcement", role: "status", "aria-live": "polite" });
+  #button = createElement("button", {
+    type: "button",
+    part: "button",
+    "aria-expanded": "false",
+    "aria-controls": "panel",
+  });
+  #count = createElement("span", { part: "count", "aria-hidden": "true", hidden: "" });
+  #heading = createElement("h2", { id: "heading" });
+  #state = createElement("span", { part: "state" });
+  #list = createElement("ul", { part: "list", tabindex: "0", "aria-labelledby": "heading", hidden: "" });
+  #empty = createElement("p", { part: "empty" });
+  #panel = createElement("section", { part: "panel", id: "panel", "aria-labelledby": "heading", hidden: "" });
+  #announcement = createElement("div", { part: "announcement", role: "status", "aria-live": "polite" });
 
   constructor() {
     super();
@@ -165,8 +171,8 @@ export class OrgNotifications extends Base {
       sheet.replaceSync(STYLE);
     }
     root.adoptedStyleSheets = [sheet];
-    const header = make("header", { part: "header" }, this.#heading, this.#state);
-    this.#button.append(bell(), this.#count);
+    const header = createElement("header", { part: "header" }, this.#heading, this.#state);
+    this.#button.append(createBell(), this.#count);
     this.#panel.append(header, this.#empty, this.#list);
     root.append(this.#button, this.#panel, this.#announcement);
     this.#button.addEventListener("click", () => {
@@ -176,38 +182,38 @@ export class OrgNotifications extends Base {
   }
 
   connectedCallback() {
-    this.#adopt("client");
-    this.#adopt("format");
-    this.#adopt("texts");
-    this.#isInPage = true;
-    for (const type of LEAVING) document.addEventListener(type, this.#closeIfLeft);
-    this.#join();
+    this.#upgradeProperty("client");
+    this.#upgradeProperty("format");
+    this.#upgradeProperty("texts");
+    this.#isAttached = true;
+    for (const type of CLOSING_EVENTS) document.addEventListener(type, this.#closeIfOutside);
+    this.#start();
   }
 
   disconnectedCallback() {
-    this.#isInPage = false;
+    this.#isAttached = false;
     this.open = false;
-    for (const type of LEAVING) document.removeEventListener(type, this.#closeIfLeft);
-    this.#leave();
+    for (const type of CLOSING_EVENTS) document.removeEventListener(type, this.#closeIfOutside);
+    this.#stop();
   }
 
   /** @param {string} name @param {string | null} before @param {string | null} after */
   attributeChangedCallback(name, before, after) {
-    if (!this.#isInPage || before === after) return;
-    if (name === "label") this.#show();
-    else this.#joinAnew();
+    if (!this.#isAttached || before === after) return;
+    if (name === "label") this.#render();
+    else this.#restart();
   }
 
   /** The client that is followed: the page's, or one that the element makes for itself. @returns {Client | null} */
   get client() {
-    return this.#client ?? this.#given;
+    return this.#activeClient ?? this.#givenClient;
   }
 
   set client(client) {
-    if (client === this.#given) return;
-    this.#leave();
-    this.#given = client;
-    if (this.#isInPage) this.#joinAnew();
+    if (client === this.#givenClient) return;
+    this.#stop();
+    this.#givenClient = client;
+    if (this.#isAttached) this.#restart();
   }
 
   /** How an event becomes a line. @returns {Format} */
@@ -226,7 +232,7 @@ export class OrgNotifications extends Base {
 
   set texts(texts) {
     this.#texts = { ...TEXTS, ...texts, states: { ...TEXTS.states, ...texts.states } };
-    this.#show();
+    this.#render();
   }
 
   /** How many events are unread. */
@@ -251,11 +257,11 @@ export class OrgNotifications extends Base {
 
   markRead() {
     this.#unread.clear();
-    this.#showCount();
+    this.#renderCount();
   }
 
-  /** Properties that were set before the element was defined. @param {"client" | "format" | "texts"} name */
-  #adopt(name) {
+  /** Set what the page had set before the element was defined. @param {"client" | "format" | "texts"} name */
+  #upgradeProperty(name) {
     if (!Object.hasOwn(this, name)) return;
     const value = this[name];
     delete this[name];
@@ -263,54 +269,55 @@ export class OrgNotifications extends Base {
   }
 
   /** @param {Event} event */
-  #closeIfLeft = (event) => {
+  #closeIfOutside = (event) => {
     const isInside = event.type !== "visibilitychange" && event.composedPath().includes(this);
     if (!isInside) this.open = false;
   };
 
-  #joinAnew() {
-    this.#leave();
+  #restart() {
+    this.#stop();
     this.#list.replaceChildren();
-    this.#listed.clear();
-    this.#join();
+    this.#listedCursors.clear();
+    this.#start();
   }
 
-  #join() {
+  #start() {
     const key = `${this.getAttribute("org") ?? this.getAttribute("url") ?? ""} ${this.getAttribute("share-key") ?? ""}`;
     this.#unread = new UnreadEvents(key);
-    this.#client = this.#given ?? this.#connect(key);
-    this.#subscriptions.push(this.#unread.onChange(() => this.#showCount()));
-    this.#show();
-    if (!this.#client) return;
-    this.#hasLookedBack = false;
-    this.#lookBackOnce();
-    this.#subscriptions.push(
-      this.#client.on("event", (event) => this.#onEvent(event)),
-      this.#client.on("reset", (reset) => this.#onReset(reset)),
-      this.#client.on("state", (state) => this.#onState(state)),
+    this.#activeClient = this.#givenClient ?? this.#createClient(key);
+    this.#cleanups.push(this.#unread.onChange(() => this.#renderCount()));
+    this.#render();
+    if (!this.#activeClient) return;
+    this.#hasLoadedRecent = false;
+    this.#loadRecentOnce();
+    this.#cleanups.push(
+      this.#activeClient.on("event", (event) => this.#onEvent(event)),
+      this.#activeClient.on("reset", (reset) => this.#onReset(reset)),
+      this.#activeClient.on("state", (state) => this.#onState(state)),
     );
   }
 
-  #leave() {
-    for (const end of this.#subscriptions.splice(0)) end();
+  #stop() {
+    for (const end of this.#cleanups.splice(0)) end();
     clearTimeout(this.#announceTimer);
     this.#announceTimer = 0;
-    this.#unannounced = [];
-    if (this.#client && !this.#given) {
-      const { cursor } = this.#client;
-      this.#last.cursor = cursor;
-      this.#client.close();
+    this.#pendingAnnouncements = [];
+    if (this.#activeClient && !this.#givenClient) {
+      const { cursor } = this.#activeClient;
+      this.#lastPosition.cursor = cursor;
+      this.#activeClient.close();
     }
-    this.#client = null;
+    this.#activeClient = null;
   }
 
   /** @param {string} key */
-  #connect(key) {
+  #createClient(key) {
     const option = (/** @type {string} */ name) => this.getAttribute(name) ?? undefined;
-    if (!option("org") && !option("url")) return null; // a page's script may be about to say it
-    // An element that is moved goes on where it was.
-    const since = this.#last.key === key && this.#last.cursor ? this.#last.cursor : option("since");
-    this.#last = { key, cursor: null };
+    if (!option("org") && !option("url")) return null; // the page's script may set them later
+    // An element that is moved within the page goes on from its last position.
+    const since =
+      this.#lastPosition.key === key && this.#lastPosition.cursor ? this.#lastPosition.cursor : option("since");
+    this.#lastPosition = { key, cursor: null };
     return connect({
       org: option("org"),
       url: option("url"),
@@ -324,51 +331,51 @@ export class OrgNotifications extends Base {
 
   /** @param {RealtimeEvent} event */
   #onEvent(event) {
-    this.#tell("event", event);
+    this.#dispatch("event", event);
     const line = this.#format(event);
     if (!line) return;
     this.#unread.add(event.cursor);
     if (this.open) this.#unread.clear();
-    if (this.#isNew(event)) {
-      this.#list.prepend(this.#lineFor(event, line));
-      while (this.#list.children.length > LINES) this.#list.lastElementChild?.remove();
+    if (this.#addToListed(event)) {
+      this.#list.prepend(this.#createLine(event, line));
+      while (this.#list.children.length > MAX_LINES) this.#list.lastElementChild?.remove();
     }
-    this.#show();
+    this.#render();
     this.#announce(line.text);
   }
 
-  /** When all that is newer has come, so that what the page answers is older than the list's lines. */
-  #lookBackOnce() {
-    if (this.#hasLookedBack || this.#client?.state.name !== "live") return;
-    this.#hasLookedBack = true;
-    this.#lookBack();
+  /** Load the older events after all newer ones have come, so that they belong below the list's lines. */
+  #loadRecentOnce() {
+    if (this.#hasLoadedRecent || this.#activeClient?.state.name !== "live") return;
+    this.#hasLoadedRecent = true;
+    this.#loadRecent();
   }
 
-  /** List what happened before the page was loaded, so that what is unread can be read. */
-  async #lookBack() {
-    const joined = this.#unread; // another one after the next join
+  /** List events from before the page was loaded: some of them may be unread. */
+  async #loadRecent() {
+    const unread = this.#unread; // each #start makes another one
     try {
-      const events = await this.#client?.recent(LINES);
-      if (events && joined === this.#unread && this.#client) this.#append(events.reverse());
+      const events = await this.#activeClient?.recent(MAX_LINES);
+      if (events && unread === this.#unread && this.#activeClient) this.#appendOlder(events.reverse());
     } catch {
-      // The list is shorter, and fills as things happen.
+      // Without the older events the list is shorter.
     }
   }
 
   /** @param {RealtimeEvent[]} events  the newest first */
-  #append(events) {
+  #appendOlder(events) {
     for (const event of events) {
       const line = this.#format(event);
-      const isLast = this.#list.children.length >= LINES;
-      if (line && !isLast && this.#isNew(event)) this.#list.append(this.#lineFor(event, line));
+      const isLast = this.#list.children.length >= MAX_LINES;
+      if (line && !isLast && this.#addToListed(event)) this.#list.append(this.#createLine(event, line));
     }
-    this.#show();
+    this.#render();
   }
 
   /** @param {RealtimeEvent} event */
-  #isNew({ cursor }) {
-    const isNew = !this.#listed.has(cursor);
-    addBounded(this.#listed, cursor);
+  #addToListed({ cursor }) {
+    const isNew = !this.#listedCursors.has(cursor);
+    addBounded(this.#listedCursors, cursor);
     return isNew;
   }
 
@@ -377,24 +384,24 @@ export class OrgNotifications extends Base {
     /** @type {Array<Promise<unknown>>} */
     const promises = [];
     const waitUntil = (/** @type {Promise<unknown>} */ promise) => void promises.push(promise);
-    this.#tell("reset", { ...reset, waitUntil });
-    // What is listed may have a gap now; what was unread is of another stream, unless only old events are gone.
+    this.#dispatch("reset", { ...reset, waitUntil });
+    // The list may have a gap now. The unread events are of another stream, unless only old events are gone.
     this.#list.replaceChildren();
-    this.#listed.clear();
+    this.#listedCursors.clear();
     if (reset.reason !== "retention") this.#unread.clear();
-    return Promise.all([...promises, this.#lookBack()]);
+    return Promise.all([...promises, this.#loadRecent()]);
   }
 
   /** @param {State} state */
   #onState(state) {
-    this.#tell("state", state);
-    this.#lookBackOnce();
-    this.#show();
+    this.#dispatch("state", state);
+    this.#loadRecentOnce();
+    this.#render();
   }
 
-  /** @param {string} what @param {unknown} detail */
-  #tell(what, detail) {
-    this.dispatchEvent(new CustomEvent(`orgrealtime:${what}`, { bubbles: true, composed: true, detail }));
+  /** @param {string} name @param {unknown} detail */
+  #dispatch(name, detail) {
+    this.dispatchEvent(new CustomEvent(`orgrealtime:${name}`, { bubbles: true, composed: true, detail }));
   }
 
   /** @param {KeyboardEvent} event */
@@ -406,52 +413,52 @@ export class OrgNotifications extends Base {
   }
 
   /** @param {RealtimeEvent} event @param {Line} line */
-  #lineFor(event, { text, url }) {
+  #createLine(event, { text, url }) {
     const href = safeUrl(url);
-    const content = href ? make("a", { part: "link", href }) : make("span", { part: "text" });
+    const content = href ? createElement("a", { part: "link", href }) : createElement("span", { part: "text" });
     content.textContent = text;
     const isUnread = this.#unread.cursors.has(event.cursor);
-    const item = make("li", { part: isUnread ? "item unread" : "item" }, content);
+    const item = createElement("li", { part: isUnread ? "item unread" : "item" }, content);
     const date = new Date(event.created_at);
     if (!Number.isNaN(date.valueOf())) {
-      const time = make("time", { part: "time", datetime: event.created_at });
+      const time = createElement("time", { part: "time", datetime: event.created_at });
       time.textContent = date.toLocaleString(this.lang || document.documentElement.lang || undefined);
       item.append(time);
     }
     return item;
   }
 
-  /** Not each one: a screen reader would speak for minutes after a long absence. @param {string} text */
+  /** Announce several lines as their number: a screen reader would read them for minutes. @param {string} text */
   #announce(text) {
-    this.#unannounced.push(text);
+    this.#pendingAnnouncements.push(text);
     if (this.#announceTimer) return;
-    const wait = Math.max(0, this.#announced + ANNOUNCE_EVERY - Date.now());
+    const wait = Math.max(0, this.#lastAnnouncedAt + ANNOUNCE_INTERVAL - Date.now());
     this.#announceTimer = setTimeout(() => {
-      const texts = this.#unannounced.splice(0);
+      const texts = this.#pendingAnnouncements.splice(0);
       this.#announceTimer = 0;
-      this.#announced = Date.now();
+      this.#lastAnnouncedAt = Date.now();
       this.#announcement.textContent = texts.length === 1 ? texts[0] : this.#texts.news(texts.length);
     }, wait);
   }
 
-  #show() {
-    this.#state.textContent = this.#texts.states[this.#client?.state.name ?? "stopped"];
-    this.#state.dataset.state = this.#client?.state.name ?? "stopped";
+  #render() {
+    this.#state.textContent = this.#texts.states[this.#activeClient?.state.name ?? "stopped"];
+    this.#state.dataset.state = this.#activeClient?.state.name ?? "stopped";
     this.#heading.textContent = this.#title;
     this.#empty.textContent = this.#texts.empty;
     this.#empty.hidden = this.#list.children.length > 0;
     this.#list.hidden = !this.#empty.hidden;
-    this.#showCount();
+    this.#renderCount();
   }
 
   get #title() {
     return this.getAttribute("label") ?? this.#texts.title;
   }
 
-  #showCount() {
+  #renderCount() {
     const { unread } = this;
     this.#count.hidden = unread === 0;
-    this.#count.textContent = unread > COUNTED ? `${COUNTED}+` : String(unread);
+    this.#count.textContent = unread > MAX_COUNT ? `${MAX_COUNT}+` : String(unread);
     this.#button.setAttribute("aria-label", unread ? `${this.#title}, ${this.#texts.unread(unread)}` : this.#title);
   }
 }
@@ -463,20 +470,20 @@ export class OrgNotifications extends Base {
  * @param {...Node} children
  * @returns {HTMLElementTagNameMap[Tag]}
  */
-function make(tag, attributes, ...children) {
+function createElement(tag, attributes, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
 }
 
-function bell() {
+function createBell() {
   const namespace = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(namespace, "svg");
   const path = document.createElementNS(namespace, "path");
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("aria-hidden", "true");
-  path.setAttribute("d", BELL);
+  path.setAttribute("d", BELL_PATH);
   svg.append(path);
   return svg;
 }

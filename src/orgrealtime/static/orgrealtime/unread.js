@@ -42,7 +42,7 @@ export class UnreadEvents {
     this.#scheduleSave();
   }
 
-  /** Call back when the count has changed in the storage; returns a function that ends it. @param {() => void} callback */
+  /** Call back when the count has changed; returns a function that ends it. @param {() => void} callback */
   onChange(callback) {
     this.#changed = callback;
     addEventListener("storage", this.#onStorage);
