@@ -139,7 +139,8 @@ export const CLOSE_CODES = Object.freeze({
 });
 
 const SUBPROTOCOL = "orgrealtime.v1";
-const CONTROL_FRAMES = new Set(["welcome", "batch", "synced", "cursor", "reset", "pong"]);
+// The types of frames that no event can have.
+const SERVER_FRAMES = new Set(["welcome", "batch", "synced", "cursor", "reset", "pong", "error", "going_away"]);
 // The codes that concern all tabs: they have the same login. A bad cursor or message is one tab's own.
 const ACCESS_CODES = new Set([4401, 4403]);
 // The codes with which a server that stops closes all its connections at the same moment.
@@ -1682,7 +1683,7 @@ async function fetchPage(outside, url, since, limit = since === null ? 1 : PAGE_
 function entriesOf(frame) {
   const { type, cursor } = frame;
   if (type === "reset") return [{ cursor, reset: /** @type {Reset} */ (frame) }];
-  if (!CONTROL_FRAMES.has(type)) return [{ cursor, event: /** @type {RealtimeEvent} */ (frame) }];
+  if (!SERVER_FRAMES.has(type)) return [{ cursor, event: /** @type {RealtimeEvent} */ (frame) }];
   const events = type === "batch" ? /** @type {RealtimeEvent[]} */ (frame.events) : [];
   return [...events.map((event) => ({ cursor: event.cursor, event })), { cursor }];
 }
