@@ -646,6 +646,16 @@ test("frame that can't be read ends the connection, for it may have been an even
   assert.equal(page.state, "live");
 });
 
+test("connection is live only after its welcome", async () => {
+  const { clock, page, tab } = onePage();
+  await clock.advance(0);
+  tab.sockets[0].onmessage({ data: '{"type":"synced","cursor":"aaaa.0"}' });
+  await clock.advance(0);
+  assert.equal(page.state, "connecting");
+  await clock.advance(10);
+  assert.deepEqual(page.stateNames, ["connecting", "catching-up", "live"]);
+});
+
 test("frame and member that aren't known are ignored", async () => {
   const { clock, server, page } = onePage();
   await clock.advance(10);

@@ -25,7 +25,7 @@ MODULES = {
     "orgrealtime": "orgrealtime/client.js",
     "orgrealtime/notifications": "orgrealtime/notifications.js",
 }
-# By the modules themselves, by these plain names.
+# What the modules import from each other, by these plain names.
 IMPORTED = ("orgrealtime/client.js", "orgrealtime/unread.js")
 # As in Django's json_script: text inside of a script element must not end it.
 ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}
