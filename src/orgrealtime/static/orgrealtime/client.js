@@ -1359,6 +1359,8 @@ const TRANSPORTS = [SocketTransport, StreamTransport, PollTransport];
  *
  * A leader that is closed releases the lock, the browser releases that of a crashed one, and a follower steals that of
  * one that hangs. The new leader goes on from its own position.
+ *
+ * Tabs that were loaded before an upgrade of the client use the same lock and channel: don't change the messages.
  */
 class SharedConnection {
   /** @type {BroadcastChannel | null} */ #channel = null;
