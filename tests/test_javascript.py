@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from orgrealtime.conf import Settings
-from orgrealtime.connection import SILENT_HEARTBEATS
+from orgrealtime.delivery.heartbeat import SILENT_HEARTBEATS, STREAM_PING_SECONDS
 from orgrealtime.errors import OUTCOMES
-from orgrealtime.sse import PONG_SECONDS
-from orgrealtime.wire import CLIENT_FRAMES, SERVER_FRAMES, SUBPROTOCOL
+from orgrealtime.protocol.wire import CLIENT_FRAMES, SERVER_FRAMES, SUBPROTOCOL
 
 CLIENT = (Path(__file__).parent.parent / "src/orgrealtime/static/orgrealtime/client.js").read_text()
 HEARTBEAT_SECONDS = Settings().HEARTBEAT_SECONDS
@@ -64,4 +63,4 @@ def test_client_gives_a_dead_connection_up_before_the_server_does() -> None:
 
 
 def test_client_gives_a_stream_up_only_when_two_pongs_are_missing() -> None:
-    assert seconds("STREAM_SILENCE_TIMEOUT") >= 2 * min(HEARTBEAT_SECONDS, PONG_SECONDS)
+    assert seconds("STREAM_SILENCE_TIMEOUT") >= 2 * min(HEARTBEAT_SECONDS, STREAM_PING_SECONDS)
