@@ -25,8 +25,7 @@ from orgrealtime.admission.rechecks import Target
 from orgrealtime.admission.service import AdmissionService
 from orgrealtime.admission.verdicts import Verdict
 from orgrealtime.consumers import OrgConsumer
-from orgrealtime.delivery import bell
-from orgrealtime.delivery import connection as connection_module
+from orgrealtime.delivery import acknowledgements, bell
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.stream import database
 from tests.conftest import Configure
@@ -458,19 +457,19 @@ async def test_client_that_acknowledges_while_it_is_held_is_not_closed_for_it(
     hers: Socket, acme: Organization, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(SEND_TIMEOUT_SECONDS=0.5)
-    monkeypatch.setattr(connection_module, "MAX_UNACKNOWLEDGED", 1)
+    monkeypatch.setattr(acknowledgements, "MAX_UNACKNOWLEDGED", 1)
     await settled()
     (connection,) = list(get_hub().registry)
     await hers.send_json_to({"type": "ack", "cursor": connection.cursor})
-    await eventually(lambda: connection._acknowledged is not None)
+    await eventually(lambda: connection._acknowledgements is not None)
     await publish_event(acme, number=1)
     (event,) = await hers.events(1)
     await publish_event(acme, number=2)
-    await eventually(lambda: connection._ack_timer is not None)
+    await eventually(lambda: connection._acknowledgements._timer is not None)
     number = next(get_hub().service(AdmissionService).rechecks._numbers)
     connection.hold(number)
     await hers.send_json_to({"type": "ack", "cursor": event["cursor"]})
-    await eventually(lambda: connection._ack_timer is None)
+    await eventually(lambda: connection._acknowledgements._timer is None)
     assert connection.close_code is None
     connection.admit(connection.access, number + 1)
     assert (await hers.events(1))[0]["number"] == 2

@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from orgrealtime import consumers, stream
-from orgrealtime.delivery import connection as connection_module
+from orgrealtime.delivery import acknowledgements
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.stream import database
 from orgrealtime.stream import reading as stream_reading
@@ -178,7 +178,7 @@ async def test_client_that_stops_acknowledging_is_held_and_then_closed_4408(
     sockets: Sockets, alice: User, acme: Organization, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(SEND_TIMEOUT_SECONDS=0.5)
-    monkeypatch.setattr(connection_module, "MAX_UNACKNOWLEDGED", 5)
+    monkeypatch.setattr(acknowledgements, "MAX_UNACKNOWLEDGED", 5)
     async with wired(sockets, alice) as (wire, _):
         await eventually(lambda: "synced" in wire.types())
         wire.say({"type": "ack", "cursor": wire.frames()[-1]["cursor"]})

@@ -406,7 +406,7 @@ class Careless(Delivery):
 def test_model_finds_a_mistake(mutant: type[Delivery]) -> None:
     found = settings(
         QUIET,
-        max_examples=200,
+        max_examples=2000,
         derandomize=True,
         report_multiple_bugs=False,
         database=None,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from orgrealtime import stream
 from orgrealtime.concurrency.eager import run_eagerly
 from orgrealtime.conf import get_settings
+from orgrealtime.delivery.acknowledgements import MAX_UNACKNOWLEDGED, Acknowledgements
 from orgrealtime.delivery.chunks import Chunk, Message, cut, text_message
 from orgrealtime.delivery.tail import Tail
 from orgrealtime.delivery.transport import FrameWriter
@@ -21,10 +22,11 @@ from orgrealtime.stream import Page
 from orgrealtime.stream.access import Access
 from orgrealtime.stream.database import BACKLOG
 
+__all__ = ["MAX_UNACKNOWLEDGED", "Connection", "Hold", "Source"]
+
 logger = logging.getLogger("orgrealtime.connection")
 
 MAX_REPLIES = 64
-MAX_UNACKNOWLEDGED = 2000
 BACKLOG_PAGE = 200
 RETRY_SECONDS = 1.0
 MAX_OVERTAKEN = 3
@@ -75,8 +77,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_ack_timer", "_acknowledged", "_backlog", "_hang_up", "_reader", "_render", "_replies",
-        "_send", "_synced", "_target", "_task", "_unacknowledged", "_write_frame", "access", "checked", "close_code",
+        "_acknowledgements", "_backlog", "_hang_up", "_reader", "_render", "_replies",
+        "_send", "_synced", "_target", "_task", "_write_frame", "access", "checked", "close_code",
         "close_reason", "credentials", "epoch", "feed", "held", "id", "is_over", "owes_cursor", "pinged_at",
         "sent_events", "seq",
     )  # fmt: skip
@@ -116,9 +118,7 @@ class Connection:
         self._backlog: deque[Chunk] | None = None
         self._synced = False
         self._target = 0
-        self._acknowledged: int | None = None
-        self._unacknowledged = 0
-        self._ack_timer: asyncio.TimerHandle | None = None
+        self._acknowledgements: Acknowledgements | None = None
 
     @property
     def cursor(self) -> str:
@@ -157,7 +157,7 @@ class Connection:
             or self.epoch != after.epoch
             or not self._synced
             or self._task is not None
-            or self._acknowledged is not None
+            or self._acknowledgements is not None
             or self._backlog
             or self.close_code is not None
             or self.held is not None
@@ -185,7 +185,8 @@ class Connection:
         self.epoch, self.seq = position.epoch, position.head
         self._target = self.seq
         self._backlog = None
-        self._acknowledged, self._unacknowledged, self.owes_cursor = None, 0, False
+        self._forget_acknowledgements()
+        self.owes_cursor = False
         self.reply(wire.reset(position.cursor, reason))
 
     def send_cursor(self) -> None:
@@ -214,7 +215,8 @@ class Connection:
         self.owes_cursor = frame is None
         if frame is not None:
             self.sent_events += frame.events
-            self._unacknowledged += frame.events
+            if self._acknowledgements is not None:
+                self._acknowledgements.add_sent(frame.events)
             if self._write_frame is None or not self._write_frame(frame.data):
                 self._write(frame.message)
 
@@ -319,15 +321,12 @@ class Connection:
         feed = self.feed
         if feed is None or cursor.epoch != self.epoch or cursor.seq > self.seq:
             return None
-        before = self._unacknowledged
-        if self._acknowledged is None or cursor.seq > self._acknowledged:
-            self._acknowledged = cursor.seq
-            self._unacknowledged = min(self._unacknowledged, self.seq - cursor.seq)
-            covered = before - self._unacknowledged
-            if self._task is None:
-                self.pump()
-            return covered
-        return 0
+        if self._acknowledgements is None:
+            self._acknowledgements = Acknowledgements(self.sent_events)
+        covered = self._acknowledgements.acknowledge(cursor.seq, self.seq)
+        if self._task is None:
+            self.pump()
+        return covered
 
     def ping(self, now: float) -> None:
         """Answer a ping that came at `now` (seconds of the loop's clock)."""
@@ -335,20 +334,16 @@ class Connection:
         self.reply(wire.pong(self.cursor))
 
     def _waits_for_ack(self) -> bool:
-        # Only clients that acknowledge are held to it: on some servers it is the only sign of one that doesn't read.
-        if self._acknowledged is None or self._unacknowledged < MAX_UNACKNOWLEDGED:
-            if self._ack_timer is not None:
-                self._ack_timer.cancel()
-                self._ack_timer = None
-            return False
-        if self._ack_timer is None:
-            self._ack_timer = asyncio.get_running_loop().call_later(
-                get_settings().SEND_TIMEOUT_SECONDS,
-                self.close,
-                CloseCode.SLOW_CONSUMER,
-                "events not acknowledged",
-            )
-        return True
+        acknowledgements = self._acknowledgements
+        return acknowledgements is not None and acknowledgements.are_missing(self._give_up_acknowledgements)
+
+    def _give_up_acknowledgements(self) -> None:
+        self.close(CloseCode.SLOW_CONSUMER, "events not acknowledged")
+
+    def _forget_acknowledgements(self) -> None:
+        if self._acknowledgements is not None:
+            self._acknowledgements.stop()
+            self._acknowledgements = None
 
     # ----------------------------------------------------------------------------------------------- closing
 
@@ -366,9 +361,7 @@ class Connection:
         if self.feed is not None:
             self.feed.remove(self)
             self.feed = None
-        if self._ack_timer is not None:
-            self._ack_timer.cancel()
-            self._ack_timer = None
+        self._forget_acknowledgements()
         for task in (self._task, self._reader):
             if task and task is not asyncio.current_task():
                 task.cancel()
