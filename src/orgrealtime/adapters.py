@@ -13,6 +13,7 @@ from django.db import models, router
 from django.utils.module_loading import import_string
 
 from orgrealtime.conf import get_settings, organization_model
+from orgrealtime.overrides import is_overridden
 from orgrealtime.stream.access import Access
 
 logger = logging.getLogger("orgrealtime.adapters")
@@ -244,7 +245,7 @@ def finds_together() -> bool:
     """Tell whether the adapter in force has a `find_together` of its own that agrees with its `find`."""
     adapter = _adapter_class()
     ways = next(found for base in adapter.__mro__ if (found := {"find", "find_together"} & vars(base).keys()))
-    return "find_together" in ways and adapter.find_together is not OrganizationAdapter.find_together
+    return "find_together" in ways and is_overridden(adapter, OrganizationAdapter, "find_together")
 
 
 def get_adapter() -> OrganizationAdapter:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import msgspec
 
+from orgrealtime.overrides import is_overridden, refuse_coroutines
 from orgrealtime.protocol import wire
 from orgrealtime.stream.access import Access
 
@@ -24,7 +24,7 @@ class Policy:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        refuse_coroutines(cls)
+        refuse_coroutines(cls, "allow", "render")
 
     def allow(self, user: Any, access: Access) -> bool:
         """Tell whether this member may connect and read, and stay; default: every member may.
@@ -49,7 +49,7 @@ class Governed:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        refuse_coroutines(cls)
+        refuse_coroutines(cls, "allow", "render")
         cls.policy = as_policy(cls.policy)
 
     access: Access
@@ -79,18 +79,6 @@ def as_policy(given: Any) -> Policy:
     if not isinstance(policy, Policy):
         raise TypeError(f"a policy is a subclass of orgrealtime.policy.Policy, not {given!r:.80}")
     return policy
-
-
-def is_overridden(cls: type, base: type, name: str) -> bool:
-    """Tell whether a class has another method of this name than `base`, of which it is a subclass."""
-    return getattr(cls, name) is not getattr(base, name)
-
-
-def refuse_coroutines(cls: type) -> None:
-    """Raise TypeError if `allow` or `render` is async: a coroutine counts as true, and would let everybody in."""
-    for name in ("allow", "render"):
-        if inspect.iscoroutinefunction(getattr(cls, name)):
-            raise TypeError(f"{cls.__qualname__}.{name} must not be async: it is called without await")
 
 
 def render_text(

@@ -32,6 +32,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.overrides import is_overridden
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def _plain_backend(data: _Snapshot) -> ModelBackend | None:
     if path is None or SESSION_KEY not in data or path not in settings.AUTHENTICATION_BACKENDS:
         return None
     backend = load_backend(path)
-    if isinstance(backend, ModelBackend) and type(backend).get_user is ModelBackend.get_user:
+    if isinstance(backend, ModelBackend) and not is_overridden(type(backend), ModelBackend, "get_user"):
         return backend
     return None
 
@@ -263,7 +264,7 @@ def _cookies(scope: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_in_database(store: Any) -> bool:
-    return store.load is DatabaseSession.load
+    return not is_overridden(store, DatabaseSession, "load")
 
 
 def _session_store() -> Any:
