@@ -1,7 +1,7 @@
 """What a second batch is worth: how long a query waits while another one's batch is held up (P12).
 
-Handshakes are looked up in batches. Here a lookup takes 3 ms, and one in a hundred batches hangs for a second, as a host's
-adapter or a database connection may. The same code is run with one batch at a time and with two.
+Handshakes are looked up in batches. Here a lookup takes 3 ms, and one in a hundred batches hangs for a second, as a
+host's adapter or a database connection may. The same code is run with one batch at a time and with two.
 """
 
 from __future__ import annotations
