@@ -109,6 +109,16 @@ def test_routes_of_the_app_are_those_without_a_policy() -> None:
     assert websocket_urlpatterns[0].callback.consumer_class is NotificationsConsumer  # type: ignore[attr-defined]
 
 
+async def test_policy_may_be_given_route_by_route(
+    settings: Settings, sockets: Sockets, pages: Pages, bob: User, acme: Organization
+) -> None:
+    socket = NotificationsConsumer.as_asgi(policy=MembersOnly)
+    settings.ROOT_URLCONF = (path("page/<slug:org_slug>/", CatchUpView.as_view(policy=MembersOnly())),)
+    assert (await (await browser(bob)).get("/page/acme/")).status_code == 403
+    given = realtime([path("ws/orgs/<slug:org_slug>/notifications/", socket)], http=get_asgi_application())
+    assert await sockets.refused(bob, application=given) == 4403
+
+
 class OwnAllow(OrgConsumer):
     def allow(self, user: Any, access: Access) -> bool:
         return False

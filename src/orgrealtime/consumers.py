@@ -71,12 +71,17 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
     _ends = False
     _is_disconnected = False
     # Made when they are first needed: for most connections they never are.
-    _queue: CommandQueue | None = None
-    _refused: RefusedMessages | None = None
+    _command_queue: CommandQueue | None = None
+    _refused_messages: RefusedMessages | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.commands = commands_of(cls)
+
+    @classmethod
+    def as_asgi(cls, *, policy: Any = None, **attributes: Any) -> Any:
+        """Return the ASGI application for a route, under a `policy` of its own if one is given."""
+        return cls.under(policy).as_asgi(**attributes) if policy else super().as_asgi(**attributes)
 
     # ---------------------------------------------------------------------------- what host projects override
 
@@ -167,8 +172,8 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             code = connection.close_code or code
             connection.cancel(code)
             connection.end()
-            if self._queue is not None:
-                self._queue.close()
+            if self._command_queue is not None:
+                self._command_queue.close()
             self._log_closed(code, time.monotonic() - opened)
             handshake.release()
             await _in_time(self.disconnected(code))
@@ -213,7 +218,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             if text is None:
                 self.connection.close(UNSUPPORTED_DATA, "binary frame")
             else:
-                await self._receive(text)
+                await self._receive_message(text)
         return None
 
     async def _unless_ended(self, work: Awaitable[T]) -> T | None:
@@ -240,7 +245,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
         except Exception:
             abort(send, self.scope)
 
-    async def _receive(self, text: str) -> None:
+    async def _receive_message(self, text: str) -> None:
         size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
         if size > get_settings().MAX_MESSAGE_BYTES:
             self.connection.close(CloseCode.PAYLOAD_TOO_LARGE, "message too large")
@@ -281,18 +286,18 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             self.forgive_message()
 
     def _enqueue(self, kind: str, method: Callable[[Message], Awaitable[None]], message: Message) -> None:
-        if self._queue is None:
-            self._queue = CommandQueue(self.connection)
-        if self._queue.is_full and self.exceeds("MAX_QUEUED_COMMANDS"):
+        if self._command_queue is None:
+            self._command_queue = CommandQueue(self.connection)
+        if self._command_queue.is_full and self.exceeds("MAX_QUEUED_COMMANDS"):
             most = get_settings().MAX_QUEUED_COMMANDS
             raise MessageError(
                 f"{most} messages are waiting already; wait for their effect", code="rate_limited"
             )
-        self._queue.put(kind, method, message)
+        self._command_queue.put(kind, method, message)
 
     def _refuse_message(self, error: MessageError) -> None:
-        self._refused = self._refused or RefusedMessages()
-        code = self._refused.count(error)
+        self._refused_messages = self._refused_messages or RefusedMessages()
+        code = self._refused_messages.count(error)
         if code is None:
             self.connection.reply(wire.error(error.code, str(error)))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -61,6 +61,14 @@ class Governed:
     def render(self, event: Event) -> Event | None:
         """Return an event as this client shall see it, or None to hide it; default: as the policy has it."""
         return self.policy.render(event, self.access)
+
+    @classmethod
+    def under(cls, policy: Any) -> type[Self]:
+        """Return this class, or a subclass of it, under a policy that is given as a class or an instance."""
+        shared = as_policy(policy)
+        if cls.policy is shared:
+            return cls
+        return type(cls.__name__, (cls,), {"policy": shared, "__module__": cls.__module__})
 
     @classmethod
     def has_own(cls, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.urls import URLPattern, path
 
@@ -39,20 +39,13 @@ def routes(
             f"put it into an orgrealtime.policy.Policy, and set `policy` on the consumer"
         )
     shared = consumer.policy if policy is None else as_policy(policy)
-    socket, page, ticket = (_under(shared, cls) for cls in (consumer, CatchUpView, TicketView))
+    socket = consumer.under(shared)
     http = [
-        path(PATH, page.as_view(), name="catch-up"),
+        path(PATH, CatchUpView.as_view(policy=shared), name="catch-up"),
         path(f"{PATH}stream/", EventSourceView.as_view(consumer=socket), name="stream"),
-        path(f"{PATH}ticket/", ticket.as_view(), name="ticket"),
+        path(f"{PATH}ticket/", TicketView.as_view(policy=shared), name="ticket"),
     ]
     return Routes([path(f"ws/{PATH}", socket.as_asgi())], (http, APP_NAME))
-
-
-def _under(policy: Policy, cls: Any) -> Any:
-    """Return the class, or a subclass of it with this policy."""
-    if cls.policy is policy:
-        return cls
-    return type(cls.__name__, (cls,), {"policy": policy, "__module__": cls.__module__})
 
 
 _default = routes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from django.contrib.auth.decorators import login_not_required
@@ -51,10 +52,19 @@ def _reading_a_page() -> Iterator[None]:
         _limiter.release()
 
 
+class GovernedView(Governed, View):
+    """A view under a policy."""
+
+    @classmethod
+    def as_view(cls, *, policy: Any = None, **attributes: Any) -> Any:
+        """Return the view for a route, under a `policy` of its own if one is given."""
+        return cls.under(policy).as_view(**attributes) if policy else super().as_view(**attributes)
+
+
 # Numbering doesn't happen inside a transaction that stays open, so ATOMIC_REQUESTS must not open one here. And clients
 # are answered with 401, not sent to a page to log in.
 @method_decorator([transaction.non_atomic_requests, login_not_required, vary_on_cookie], name="dispatch")
-class CatchUpView(Governed, View):
+class CatchUpView(GovernedView):
     """Answers `GET …?since=<cursor>&limit=<n>` with the events after the cursor, as the socket would send them.
 
     Without `since`: the newest `limit` events. Answers 400, 401, 403, 410 and 503 with
@@ -108,7 +118,7 @@ class CatchUpView(Governed, View):
 @method_decorator(
     [transaction.non_atomic_requests, login_not_required, csrf_protect, vary_on_cookie], name="dispatch"
 )
-class TicketView(Governed, View):
+class TicketView(GovernedView):
     """Answers `POST` of a logged-in member with `{"ticket": "…", "expires_in": 30}`: good for one connection.
 
     Protected against CSRF whatever middleware there is. Answers 401, 403 and 429 as `CatchUpView` does.
