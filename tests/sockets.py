@@ -215,7 +215,7 @@ class Sockets:
         await threads_are_idle()  # nothing may be under way when the database is emptied
 
 
-REGULAR = ("_heal", "close_silent_connections", "_regularly")
+REGULAR = ("_heal", "Stalls.watch", "close_silent_connections", "_regularly")
 
 
 async def threads_are_idle() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from orgrealtime import receivers
+from orgrealtime import publish, receivers, stream
 from orgrealtime.access import Access, revoke
 from orgrealtime.adapters import MembershipAdapter
 from orgrealtime.admission import rechecks
@@ -26,15 +27,33 @@ from orgrealtime.admission.service import AdmissionService
 from orgrealtime.admission.verdicts import Verdict
 from orgrealtime.consumers import OrgConsumer
 from orgrealtime.delivery import acknowledgements, bell
+from orgrealtime.delivery import connection as connection_module
 from orgrealtime.delivery.hub import get_hub
-from orgrealtime.stream import database
+from orgrealtime.delivery.stalls import STALL_SECONDS
+from orgrealtime.stream import database, reading
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
 from tests.sockets import Socket, Sockets, log_in, publish_event, routed, settled
 from tests.stopwatch import Stopwatch
+from tests.threads import start
 from tests.waiting import LIMIT_SECONDS, eventually
 
 PROMISED = 2.0  # seconds until a connection whose access has ended is closed
+
+
+class Beside:
+    """Does something in a thread of its own while the block runs, and waits for its end."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
+
+    def __enter__(self) -> None:
+        self._done = start(self._work)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._done.result()
+
+
 SOON = 0.2
 
 
@@ -402,6 +421,76 @@ async def test_hints_that_come_faster_than_they_can_be_asked_about_silence_nobod
     finally:
         is_over.set()
         await flooding
+
+
+@pytest.fixture
+def unheard(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is asked regularly, and hints about access are never heard."""
+    configure(ACCESS_CHECK_SECONDS=3600.0)
+    monkeypatch.setattr(bell, "check_user", lambda *_: None)
+
+
+def block_the_loop() -> None:
+    time.sleep(STALL_SECONDS + 0.1)
+
+
+@pytest.mark.usefixtures("unheard")
+async def test_after_a_stall_nothing_is_delivered_to_members_who_were_removed_meanwhile(
+    sockets: Sockets, alice: User, bob: User, acme: Organization
+) -> None:
+    hers, his = [await (await sockets.open(user)).synced() for user in (alice, bob)]
+    await settled()
+    with Beside(lambda: (Membership.objects.filter(user=alice).delete(), publish(acme, "note", {"n": 1}))):
+        block_the_loop()
+    assert (await his.events(1))[0]["n"] == 1
+    assert await closed(hers) == 4403  # and has got no event: `closed` says so
+
+
+@pytest.mark.usefixtures("unheard")
+async def test_after_a_stall_no_backlog_is_read_for_members_who_were_removed_meanwhile(
+    sockets: Sockets, alice: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = (await database.LIVE.run(stream.position, acme)).cursor
+    for number in range(4):
+        await publish_event(acme, n=number)
+    monkeypatch.setattr(connection_module, "BACKLOG_PAGE", 1)
+    monkeypatch.setattr(reading, "PAGE_CHARS", 1)
+    goes_on, read = asyncio.Event(), database.BACKLOG.run
+
+    async def read_and_stall(*arguments: Any, **options: Any) -> Any:
+        await goes_on.wait()
+        page = await read(*arguments, **options)
+        block_the_loop()
+        return page
+
+    monkeypatch.setattr(database.BACKLOG, "run", read_and_stall)
+    hers = await sockets.open(alice, query=f"since={begin}")
+    await hers.events(1)  # a page that was read before she was let in; the next is of the backlog
+    await settled()
+    await database.LIVE.run(Membership.objects.filter(user=alice)._raw_delete, "default")
+    goes_on.set()
+    assert await closed(hers) == 4403
+
+
+@pytest.mark.usefixtures("unheard")
+async def test_member_who_is_removed_while_the_loop_stalls_in_the_handshake_gets_nothing(
+    sockets: Sockets, alice: User, bob: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await (await sockets.open(bob)).synced()
+    await settled()  # the check that follows joining is over
+    quotas = get_hub().service(AdmissionService).quotas
+    reserve = quotas.reserve
+
+    async def reserve_and_stall(asked: Any) -> Any:
+        reservation = await reserve(asked)
+        with Beside(lambda: Membership.objects.filter(user=alice).delete()):
+            block_the_loop()
+        return reservation
+
+    monkeypatch.setattr(quotas, "reserve", reserve_and_stall)
+    socket = await sockets.open(alice)
+    await publish_event(acme)
+    assert await closed(socket) == 4403
 
 
 async def test_answer_that_a_hint_has_overtaken_counts_from_the_third_on(

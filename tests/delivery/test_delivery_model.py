@@ -188,7 +188,7 @@ class Delivery(RuleBasedStateMachine):
 
     def open_feed(self, organization: Any, position: Position) -> Feed:
         if self.feed is None:
-            self.feed = Feed(1, position, FeedReader(), Registry())
+            self.feed = Feed(1, position, FeedReader(lambda: None), Registry())
         return self.feed
 
     # ------------------------------------------------------------------------------------------------ writers

@@ -25,7 +25,7 @@ def event(seq: int) -> StreamEvent:
 
 
 def feed_at(head: int) -> Feed:
-    return Feed(1, Position(EPOCH, head, 0), FeedReader(), Registry())
+    return Feed(1, Position(EPOCH, head, 0), FeedReader(lambda: None), Registry())
 
 
 def page(first: int, head: int) -> Page:

@@ -61,7 +61,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 @pytest.fixture
 async def reader(transactional_db: None, gate: Gate) -> AsyncIterator[FeedReader]:
-    reader = FeedReader()
+    reader = FeedReader(lambda: None)
     yield reader
     gate.is_open.set()
     await reader.close()

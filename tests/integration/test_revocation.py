@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -118,6 +120,27 @@ async def test_deleted_organisation_closes_its_members_at_both_workers(site: Sit
         await run(site, "Organization.objects.get(slug='globex').delete()")
         assert await codes(sockets) == {4403}
         assert await stay_open(site, elsewhere)
+
+
+async def test_removed_member_gets_nothing_of_what_was_published_while_the_workers_were_stopped(
+    site: Site,
+) -> None:
+    program = (
+        "Membership.objects.filter(user__username='alice').delete();"
+        "from orgrealtime import publish; acme = Organization.objects.get(slug='acme');"
+        "[publish(acme, 'note', {'after': True}) for _ in range(50)]"
+    )
+    async with log_in(site, "alice") as alice, log_in(site, "bob") as bob, AsyncExitStack() as stack:
+        hers, his = await open_sockets(stack, alice), await open_sockets(stack, bob)
+        os.killpg(site.pid, signal.SIGSTOP)
+        try:
+            await run(site, program)
+            await asyncio.sleep(2)  # more than a second, after which all are checked
+        finally:
+            os.killpg(site.pid, signal.SIGCONT)
+        assert {await socket.closed() for socket in hers} == {4403}
+        assert not any(socket.events for socket in hers)
+        assert await stay_open(site, his)
 
 
 @pytest.fixture

@@ -35,10 +35,13 @@ MAX_REMEMBERED = 10_000
 
 
 class Target(NamedTuple):
-    """Whose connections are to be checked: a `user`'s or an `organization`'s; the key is text."""
+    """Whose connections are to be checked: a `user`'s, an `organization`'s or `everybody`'s; the key is text."""
 
     kind: str
-    key: str
+    key: str = ""
+
+
+EVERYBODY = Target("everybody")
 
 
 class _Due(NamedTuple):
@@ -88,6 +91,10 @@ class Rechecks:
         """Take the hint that everybody's access to an organisation may have ended; as for a user."""
         self._hint(Target("organization", organization))
 
+    def hint_everybody(self) -> None:
+        """Take the hint that hints about anybody may have come that haven't been heard yet; as for a user."""
+        self._hint(EVERYBODY)
+
     def check_organization(self, organization: str) -> None:
         """Check soon everybody's access to an organisation: hints about it may have been missed until now."""
         target = Target("organization", organization)
@@ -106,6 +113,8 @@ class Rechecks:
             self._due.add([_Due(target, is_second_look=False)])
 
     def _connections(self, target: Target) -> Collection[Connection]:
+        if target == EVERYBODY:
+            return list(self._registry)
         of = self._registry.of_user if target.kind == "user" else self._registry.of_organization
         return of(target.key)
 
@@ -229,6 +238,6 @@ class _RecentHints:
         return max(self._moments.get(target, -math.inf), self._about_all) >= moment
 
 
-def _targets(connection: Connection) -> tuple[Target, Target]:
+def _targets(connection: Connection) -> tuple[Target, ...]:
     access = connection.access
-    return Target("user", str(access.user_id)), Target("organization", str(access.organization_id))
+    return Target("user", str(access.user_id)), Target("organization", str(access.organization_id)), EVERYBODY

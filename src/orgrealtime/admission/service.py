@@ -24,6 +24,7 @@ class AdmissionService:
             Topic.ACCESS_OF_ORGANIZATION,
             lambda hint: self.rechecks.hint_organization(hint.organization or ""),
         )
+        hub.on_stall(self.rechecks.hint_everybody)
         hub.subscribe(Topic.MISSED, lambda hint: self.rechecks.check_organization(hint.organization or ""))
 
     async def close(self) -> None:

@@ -51,6 +51,9 @@ class Source(Protocol):
     def wake(self) -> None:
         """Look for new events."""
 
+    def before_sending(self) -> None:
+        """Do what has to be done before events are sent that have been read just now."""
+
     def owe_cursors(self) -> None:
         """Tell connections soon how far they are past what they may not see."""
 
@@ -253,6 +256,7 @@ class Connection:
             )
             await asyncio.sleep(RETRY_SECONDS)
         else:
+            feed.before_sending()
             if after == (self.epoch, self.seq):
                 self._add_backlog(page)
         self._reader = None

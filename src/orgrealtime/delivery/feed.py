@@ -16,7 +16,7 @@ from orgrealtime.delivery.registry import Registry
 from orgrealtime.delivery.tail import Tail
 from orgrealtime.errors import INTERNAL_ERROR, StreamReset
 from orgrealtime.protocol.cursors import Cursor, Position
-from orgrealtime.stream import Page
+from orgrealtime.stream import Head, Page
 from orgrealtime.stream.database import HANDSHAKE, LIVE, explains
 
 logger = logging.getLogger("orgrealtime.feed")
@@ -34,10 +34,12 @@ Query = tuple[Any, Cursor]
 class FeedReader:
     """Reads what comes after a cursor in an organisation's stream, for all feeds of one event loop.
 
-    The feeds that are behind at the same moment are read by one statement.
+    The feeds that are behind at the same moment are read by one statement. `before_sending` is called whenever events
+    have been read and are about to be sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before_sending: Callable[[], None]) -> None:
+        self.before_sending = before_sending
         self._batcher = Batcher[Query, Page | None](LIVE.wrap(_read_together), LIVE.wrap(explains))
 
     async def read(self, organization_id: Any, after: Cursor) -> Page:
@@ -45,8 +47,15 @@ class FeedReader:
         for _ in range(READS_TOGETHER):
             page = await self._batcher.ask((organization_id, after))
             if page is not None:
-                return page
-        return await LIVE.run(_read_alone, organization_id, after)
+                break
+        else:
+            page = await LIVE.run(_read_alone, organization_id, after)
+        self.before_sending()
+        return page
+
+    async def heads(self, organization_ids: Collection[Any]) -> dict[Any, Head]:
+        """Return how far the streams of these organisations are."""
+        return await LIVE.run(stream.heads, organization_ids)
 
     async def close(self) -> None:
         """End all work; reads that still wait are cancelled."""
@@ -133,6 +142,10 @@ class Feed:
         self._is_behind = True
         if self._task is None and self.connections:
             self._task = asyncio.get_running_loop().create_task(self._advance())
+
+    def before_sending(self) -> None:
+        """Do what has to be done before events are sent that have been read just now."""
+        self._reader.before_sending()
 
     def owe_cursors(self) -> None:
         """Tell connections soon how far they are past what they may not see."""

@@ -7,18 +7,15 @@ browser client's numbers are held against these by `tests/test_javascript.py`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 
 from orgrealtime.conf import get_settings
 from orgrealtime.delivery.connection import Connection
+from orgrealtime.delivery.stalls import STALL_SECONDS
 from orgrealtime.errors import CloseCode
-
-logger = logging.getLogger("orgrealtime.hub")
 
 SILENT_HEARTBEATS = 3  # without a ping; browsers let a page in the background act once a minute
 CHECK_SECONDS = 2.0
-STALL_SECONDS = 1.0
 # Of an event stream: often enough for proxies that end what is silent, and for clients to notice that nothing comes.
 STREAM_PING_SECONDS = 15.0
 STREAM_SILENCE_SECONDS = 3 * STREAM_PING_SECONDS  # for TCP to give up a client that acknowledges nothing
@@ -32,7 +29,6 @@ async def close_silent_connections(connections: Iterable[Connection]) -> None:
         await asyncio.sleep(due - loop.time())
         late = loop.time() - due
         if late > STALL_SECONDS:  # what clients have sent meanwhile waits to be read
-            logger.warning("the event loop was blocked", extra={"seconds": round(late, 2)})
             continue
         for connection in list(connections):
             if is_silent(connection, loop.time()):

@@ -19,7 +19,7 @@ from orgrealtime.delivery.drain import drain
 from orgrealtime.delivery.feed import Feed, FeedReader
 from orgrealtime.delivery.heartbeat import close_silent_connections
 from orgrealtime.delivery.registry import Registry
-from orgrealtime.stream.database import LIVE
+from orgrealtime.delivery.stalls import Stalls
 
 logger = logging.getLogger("orgrealtime.hub")
 
@@ -47,7 +47,9 @@ class Hub:
         self.registry = Registry()
         self.registry.observe(self)
         self._feeds: dict[str, Feed] = {}
-        self._reader = FeedReader()
+        self._stalls = Stalls(self._stalled)
+        self._stall_handlers: list[Callable[[], None]] = []
+        self._reader = FeedReader(self._stalls.notice)
         self._handlers: dict[bell.Topic, list[Callable[[bell.Hint], None]]] = {
             bell.Topic.EVENTS: [self._wake]
         }
@@ -59,6 +61,7 @@ class Hub:
         self.is_draining = False  # no connection is let in any more
         bell.add_listener(self)
         self._start(self._heal())
+        self._start(self._stalls.watch())
         self._start(close_silent_connections(self.registry))
 
     @property
@@ -76,6 +79,10 @@ class Hub:
     def subscribe(self, topic: bell.Topic, handler: Callable[[bell.Hint], None]) -> None:
         """Call a handler, in the loop of this hub, with each hint about a topic from now on."""
         self._handlers.setdefault(topic, []).append(handler)
+
+    def on_stall(self, handler: Callable[[], None]) -> None:
+        """Call a handler after each stall of this hub's loop, before events are sent that were read after it."""
+        self._stall_handlers.append(handler)
 
     def feed(self, organization_id: Any) -> Feed | None:
         """Return the feed of an organisation if it has one."""
@@ -97,6 +104,7 @@ class Hub:
 
     def attach(self, connection: Connection, organization_id: Any, position: stream.Position) -> Feed:
         """Put a connection on its organisation's feed, which starts at `position` if it is new."""
+        self._stalls.notice()
         feed = self.open_feed(organization_id, position)
         self._cancel_timer(feed)
         was_idle = not feed.connections  # and has not looked when it was rung for
@@ -140,6 +148,10 @@ class Hub:
         feed = self._feeds.get(hint.organization or "")
         if feed is not None:
             feed.wake()
+
+    def _stalled(self) -> None:
+        for handler in self._stall_handlers:
+            handler()
 
     # ------------------------------------------------------------------------------------------------- feeds
 
@@ -212,7 +224,7 @@ class Hub:
 
     async def _poll(self) -> None:
         feeds = [feed for feed in self._feeds.values() if feed.connections]
-        heads = await LIVE.run(stream.heads, [feed.organization_id for feed in feeds]) if feeds else {}
+        heads = await self._reader.heads([feed.organization_id for feed in feeds]) if feeds else {}
         for feed in feeds:
             head = heads.get(feed.organization_id)
             if head is None or head.pending or (head.epoch, head.head) != (feed.epoch, feed.tail.head):
