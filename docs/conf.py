@@ -21,7 +21,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 default_role = "code"  # docstrings set names in single backticks
 nitpicky = True
-nitpick_ignore = [("py:class", "orgrealtime.consumers.H")]  # a type variable
+nitpick_ignore = [("py:class", "orgrealtime.commands.H")]  # a type variable
 # Names of others would need their inventories, and so the network, at every build.
 nitpick_ignore_regex = [("py:.*", r"(?!orgrealtime\b).*")]
 

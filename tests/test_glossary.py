@@ -99,9 +99,8 @@ def names_in_code() -> Iterator[str]:
             if token.type == tokenize.NAME:
                 yield token.string
     for path in (SOURCE / "static").rglob("*.js"):
-        yield from re.findall(
-            r"[A-Za-z_]\w*", re.sub(r"//.*|/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
-        )
+        without_comments = re.sub(r"^\s*(?://|/?\*).*$", "", path.read_text(), flags=re.MULTILINE)
+        yield from re.findall(r"[A-Za-z_]\w*", without_comments)
 
 
 IN_CODE = {f" {' '.join(words_of(name))} " for name in set(names_in_code())}
