@@ -33,24 +33,24 @@ class OrganizationAdapter:
     def find_together(
         self, pairs: Collection[tuple[str, Any]]
     ) -> dict[tuple[str, Any], tuple[models.Model, Access]]:
-        """Return what `find` does for several (slug, user) pairs, without those that have no access; the keys are
+        """Return what `find` does for several (slug, user) pairs, without pairs that have no access; the keys are
         (slug, primary key of the user).
 
-        Override it, with one query, where many connect at the same moment, as after a restart: they are then asked
-        about together. It isn't used if a subclass has a `find` of its own beside it.
+        Override it, with one query, where many clients connect at the same moment, as after a restart: their handshakes
+        are then looked up together. It isn't used if a subclass has a `find` of its own beside it.
         """
         found = {(slug, user.pk): self.find(slug, user) for slug, user in pairs}
         return {pair: access for pair, access in found.items() if access is not None}
 
     def accesses(self, pairs: Collection[tuple[Any, Any]]) -> dict[tuple[Any, Any], tuple[Access, Any]]:
-        """Return today's access and user for those (organisation id, user id) pairs that still have one.
+        """Return today's access and user for the (organisation id, user id) pairs that still have an access.
 
         Called regularly with all pairs of a process: use one query.
         """
         raise NotImplementedError
 
     def resolve(self, slug: str) -> models.Model | None:
-        """Return the organisation with this slug whoever asks, or None; for commands, not for requests."""
+        """Return the organisation with this slug, or None, whatever its members; for commands, not for requests."""
         raise NotImplementedError
 
     def member_ids(self, organization: models.Model) -> Collection[Any]:
@@ -61,7 +61,7 @@ class OrganizationAdapter:
         """Raise ImproperlyConfigured if this adapter can't work with the settings; called by the system checks."""
 
     def membership_models(self) -> Collection[type[models.Model]]:
-        """Return the models whose changes may end somebody's access, each with a user at `user_of(instance)`."""
+        """Return the models whose changes may end a user's access, each with a user at `user_of(instance)`."""
         return ()
 
     def user_of(self, membership: models.Model) -> Any:

@@ -54,7 +54,7 @@ def protocol_command(name: str) -> Callable[[H], H]:
 
 
 def commands_of(cls: type) -> dict[str, str]:
-    """Return the names of the marked methods of a class by those of their commands.
+    """Return the names of the marked methods of a class by the names of their commands.
 
     All bases count, and not consumers alone: a mixin that is no consumer may bring commands too.
     """
@@ -67,7 +67,7 @@ def commands_of(cls: type) -> dict[str, str]:
 
 
 class Client(Protocol):
-    """To whom the queue answers: the connection."""
+    """What the queue answers: a connection."""
 
     id: str
     close_code: int | None

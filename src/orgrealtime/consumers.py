@@ -88,7 +88,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
     async def connected(self) -> None:
         """Do what your application needs once the connection stands; `welcome` has been sent.
 
-        What the client sends is read afterwards. One that takes longer than 10 seconds ends the connection.
+        What the client sends is read afterwards. If it takes longer than 10 seconds the connection ends.
         """
 
     async def disconnected(self, code: int) -> None:
@@ -234,7 +234,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             self._waits = False
 
     async def _close_socket(self, receive: Receive, send: Send) -> None:
-        # Not while reading: granian's close waits until nobody reads.
+        # Not while reading: granian's close waits until no task reads.
         code = INTERNAL_ERROR if self.connection.close_code == 1006 else self.connection.close_code
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -344,6 +344,6 @@ class NotificationsConsumer(OrgConsumer):
 
 
 async def _in_time(hook: Awaitable[T]) -> T:
-    # One that never returned would keep the connection's place, and its end from being noticed.
+    # A hook that never returned would keep the connection's place, and its end from being noticed.
     async with asyncio.timeout(HOOK_SECONDS):
         return await hook

@@ -36,7 +36,7 @@ def register(event_type: str, schema: type | None = None) -> Any:
 
 
 def unregister(event_type: str) -> None:
-    """Forget an event type; one that isn't registered is fine."""
+    """Forget an event type; a type that isn't registered is fine."""
     _schemas.pop(event_type, None)
 
 

@@ -27,7 +27,7 @@ LEASES_PER_WINDOW = 10
 MAX_ALLOWANCES = 10_000
 CACHE_SECONDS = 1.0
 
-# Apart: a cache that hangs must not hold up those who use the database. It may itself be kept in the database.
+# Apart: a cache that hangs must not hold up what uses the database. It may itself be kept in the database.
 CACHE = Threads("cache", 1)
 
 

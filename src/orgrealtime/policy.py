@@ -1,4 +1,4 @@
-"""The policy: who may read an organisation's stream, and what each reader sees of it, once for all ways to read it."""
+"""The policy: which members may read an organisation's stream, and what each sees of it, for all ways to read it."""
 
 from __future__ import annotations
 

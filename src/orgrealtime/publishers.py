@@ -66,11 +66,11 @@ async def apublish(
     dedupe_key: str | None = None,
     using: str | None = None,
 ) -> NotificationEvent:
-    """Publish from async code; arguments, result and exceptions are those of `publish`."""
+    """Publish from async code; arguments, result and exceptions are the same as of `publish`."""
 
     def publish_in_thread() -> NotificationEvent:
-        # Nobody looks after the connections of this thread as a request does. One that the caller has open is kept
-        # unless it is broken, for the caller may be reading from it.
+        # The database connections of this thread aren't looked after as in a request. A connection that the caller has
+        # open is kept unless it is broken, for the caller may be reading from it.
         kept = [each for each in connections.all(initialized_only=True) if each.connection is not None]
         for connection in kept:
             _close_if_broken(connection)

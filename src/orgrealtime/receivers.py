@@ -68,7 +68,8 @@ def _membership_changed(sender: Any, instance: models.Model, using: str, **chang
 
 def _organization_saved(instance: models.Model, using: str, created: bool, **kwargs: Any) -> None:  # noqa: FBT001
     if created:
-        # After the commit and robust: those that miss it (bulk_create, a table not migrated yet) get theirs when read.
+        # After the commit and robust: an organisation that misses it (bulk_create, a table not migrated yet) gets its
+        # stream when that is read.
         # A lambda, because Django can't report the failure of a partial: it would reach the caller.
         target, key = router.db_for_write(Stream, instance=instance), instance.pk
         transaction.on_commit(lambda: stream.create(key, target), using=using, robust=True)

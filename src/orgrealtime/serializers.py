@@ -1,4 +1,4 @@
-"""What goes into a cache, as JSON: unlike pickles, reading it can't run what somebody has put there."""
+"""What goes into a cache, as JSON: unlike a pickle, it can't run code when it is read."""
 
 from __future__ import annotations
 

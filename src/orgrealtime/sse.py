@@ -82,7 +82,7 @@ class _Stream:
         self._loop = asyncio.get_running_loop()
         self._begun: asyncio.Future[HttpAnswer | None] = self._loop.create_future()
         self._gone = asyncio.Event()
-        # One that waits while another is written: the consumer notices if nobody reads.
+        # One chunk waits while another is written: the consumer notices if the client doesn't read.
         self._chunks: asyncio.Queue[str] = asyncio.Queue(1)
         self._answer = answer(HTTPStatus.SERVICE_UNAVAILABLE, b"")
         self._is_connecting = True
@@ -114,7 +114,7 @@ class _Stream:
 
     def abort(self) -> None:
         """Drop the connection of a client that doesn't read, or at least end what is writing to it."""
-        if self._writer is None:  # nobody writes: middleware has answered otherwise, by the same connection
+        if self._writer is None:  # no response: middleware has answered otherwise, by the same connection
             self._gone.set()
         elif not abort(self._socket):
             self._writer.cancel()
@@ -190,7 +190,7 @@ _read_frame = msgspec.json.Decoder(_Frame).decode
 
 def _event(text: str) -> str:
     frame = _read_frame(text)
-    text = text.translate(LINE_BREAKS)  # JSON has them between its tokens only, and then by somebody's hand
+    text = text.translate(LINE_BREAKS)  # JSON has them between its tokens only, and ours has none there
     # None for a reset: a client that is interrupted before it has fetched its state must come back with the old cursor.
     if frame.type == "reset" or not is_cursor(frame.cursor):
         return f"data: {text}\n\n"

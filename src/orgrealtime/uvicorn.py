@@ -33,7 +33,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         """Send an event of the application (ASGI WebSocket specification)."""
         await super().send(message)
         if message["type"] == "websocket.accept" and self.handshake_complete:
-            for name in ("request", "response"):  # 2 kB that nobody asks for any more
+            for name in ("request", "response"):  # 2 kB that aren't needed any more
                 vars(self).pop(name, None)
 
     def write_frame(self, frame: bytes) -> bool:

@@ -91,7 +91,7 @@ class CatchUpView(GovernedView):
             return _reset(reset).response()
 
     def let_in(self, request: HttpRequest, org_slug: str) -> tuple[models.Model, Access]:
-        """Return organisation and access of the user who asks; raise Refused for anybody else."""
+        """Return organisation and access of the request's user; raise Refused without user or access."""
         return check_request(request.user, org_slug, self.allow)
 
     def _read(self, request: HttpRequest) -> Page:

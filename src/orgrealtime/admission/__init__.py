@@ -1,1 +1,1 @@
-"""Who may connect, and stay connected."""
+"""Which clients may connect, and whether they still may."""

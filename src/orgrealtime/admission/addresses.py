@@ -1,4 +1,4 @@
-"""Whose address a connection comes from, also behind proxies."""
+"""The address that a connection comes from, also behind proxies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def client_address(scope: Mapping[str, Any]) -> str | None:
     """Return the address of the client of an ASGI scope, None if the server doesn't know it.
 
     `X-Forwarded-For` counts only from `TRUSTED_PROXIES`: its rightmost address that isn't a trusted proxy's. What
-    can't be read there leaves the proxy's own address, so that garbage doesn't make anybody new.
+    can't be read there leaves the proxy's own address, so that garbage doesn't make a new address.
     """
     peer = (scope.get("client") or (None,))[0]
     if not peer:
@@ -46,7 +46,7 @@ def group_of(address: str) -> str:
 
 
 def _forwarded(scope: Mapping[str, Any]) -> Iterator[str]:
-    # The last first: each proxy adds at the end whom it was asked by.
+    # The last first: each proxy adds at the end the address that it was asked by.
     lines = [value for name, value in scope.get("headers") or () if name.lower() == b"x-forwarded-for"]
     for entry in reversed(b",".join(lines).decode("latin-1").split(",")):
         yield entry.strip()

@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, and whether that still holds."""
+"""The user at the other end of a connection, and whether the login still stands."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ class _Snapshot(dict[str, Any]):
 
 
 def authenticate(scope: Mapping[str, Any]) -> Identity:
-    """Return who opens this connection: the user that middleware put into the scope, else the session's.
+    """Return the identity of this connection: the user that middleware put into the scope, else the session's.
 
-    Needs a thread that may use the database. Raises Refused (4401) for nobody and for users who aren't active.
+    Needs a thread that may use the database. Raises Refused (4401) without a user and for users who aren't active.
     """
     identity = _from_scope(scope) if "user" in scope else _from_session(_session(scope))
     if "expires_at" in scope:
@@ -90,7 +90,7 @@ def authenticate(scope: Mapping[str, Any]) -> Identity:
 
 
 def has_plain_session(scope: Mapping[str, Any]) -> bool:
-    """Tell whether a session that the database keeps, and nothing else, says who this is: `authenticate_together`."""
+    """Tell whether a session that the database keeps, and nothing else, names the user: `authenticate_together`."""
     return "user" not in scope and scope.get("session") is None and _is_in_database(_session_store())
 
 
@@ -126,7 +126,7 @@ def _load_together(store: Any, keys: Collection[str]) -> dict[str | None, tuple[
 
 
 def _users(sessions: Iterable[_Snapshot]) -> dict[Any, Any]:
-    """The users of those sessions whose backend gets them as Django's own does, by their primary key."""
+    """The users of sessions whose backend gets users as Django's own does, by their primary key."""
     keys = {_user_key(data) for data in sessions if _plain_backend(data) is not None}
     return _primary(get_user_model()).in_bulk(keys) if keys else {}
 
@@ -192,7 +192,7 @@ def has_session_cookie(scope: Mapping[str, Any]) -> bool:
 
 
 def living_sessions(keys: Collection[str]) -> dict[str, float | None]:
-    """Return those of the session keys that still stand for a session, in one query if the database has them.
+    """Return the session keys that still stand for a session, in one query if the database has them.
 
     With each its end in Unix seconds, None where that isn't known.
     """

@@ -1,8 +1,9 @@
 """The gate that every handshake passes: it holds a crowd back for a moment, and bounds how many are checked at once.
 
-A server takes connections in the order in which they came, one by one between all its other work. Letting in the first
-of a thousand at once therefore keeps out the last for as long as all of that takes, and with it any page that somebody
-opens meanwhile. So a crowd comes in first, which is quick, and is let in then: it would stand in a line anyway.
+A server accepts TCP connections in the order in which they came, one by one between all its other work. Checking the
+first of a thousand handshakes at once therefore keeps the last waiting for as long as all the checks take, and with it
+any page that a user opens meanwhile. So the server takes a whole crowd first, which is quick, and the handshakes are
+checked then: they would stand in a line anyway.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from orgrealtime.limits import is_enforced, log_exceeded
 
 HANDSHAKE_WAIT_SECONDS = 5.0
 
-CROWD = 64  # that have come and aren't let in yet
+CROWD = 64  # handshakes that have come and aren't checked yet
 WINDOW_SECONDS = 0.02
 STRAGGLERS_PER_SECOND = 100
 LONGEST_SECONDS = 1.0
-REST = 2  # times as long as it was shut it stays open then: a flood must not keep all others out
+REST = 2  # times as long as the gate was shut it stays open then: a flood must not keep all others out
 
 
 class Crowd:

@@ -36,7 +36,7 @@ MAX_HEADERS = 100
 
 
 class Admission(NamedTuple):
-    """What a handshake that passed has found: who connects, to what, what they may see, and where they begin."""
+    """What a handshake that passed has found: user, organisation, access, and where the connection begins."""
 
     identity: Identity
     organization: models.Model
@@ -98,7 +98,7 @@ class Handshake:
 
 
 def check_request(user: Any, slug: str, is_allowed: Rule) -> tuple[models.Model, Access]:
-    """Return organisation and access of the user of an HTTP request; raise Refused for anybody else.
+    """Return organisation and access of the user of an HTTP request; raise Refused without user or access.
 
     Needs a thread that may use the database.
     """

@@ -1,4 +1,4 @@
-"""Looking up who connects, and to what: handshakes of the same moment together, as in a reconnect storm."""
+"""Looking up the user and the organisation of a handshake: handshakes of the same moment together."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AdmissionRequest:
 
 
 class Found(NamedTuple):
-    """Who connects, and what they may see; handshakes that were looked up together share the organisation."""
+    """What a lookup has found; handshakes that were looked up together share the organisation."""
 
     identity: Identity
     organization: models.Model
@@ -57,13 +57,13 @@ class Lookup:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def find(self, request: AdmissionRequest) -> Found:
-        """Return who connects to what, at most three queries; raise Refused, or what went wrong."""
+        """Return what a handshake stands for, by at most three queries; raise Refused, or what went wrong."""
         if _can_wait_with_others(request):
             return await self._batcher.ask(request)
         return await HANDSHAKE.run(_find_alone, request)
 
     async def position(self, organization_id: Any) -> Position:
-        """Return where an organisation's stream stands now or later; one query for all who ask while it waits."""
+        """Return where an organisation's stream stands now or later; one query for all that ask while it waits."""
         asking = self._positions.get(organization_id)
         if asking is None:
             asking = background.start(self._ask_position(organization_id), self._tasks)
@@ -88,7 +88,7 @@ class Lookup:
 
 def _look_at(asked: asyncio.Task[Position]) -> None:
     if not asked.cancelled():
-        asked.exception()  # raised to those that wait, of which there may be none any more
+        asked.exception()  # raised in the handshakes that wait, of which there may be none any more
 
 
 def _can_wait_with_others(request: AdmissionRequest) -> bool:
@@ -138,7 +138,7 @@ def _found(identity: Identity, found: tuple[models.Model, Access] | None) -> Fou
 def _check_organization(redeemed: tickets.Redeemed, found: tuple[models.Model, Access] | None) -> None:
     if found is not None:
         fits = found[0].pk == redeemed.organization_id
-    else:  # a former member is told 4403, as ever; any other organisation is one for which the ticket isn't
+    else:  # a former member is told 4403, as ever; for any other organisation the ticket isn't
         pair = (redeemed.organization_id, redeemed.identity.user.pk)
         fits = pair not in get_adapter().accesses({pair})
     if not fits:

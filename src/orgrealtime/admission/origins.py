@@ -1,4 +1,4 @@
-"""Which pages may open a connection: those of exactly this scheme, host and port, and those listed."""
+"""Which pages may open a connection: pages of exactly this scheme, host and port, and pages of listed origins."""
 
 from __future__ import annotations
 

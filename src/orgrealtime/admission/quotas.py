@@ -39,7 +39,7 @@ ATTEMPTS = 5
 CHUNK = 500
 MAX_CONNECTIONS = 1_000_000  # that one process could have
 SLOTS_AT_ONCE = 64
-SLOTS_LOOKED_AT = 256  # at least: where many processes end at once, those with higher slots live on
+SLOTS_LOOKED_AT = 256  # at least: where many processes end at once, processes with higher slots live on
 
 VERSION_KEY = "orgrealtime.processes"
 
@@ -96,7 +96,7 @@ class Reservation:
 
 
 class Quotas:
-    """Counts the connections of one event loop together with those of all other processes."""
+    """Counts the connections of one event loop together with the connections of all other processes."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -149,7 +149,7 @@ class Quotas:
         counted = [reservation for reservation in asked if reservation.is_counted]
         keys = {quota.key for reservation in counted for quota in reservation.quotas}
         others = await self._count_others(keys) if keys else {}
-        # The counts include those that may yet be refused: the newest first.
+        # The counts include connections that may yet be refused: the newest first.
         for reservation in reversed(counted):
             over = self._over(reservation, others)
             if reservation.is_counted and over is not None:  # and hasn't been released meanwhile
@@ -157,7 +157,7 @@ class Quotas:
         return [answers[id(reservation)] for reservation in asked]
 
     def _count_here(self, reservation: Reservation) -> Refused | None:
-        """Count a connection, unless those of this process alone are too many already."""
+        """Count a connection, unless the connections of this process alone are too many already."""
         for quota in reservation.quotas:
             if self._counts[quota.key] >= quota.cap and is_enforced():
                 return self._refuse(reservation, quota)
@@ -235,7 +235,7 @@ class _Others:
         self._version: Any = None
 
     def exchange(self, own: Mapping[str, int]) -> dict[str, int]:
-        """Write own counts, then return those of all others together."""
+        """Write own counts, then return the counts of all other processes together."""
         for _ in range(ATTEMPTS):
             slot = self._take_slot()
             cache.set_many({_key(slot, key): count for key, count in own.items()}, KEEP_SECONDS)
@@ -292,12 +292,12 @@ class _Others:
         raise QuotaError("the cache doesn't keep what is put there")
 
     def _bump_version(self) -> None:
-        # Not from 1: a cache that has been emptied must not come to a version that somebody knows.
+        # Not from 1: a cache that has been emptied must not come to a version that a process knows.
         cache.add(VERSION_KEY, time.time_ns() // 1_000_000, None)
         cache.incr(VERSION_KEY)
 
     def _look_around(self) -> None:
-        # The version first: who joins between the two is seen, or changes the version once more.
+        # The version first: a process that joins between the two is seen, or changes the version once more.
         version = cache.get(VERSION_KEY)
         if version is None:
             self._bump_version()
@@ -313,7 +313,7 @@ class _Others:
 
 
 def _plausible(count: Any) -> int:
-    # Whoever can write to the cache may have put anything there.
+    # A program that can write to the cache may have put anything there.
     return count if type(count) is int and 0 <= count <= MAX_CONNECTIONS else 0
 
 

@@ -132,7 +132,7 @@ class Rechecks:
             self.check_expiry(time.time())
 
     def check_expiry(self, now: float) -> None:
-        """Close connections whose login has ended by `now` (Unix seconds); check those whose session may have."""
+        """Close connections whose login has ended by `now` (Unix seconds); check connections whose session may have."""
         due = set()
         for connection in list(self._registry):
             identity = connection.credentials.identity

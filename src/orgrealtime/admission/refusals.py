@@ -46,7 +46,7 @@ def refusal(code: CloseCode, message: str) -> HttpAnswer:
 
 
 def no_access() -> Refused:
-    """Return the one refusal of a stranger, and of anybody who asks for an organisation that doesn't exist."""
+    """Return the one refusal of a user without access, and of any request for an organisation that doesn't exist."""
     return Refused(CloseCode.FORBIDDEN, "no such organisation, or no access")
 
 

@@ -1,4 +1,4 @@
-"""Tickets: how a client without a cookie says, once and within seconds, who it is."""
+"""Tickets: how a client without a cookie connects as a user, once and within seconds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from orgrealtime.models import Ticket
 
 PREFIX = "orgrealtime.ticket."
 LIFE_SECONDS = 30
-MAX_LIVING = 100  # of one user; those who ask at the same moment may get a few more
+MAX_LIVING = 100  # of one user; requests of the same moment may get a few more
 MESSAGE = "the ticket isn't known, has expired, was used, or isn't for this connection; ask for a new one"
 
 
 class Redeemed(NamedTuple):
-    """Who came with a ticket, and the organisation for which it was issued."""
+    """The identity that a ticket stands for, and the organisation for which it was issued."""
 
     identity: Identity
     organization_id: Any
@@ -63,7 +63,7 @@ def offered(scope: Mapping[str, Any]) -> str | None:
 
 
 def redeem(ticket: str, scope: Mapping[str, Any]) -> Redeemed:
-    """Use up a ticket and return whom it stands for; raise Refused (4401) unless all that it is bound to holds.
+    """Use up a ticket and return what it stands for; raise Refused (4401) unless all that it is bound to holds.
 
     Needs a thread that may use the database.
     """
@@ -92,7 +92,7 @@ def prune() -> int:
 
 def _take(digest: str) -> Ticket | None:
     ticket = _tickets().filter(digest=digest).first()
-    # Of all who have read it, one deletes it.
+    # Of all handshakes that have read it, one deletes it.
     return ticket if ticket is not None and _tickets().filter(digest=digest).delete()[0] == 1 else None
 
 

@@ -101,8 +101,8 @@ def _judge(
         return access if subject.credentials.is_allowed(user, access) else CloseCode.FORBIDDEN
     except Exception as error:
         if explains(error):
-            raise  # all stay until it can be asked
-        # One that can't be checked must not keep the others from it. Its client may come again, as a new one.
+            raise  # all connections stay until the database can be asked
+        # A connection that can't be checked must not keep the others from it. Its client may come again.
         logger.exception(
             "a connection can't be checked again", extra={"connection_id": subject.connection_id}
         )

@@ -15,7 +15,7 @@ Item = TypeVar("Item", bound=Hashable)
 
 MAX_BATCH = 64
 MAX_BATCHES_AT_ONCE = 2
-HELD_UP_SECONDS = 0.1  # after which what waits goes into another batch, beside the one under way
+HELD_UP_SECONDS = 0.1  # after which the queries that wait go into another batch, beside that under way
 
 ConcernsAll = Callable[[Exception], Awaitable[bool]]
 
@@ -58,8 +58,8 @@ class Batcher(Generic[Query, Answer]):
 
     A query that comes alone doesn't wait. A second batch begins only if the first is held up: two that take turns would
     halve the batches, and so double what a query costs. `work` returns an answer or an error for each query, in their
-    order; if it raises because of one of them, the others are asked again one by one, unless `concerns_all` of the
-    error. `gather_seconds` is how long a batch that isn't full waits for more, while others are coming.
+    order; if it raises because of one of them, all are asked again one by one, unless `concerns_all` says that the
+    error concerns all of them. `gather_seconds` is how long a batch that isn't full waits for more, while others are coming.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Limits on how many may do something at once: in one event loop, and over threads."""
+"""Limits on how many tasks or threads may do something at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Limiter:
         self._acquired += 1
 
     def release(self, limit: int | None) -> None:
-        """Release, and let those acquire who wait and for whom there is room now."""
+        """Release, and let waiting tasks acquire, as many as there is room for now."""
         self._acquired -= 1
         while self._waiting and (limit is None or self._acquired < limit):
             self._acquired += 1

@@ -32,7 +32,7 @@ _pools: list[Threads] = []
 class Threads:
     """A few threads, started when they are first needed, in which a function may use the database.
 
-    Daemons, unlike those of an executor: a process that has to end must not wait for a database that hangs.
+    Daemons, unlike the threads of an executor: a process that has to end must not wait for a database that hangs.
     """
 
     def __init__(self, name: str, count: int) -> None:
@@ -93,7 +93,7 @@ def _do(job: Future[Any], call: Callable[[], Any]) -> None:
         return
     try:
         result = _with_connections(call)
-    except StopIteration as error:  # which asyncio can't hand on: who waits would wait for ever
+    except StopIteration as error:  # which asyncio can't hand on: the task that waits would wait for ever
         job.set_exception(
             RuntimeError(f"{call!r:.80} raised StopIteration").with_traceback(error.__traceback__)
         )

@@ -50,7 +50,7 @@ class Topic(enum.Enum):
 class Hint(NamedTuple):
     """What a ring says, ids as text: new events in an organisation, or access that may have ended.
 
-    The access of `user`, or with `everybody` that of all who are connected to the organisation.
+    The access of `user`, or with `everybody` that of all users who are connected to the organisation.
     """
 
     organization: str | None = None
@@ -80,7 +80,7 @@ def group(organization_id: Any) -> str:
 def get_layer() -> Any:
     """Return the channel layer that reaches other processes, or None.
 
-    The in-memory layer reaches nobody that `listeners` doesn't, and it isn't thread-safe.
+    The in-memory layer reaches no hub that `add_listener` doesn't, and it isn't thread-safe.
     """
     try:
         layer = get_channel_layer(get_settings().CHANNEL_LAYER)
@@ -151,7 +151,7 @@ def remove_listener(listener: Listener) -> None:
 def _tell(hint: Hint) -> None:
     try:
         layer = get_layer()
-        # A layer that tests put in to lose rings must be able to lose those of its own process too.
+        # A layer that tests put in to lose rings must be able to lose the rings of its own process too.
         if not getattr(type(layer), "carries_all_rings", False):
             for listener in tuple(_listeners):
                 with contextlib.suppress(RuntimeError):  # its loop has just ended
@@ -163,7 +163,7 @@ def _tell(hint: Hint) -> None:
 
 
 class _Ringer:
-    """A daemon thread with a loop of its own that sends hints, those of one target that wait together as one.
+    """A daemon thread with a loop of its own that sends hints; equal hints that wait together are sent as one.
 
     `async_to_sync(layer.group_send)` would open a connection per call, and a layer that hangs would hang the caller.
     """
@@ -252,7 +252,7 @@ class Subscription:
         name = group(organization_id)
         if self._groups.pop(name, "") is None and self._channel is not None:
             await self._attempt("leave", name)
-            if name in self._groups:  # somebody has come back: the two may have overtaken each other
+            if name in self._groups:  # a connection has come meanwhile: `join` may have overtaken `leave`
                 await self._attempt("join", name)
 
     async def prove(self) -> bool:

@@ -314,8 +314,8 @@ class Connection:
         if number > held.last or held.overtaken >= MAX_OVERTAKEN:
             self.held = None
             self.pump()
-            # Hints that come faster than they can be asked about must not silence anybody: whoever may write to Redis
-            # can send them. What comes next is held back again.
+            # Hints that come faster than they can be asked about must not silence a client: a program that may write to
+            # Redis can send them. What comes next is held back again.
             self.held = held if number < held.last else None
 
     # --------------------------------------------------------------------------------------------- receiving

@@ -28,7 +28,7 @@ TURN = 200  # connections told before the loop may do something else
 def before_termination(work: Callable[[], Awaitable[None]]) -> bool:
     """Do `work` when the process is told to end (SIGTERM), and let the server end after that.
 
-    The second SIGTERM hurries it. Returns False where that can't be: not in the main thread, or nobody handles SIGTERM.
+    The second SIGTERM hurries it. Returns False where that can't be: not in the main thread, or SIGTERM isn't handled.
     """
     if threading.current_thread() is not threading.main_thread():
         return False
@@ -74,9 +74,9 @@ class _Termination:
 
 
 async def drain(connections: Callable[[], Collection[Connection]], seconds: float) -> None:
-    """Tell all clients to go elsewhere, and close those that are still here: at most `seconds` until all are closed.
+    """Tell all clients to go elsewhere, and close the connections that remain: at most `seconds` until all are closed.
 
-    `connections` gives those that are served now. Who doesn't answer to the close is let go some seconds later.
+    `connections` gives what is served now. A client that doesn't answer to the close is let go some seconds later.
     """
     window = min(max(len(connections()) / MOVES_PER_SECOND, SHORTEST_WINDOW), seconds / 2)
     logger.info("draining", extra={"connections": len(connections()), "seconds": round(window, 1)})

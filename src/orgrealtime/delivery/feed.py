@@ -21,12 +21,12 @@ from orgrealtime.stream.database import HANDSHAKE, LIVE, explains
 
 logger = logging.getLogger("orgrealtime.feed")
 
-RECENT_EVENTS = 200  # that are kept for those who come back, if a page has room for them
+RECENT_EVENTS = 200  # that are kept for clients that come back, if a page has room for them
 MAX_CHUNKS = 8  # readers at different places: beyond that a frame is made anew
 YIELD_EVERY = 200  # connections served before the loop may do something else
 CURSOR_SECONDS = 1.0
 RETRY_SECONDS = (0.2, 1.0)
-READS_TOGETHER = 2  # before a stream is waited for: whoever numbers it at this moment has done so in the next
+READS_TOGETHER = 2  # before a stream is waited for: what another process locks now is free by the next
 
 Query = tuple[Any, Cursor]
 
@@ -120,10 +120,10 @@ class Feed:
         return cursor.epoch == self.epoch and self.tail.start <= cursor.seq <= self.tail.head
 
     async def reach_back(self) -> None:
-        """Have the newest events before the tail in it too, read once for all who come back at the same moment."""
+        """Have the newest events before the tail in it too, read once for all handshakes of the moment."""
         if self._reaching is None:
             self._reaching = asyncio.get_running_loop().create_task(self._read_recent())
-        await asyncio.wait([self._reaching])  # if it is ended, whoever waits reads alone
+        await asyncio.wait([self._reaching])  # if it is cancelled, each handshake that waits here reads alone
 
     def chunk_after(self, seq: int) -> Chunk | None:
         """Return the next frame's worth of events after `seq`, or None if the tail doesn't reach back that far."""
@@ -200,7 +200,7 @@ class Feed:
             await self._reset(position, reset.reason)
             return
         self._is_behind = self._is_behind or page.has_more
-        # Frame by frame: a burst larger than the tail must not throw those off it who are up to date.
+        # Frame by frame: a burst larger than the tail must not throw off it connections that are up to date.
         for chunk in cut(page.events, page.seq, page.position.cursor_at):
             if chunk.seq > self.tail.head:
                 await self._offer(chunk)
@@ -215,7 +215,7 @@ class Feed:
         try:
             page = await HANDSHAKE.run(stream.read_recent, self.organization_id, RECENT_EVENTS)
         except Exception as error:
-            self._reaching = None  # whoever needs them reads them alone, and the next may try again
+            self._reaching = None  # the handshakes that wait read alone, and the next one may try again
             logger.warning(
                 "recent events can't be read",
                 extra={"organization_id": self.key, "error": type(error).__name__},

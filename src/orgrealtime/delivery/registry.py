@@ -1,4 +1,4 @@
-"""The connections of one event loop: the one index of them, and who is told when one joins or leaves."""
+"""The connections of one event loop: the one index of them, which tells observers when one joins or leaves."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Registry:
             observer.on_join(connection)
 
     def remove(self, connection: Connection) -> None:
-        """Remove a connection, which is then no longer served; one that isn't there is fine."""
+        """Remove a connection, which is then no longer served; a connection that isn't there is fine."""
         organization, user = _keys(connection)
         if connection not in self.of_organization(organization):
             return

@@ -20,7 +20,7 @@ def find_organization(slug: str) -> models.Model:
 
 
 def find_users(names: list[str]) -> list[Any]:
-    """Return the users with these usernames; raise CommandError for those who don't exist."""
+    """Return the users with these usernames; raise CommandError for names of which there is no user."""
     model = get_user_model()
     users = list(model._default_manager.filter(**{f"{model.USERNAME_FIELD}__in": names}))
     if missing := sorted(set(names) - {user.get_username() for user in users}):

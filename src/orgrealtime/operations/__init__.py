@@ -1,1 +1,1 @@
-"""What those who run a deployment use: the benchmark."""
+"""What the operators of a deployment use: the benchmark."""

@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class Report:
-    """What a trial found; times in seconds."""
+    """What a benchmark found; times in seconds."""
 
     wanted: int
     opened: int = 0

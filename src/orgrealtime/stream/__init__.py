@@ -1,7 +1,8 @@
 """The stream of an organisation: append, number, read, prune. The only writer of its three tables.
 
-An event is inserted without a number, in the transaction of its publisher. After the commit somebody numbers it:
-whoever wants to read does so first. Numbers are therefore in the order in which events became visible, and dense.
+An event is inserted without a number, in the transaction of its publisher. After the commit it is numbered by the
+first process that reads, for every reader numbers before it reads. Numbers are therefore in the order in which events
+became visible, and dense.
 """
 
 from __future__ import annotations

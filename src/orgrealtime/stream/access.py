@@ -1,4 +1,4 @@
-"""Who may see what: the rule for live delivery and the rule for catching up stand side by side here."""
+"""What a user may see: the condition for live delivery and the one for catching up stand side by side here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database of the streams, and the threads in which the realtime side asks it, apart from those of requests."""
+"""The database of the streams, and the threads in which it is asked, apart from the threads of requests."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from django.db import Error, connections, router
 from orgrealtime.concurrency.threads import Threads
 from orgrealtime.models import NotificationEvent
 
-# Apart, so that a crowd of newcomers, or slow code of the host's, never holds up the connections that stand.
+# Apart, so that a crowd of handshakes, or slow code of the host's, never holds up the connections that stand.
 LIVE = Threads("live", 3)  # reads for all connections; no code of the host's
-ACCESS = Threads("checks", 2)  # asks the host who may stay
+ACCESS = Threads("checks", 2)  # asks the host which connections may stay
 BACKLOG = Threads("backlog", 2)  # reads old events for a single connection
 HANDSHAKE = Threads("visitors", 4)  # lets a single connection in
 

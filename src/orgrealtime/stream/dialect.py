@@ -1,4 +1,4 @@
-"""What a stream needs of its database, and who knows how to ask that for it."""
+"""What a stream needs of its database, and the dialect that knows how to ask for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Dialect(Protocol):
         """Make a stream at home in the table that it is in now, with another epoch."""
 
     def is_locked_out(self, error: OperationalError) -> bool:
-        """Tell whether a numbering failed because somebody else holds the stream's lock."""
+        """Tell whether a numbering failed because another transaction holds the stream's lock."""
 
     def follow(self, cursors: Mapping[Any, Cursor], *, limit: int, most: int) -> dict[Any, Followed] | None:
         """Number and read several organisations by one statement, as far as that can be done without waiting.

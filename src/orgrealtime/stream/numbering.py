@@ -28,7 +28,7 @@ def advance(organization_id: Any, using: str | None = None) -> Position:
     """Number what has committed and return where the stream stands then.
 
     Inside an open transaction nothing is numbered, for that would hold the stream's lock until its end, nor while
-    somebody else holds it; the position is then the last one numbered, which is never too far.
+    another transaction holds it; the position is then the last one numbered, which is never too far.
     """
     connection = connections[using or database.alias()]
     if not _is_in_transaction(connection):
@@ -43,7 +43,7 @@ def advance(organization_id: Any, using: str | None = None) -> Position:
 def number(organization_id: Any, using: str | None = None) -> Position:
     """Number what has committed and return where the stream stands then; not inside an open transaction.
 
-    Raises OperationalError if somebody else holds the stream's lock for longer than `postgresql.LOCK_MILLISECONDS`.
+    Raises OperationalError if another transaction holds the stream's lock beyond `postgresql.LOCK_MILLISECONDS`.
     """
     connection = connections[using or database.alias()]
     step = partial(dialect.of(connection).number, organization_id, NUMBERING_BATCH)
@@ -85,13 +85,13 @@ def renew(organization_id: Any, known: Cursor, using: str | None = None) -> Posi
     using = using or database.alias()
     streams = Stream.objects.using(using).filter(
         pk=organization_id, epoch=known.epoch, head__lt=known.seq
-    )  # whoever comes first: to the others it has another epoch already
+    )  # the first process does it: for the others the stream has another epoch already
     streams.update(epoch=new_epoch())
     return advance(organization_id, using)
 
 
 def heads(organization_ids: Collection[Any], using: str | None = None) -> dict[Any, Head]:
-    """Return how far the streams of several organisations are, in one query; those that don't exist are left out."""
+    """Return how far the streams of several organisations are, in one query; what has no stream is left out."""
     using = using or database.alias()
     pending = NotificationEvent.objects.using(using).filter(organization_id=OuterRef("pk"), seq=None)
     rows = (

@@ -22,7 +22,7 @@ LOCK_MILLISECONDS = 200
 LOCK_NOT_AVAILABLE = "55P03"
 PATIENCE = f"set_config('lock_timeout', '{LOCK_MILLISECONDS}', TRUE)"
 INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
-FOLLOWED_CHARS = 16_384  # up to 64 KB: what a socket takes though nobody reads from it
+FOLLOWED_CHARS = 16_384  # up to 64 KB: what a socket takes though its client doesn't read
 ROW_CHARS = 200  # about what a row takes besides its payload
 
 
@@ -56,7 +56,7 @@ class PostgreSQL:
     def number(self, organization_id: Any, most: int) -> Numbering | None:
         """Number at most `most` of the events that wait; return None if the organisation has no stream.
 
-        Raises OperationalError if somebody else holds the stream's lock for longer than LOCK_MILLISECONDS.
+        Raises OperationalError if another transaction holds the stream's lock for longer than LOCK_MILLISECONDS.
         """
         sql = f"""{self._numbering(waits=True)}
         SELECT epoch, COALESCE(new_head, locked_head, seen_head) AS head, floor, waiting, numbered, is_at_home
@@ -85,14 +85,14 @@ class PostgreSQL:
             cursor.execute(sql, [new_epoch(), self._key(organization_id)])
 
     def is_locked_out(self, error: OperationalError) -> bool:
-        """Tell whether somebody else has held a lock for too long."""
+        """Tell whether another transaction has held a lock for too long."""
         cause = error.__cause__
         return LOCK_NOT_AVAILABLE in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None))
 
     def follow(self, cursors: Mapping[Any, Cursor], *, limit: int, most: int) -> dict[Any, Followed]:
         """Number at most `most` events, and find at most `limit` after the cursors, of all organisations together.
 
-        Left out is who can't be read without waiting, and who would make the whole too large.
+        Left out are organisations that can't be read without waiting, or that would make the whole too large.
         """
         asked = list(cursors.items())
         values: dict[str, Any] = {
@@ -142,8 +142,9 @@ class PostgreSQL:
         """Return the beginning of a statement that numbers the pending events of organisations.
 
         What follows may select from `outcome`, a row per organisation, and `numbered`, the events that have got a
-        number now. A stream that somebody else has locked is waited for, or not numbered; nor is one that ends before a
-        cursor it is known to have had, which would hide that. Parameters: `orgs`, `after`, `most` of each.
+        number now. A stream that another transaction has locked is waited for, or not numbered. Nor is a stream
+        numbered that ends before a cursor it is known to have had, for that would hide it. Parameters: `orgs`,
+        `after`, `most` of each.
         """
         key = str(Stream._meta.pk.db_type(self.connection))
         user_key = str(Recipient._meta.get_field("user").db_type(self.connection))
@@ -186,9 +187,10 @@ class PostgreSQL:
 def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> str:
     # One statement, so that no client ever holds a stream's lock while it sleeps, hangs or dies. All parts of a
     # statement see the snapshot of its start, except rows that FOR UPDATE locks, which are the newest. If the two
-    # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again. Events that
-    # a transaction of the host has locked (deleting a user does, for the actor) get their numbers when it has ended.
-    # The wait for the stream itself is bounded, within this statement: who deletes an organisation holds its stream.
+    # heads differ, another process has numbered since the snapshot: nothing is done, and the caller tries again.
+    # Events that a transaction of the host has locked (deleting a user does, for the actor) get their numbers when it
+    # has ended. The wait for the stream itself is bounded, within this statement: deleting an organisation locks its
+    # stream.
     event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
     return f"""
     WITH asked AS (
@@ -240,7 +242,7 @@ def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> st
 
 
 def _is_key(user_key: str) -> str:
-    # What somebody has put there by hand, and is no key, is left out: the cast would stop the stream for ever.
+    # What has been put there by hand, and is no key, is left out: the cast would stop the stream for ever.
     if user_key == "uuid":
         return "who ~* '^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$'"
     if user_key in INTEGER_BITS:

@@ -1,4 +1,4 @@
-"""Pruning: old events go, and readers who have not had them are told so."""
+"""Pruning: old events go, and readers that have not had them are told so."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def read(
     position: Position | None = None,
     using: str | None = None,
 ) -> Page:
-    """Return the next events after a cursor, oldest first: all of them, or those that `access` may see.
+    """Return the next events after a cursor, oldest first: all of them, or all that `access` sees.
 
     `position` is what `advance` has just returned, if the caller has asked it.
     Raises StreamReset if the cursor is of another epoch, beyond the head, or older than what is kept.
@@ -83,8 +83,9 @@ def follow(cursors: Mapping[Any, Cursor], *, limit: int = PAGE_SIZE) -> dict[Any
     """Number what has committed in these organisations, and return for each all that comes after a cursor; not inside
     an open transaction.
 
-    One statement for all of them on PostgreSQL, which waits for nobody. Left out are those that somebody else numbers
-    at this moment, that have no stream yet, or that are too far behind: read them one by one, with `follow_one`.
+    One statement for all of them on PostgreSQL, which waits for nobody. Left out are organisations that another
+    process numbers at this moment, that have no stream yet, or that are too far behind: read them one by one, with
+    `follow_one`.
     """
     connection = connections[database.alias()]
     together = dialect.of(connection).follow(cursors, limit=limit, most=numbering.NUMBERING_BATCH)
@@ -105,9 +106,9 @@ def _followed(after: Cursor, found: Followed, connection: BaseDatabaseWrapper) -
 def follow_one(organization_id: Any, after: Cursor, *, limit: int = PAGE_SIZE) -> Page | StreamReset:
     """Number what has committed in an organisation, and return the next events after a cursor, as `follow` does.
 
-    Raises OperationalError if somebody else holds the stream's lock for longer than `postgresql.LOCK_MILLISECONDS`.
+    Raises OperationalError if another transaction holds the stream's lock beyond `postgresql.LOCK_MILLISECONDS`.
     """
-    # Not `advance`, which would leave out events while somebody holds the stream's lock, and say nothing of it.
+    # Not `advance`, which would leave out events while the stream's lock is held, and say nothing of it.
     position = numbering.number(organization_id)
     try:
         return read(organization_id, after, limit=limit, position=position)

@@ -42,7 +42,7 @@ class Row(NamedTuple):
     def decoded(
         self, position: Position, zone: datetime.tzinfo, user_key: Callable[[Any], Any]
     ) -> StreamEvent:
-        """Return the event in the stream at `position`; raises whatever comes of a row that somebody has edited."""
+        """Return the event in the stream at `position`; raises whatever comes of a row that has been edited by hand."""
         actor = None if self.actor_id is None else user_key(self.actor_id)
         text = wire.encode_event(
             self.type,
@@ -127,7 +127,7 @@ def _expression(column: str, moment: Callable[[str], str]) -> str:
 
 
 def decode(rows: Iterable[Row], position: Position, connection: BaseDatabaseWrapper) -> list[StreamEvent]:
-    """Return the events that rows stand for, without those that can't be read, which are logged."""
+    """Return the events that rows stand for; a row that can't be read is left out and logged."""
     zone = connection.timezone or timezone.get_default_timezone()
     user_key = get_user_model()._meta.pk.to_python
     events = []
@@ -135,7 +135,7 @@ def decode(rows: Iterable[Row], position: Position, connection: BaseDatabaseWrap
         try:
             events.append(row.decoded(position, zone, user_key))
         except Exception as error:
-            # Somebody has edited the row: better to lose one event loudly than to stop the stream for ever.
+            # The row has been edited by hand: better to lose one event loudly than to stop the stream for ever.
             logger.error(
                 "event skipped, its row can't be encoded",
                 extra={"cursor": position.cursor_at(row.seq), "seq": row.seq, "error": type(error).__name__},

@@ -21,7 +21,7 @@ from orgrealtime.stream.types import Numbering
 
 @dataclass(frozen=True, slots=True)
 class SQLite:
-    """What a stream needs of SQLite, which has one write lock for the whole database: who numbers holds that."""
+    """What a stream needs of SQLite, which has one write lock for the whole database: numbering holds that."""
 
     connection: BaseDatabaseWrapper
 
@@ -52,7 +52,7 @@ class SQLite:
         """Do nothing: a stream is at home wherever it is, since a copied table can't be told from the first."""
 
     def is_locked_out(self, error: OperationalError) -> bool:
-        """Tell that nobody is locked out of a single stream: who can't have the write lock can't go on at all."""
+        """Return False: no single stream is locked; a transaction without the write lock can't go on at all."""
         return False
 
     def follow(self, cursors: Mapping[Any, Cursor], *, limit: int, most: int) -> dict[Any, Followed] | None:
@@ -95,4 +95,4 @@ def _addressed(audience: str | None) -> Collection[Any]:
             get_user_model()._meta.pk.clean(key, None)
         return keys
     except (TypeError, ValueError, ValidationError):
-        return ()  # somebody has edited it; whoever reads the event will say so
+        return ()  # edited by hand; reading the event will log it

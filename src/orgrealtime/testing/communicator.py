@@ -80,14 +80,14 @@ class OrgCommunicator(WebsocketCommunicator):
         return event
 
     async def assert_silent(self, seconds: float = 0.5) -> None:
-        """Raise AssertionError if an event has come that nobody asked for, or comes within this time."""
+        """Raise AssertionError if an event has come that wasn't asked for, or comes within this time."""
         deadline = asyncio.get_running_loop().time() + seconds
         while not self._untaken and await self._receive(deadline - asyncio.get_running_loop().time()):
             pass
         assert not self._untaken, f"expected no event, these came: {list(self._untaken)}"
 
     def events(self) -> list[dict[str, Any]]:
-        """Return the events that have come and that nobody has asked for yet, batches taken apart; doesn't wait."""
+        """Return the events that have come and that weren't asked for yet, batches taken apart; doesn't wait."""
         while not self.output_queue.empty():
             self._take(self.output_queue.get_nowait())
         events = list(self._untaken)

@@ -16,7 +16,7 @@ def assert_no_gap(frames: Iterable[Mapping[str, Any]], *, sees_everything: bool 
     """Raise AssertionError unless events, as decoded frames or alone, are in order, each once, and none is missing.
 
     Takes the frames of one connection, or of several in a row that each went on at the cursor of the last. A reader
-    with `sees_everything` gets all numbers; another one may miss some, but never gets one that isn't beyond the last.
+    with `sees_everything` gets all numbers; another reader may miss some, but each number is beyond the last.
     A `reset` may go anywhere, also into another epoch; nothing else may.
     """
     reader = _Reader(sees_everything)

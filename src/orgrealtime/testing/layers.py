@@ -85,6 +85,6 @@ class LossyChannelLayer:
         if home is None or home is asyncio.get_running_loop() or not bell.is_in_memory(self._inner):
             await sending
         elif home.is_closed():
-            sending.close()  # nobody is left who could hear it
+            sending.close()  # the loop of its listeners has ended
         else:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sending, home))

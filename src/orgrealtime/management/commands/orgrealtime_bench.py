@@ -79,7 +79,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Measure, and fail if an event was lost, came twice or out of order, or somebody wasn't let in."""
+        """Measure, and fail if an event was lost, came twice or out of order, or a connection was refused."""
         try:
             from orgrealtime.operations import bench
         except ModuleNotFoundError as error:
