@@ -59,7 +59,8 @@ class Batcher(Generic[Query, Answer]):
     A query that comes alone doesn't wait. A second batch begins only if the first is held up: two that take turns would
     halve the batches, and so double what a query costs. `work` returns an answer or an error for each query, in their
     order; if it raises because of one of them, all are asked again one by one, unless `concerns_all` says that the
-    error concerns all of them. `gather_seconds` is how long a batch that isn't full waits for more, while others are coming.
+    error concerns all of them. `gather_seconds` is how long a batch that isn't full waits for more, while others are
+    coming.
     """
 
     def __init__(
