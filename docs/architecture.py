@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 import grimp
@@ -20,14 +21,15 @@ PICTURE = ROOT / "docs/images/architecture.svg"
 PACKAGE = "orgrealtime"
 CONTRACT = "Imports go downwards only"
 
-# The columns. All that is in none of the two sets is a part if it is a folder, else a module that hosts import.
+# The columns. All that is in none of these sets is a part if it is a folder, else a module that hosts import.
 DJANGO = {"admin", "apps", "checks", "conf", "management", "models", "receivers", "signals", "templatetags"}
 FOLDERS_FOR_HOSTS = {"testing"}
+PARTS_OF_ONE_FILE = {"overrides"}
 COLUMNS = {"django": "Django's furniture", "part": "parts", "host": "what hosts import"}
 
 WIDTH = 440
 MARGIN = 4
-GUTTER = 19
+GUTTER = 24
 BOX_WIDTH = (WIDTH - 2 * MARGIN - 2 * GUTTER) / 3
 LINE = 16
 PADDING = 9
@@ -36,6 +38,7 @@ HEADER = 28
 CHARS = 17  # of a line in a box
 PORT_STEP = 13  # between two arrows at one side of a box
 ARROW = 7
+LANE_SHIFTS = (0, -6, 6, -3, 3)  # from the middle of a gutter
 
 STYLE = """
     text { font-family: system-ui, sans-serif; font-size: 13px; fill: #fff; text-anchor: middle; }
@@ -118,8 +121,8 @@ def kind_of(name: str) -> str:
     """The column of a folder or module."""
     if name in DJANGO:
         return "django"
-    is_folder = (ROOT / "src" / PACKAGE / name).is_dir()
-    return "part" if is_folder and name not in FOLDERS_FOR_HOSTS else "host"
+    is_folder = (ROOT / "src" / PACKAGE / name).is_dir() and name not in FOLDERS_FOR_HOSTS
+    return "part" if is_folder or name in PARTS_OF_ONE_FILE else "host"
 
 
 def boxes() -> list[Box]:
@@ -169,11 +172,10 @@ def picture() -> str:
     for kind, title in COLUMNS.items():
         x = Box(kind, 0, []).middle
         lines.append(f'  <text class="header" x="{x:g}" y="17">{escape(title)}</text>')
-    lines += [
-        f'  <path d="{_way(box, each, made)}" marker-end="url(#arrow)"/>'
-        for box in made
-        for each in box.outgoing
-    ]
+    taken: list[_Lane] = []
+    for box in made:
+        ways = [_way(box, target, made, taken) for target in box.outgoing]
+        lines += [f'  <path d="{way}" marker-end="url(#arrow)"/>' for way in ways]
     for box in made:
         lines += _drawn(box)
     return "\n".join([*lines, "</svg>", ""])
@@ -196,31 +198,44 @@ def _drawn(box: Box) -> Iterator[str]:
     yield "  </g>"
 
 
-def _way(box: Box, target: Box, made: list[Box]) -> str:
+class _Lane(NamedTuple):
+    """A place where an arrow goes straight down."""
+
+    x: float
+    top: float
+    bottom: float
+
+    def is_taken(self, boxes: list[Box], lanes: list[_Lane]) -> bool:
+        """Tell whether a box or another arrow is in the way."""
+        return any(abs(self.x - box.middle) < BOX_WIDTH / 2 for box in boxes) or any(
+            abs(self.x - lane.x) < 2 and self.top <= lane.bottom and lane.top <= self.bottom for lane in lanes
+        )
+
+
+def _way(box: Box, target: Box, made: list[Box], taken: list[_Lane]) -> str:
     """The path of an arrow: into a lane that is free between the two rows, down there, and to the target."""
     x, y = box.start_to(target)
     end_x, end_y = target.end_from(box)
     end_y -= ARROW / 2 + 1
-    x = end_x if box.kind == target.kind else x  # straight down
     between = [each for each in made if box.row < each.row < target.row]
+    is_straight = box.kind == target.kind and all(each.kind != box.kind for each in between)
+    x = end_x if is_straight else x
     if not between:
         return f"M{x:g} {y:g}{_bend(x, y, end_x, end_y)}"
-    lane = next(lane for lane in _lanes(x, end_x) if not any(_is_in_way(each, lane) for each in between))
     down = min(each.top for each in between) - 2
     up = max(each.top + each.height for each in between) + 2
-    return f"M{x:g} {y:g}{_bend(x, y, lane, down)}V{up:g}{_bend(lane, up, end_x, end_y)}"
+    lanes = (_Lane(lane, down, up) for lane in _lanes(x, end_x))
+    lane = next(each for each in lanes if not each.is_taken(between, taken))
+    taken.append(lane)
+    return f"M{x:g} {y:g}{_bend(x, y, lane.x, down)}V{up:g}{_bend(lane.x, up, end_x, end_y)}"
 
 
 def _lanes(start: float, end: float) -> Iterator[float]:
     """The places where an arrow may go down: beneath its beginning, above its end, or between two columns."""
     yield from (end, start)
     gutters = [MARGIN + number * (BOX_WIDTH + GUTTER) - GUTTER / 2 for number in (1, 2)]
-    gutters = [gutter + shift for gutter in gutters for shift in (0, -5, 5)]
-    yield from sorted(gutters, key=lambda lane: abs(lane - start) + abs(lane - end))
-
-
-def _is_in_way(box: Box, lane: float) -> bool:
-    return abs(lane - box.middle) < BOX_WIDTH / 2
+    gutters = [gutter + shift for gutter in gutters for shift in LANE_SHIFTS]
+    yield from sorted(gutters, key=lambda lane: round(abs(lane - start) + abs(lane - end)))
 
 
 def _bend(x: float, y: float, end_x: float, end_y: float) -> str:
