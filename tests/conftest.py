@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from pytest_django.fixtures import Settings
 
@@ -33,12 +34,20 @@ def shown(value: object) -> str:
     return re.sub(r" at 0x\w+", "", repr(value))
 
 
+END_OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None) -> Iterator[None]:
-    """The test databases, which cannot be dropped while the library's threads have connections to them."""
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """The test databases, which cannot be dropped while threads have connections to them."""
     flush.install()
     yield
     pools.close_all()
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(END_OTHERS)  # of threads that asyncio keeps, and that nobody can reach
 
 
 @pytest.fixture(autouse=True)

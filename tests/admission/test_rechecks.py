@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.db import DataError, OperationalError, transaction
+from django.db import DataError, InterfaceError, OperationalError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
@@ -583,7 +584,7 @@ async def test_member_who_can_t_be_asked_about_gets_what_was_published_once_the_
         return recheck(subjects)
 
     monkeypatch.setattr(rechecks, "recheck", recheck_when_it_is_back)
-    monkeypatch.setattr(rechecks, "explains", lambda error: True)
+    monkeypatch.setattr(rechecks, "is_away", lambda error: True)
     for _ in range(10):
         get_hub().service(AdmissionService).rechecks.hint_user(str(alice.pk))
     await eventually(lambda: len(failures) < 2)
@@ -593,6 +594,56 @@ async def test_member_who_can_t_be_asked_about_gets_what_was_published_once_the_
     assert (await hers.events(1))[0]["number"] == 1
     assert not failures
     assert caplog.messages.count("the database can't be asked about access, trying again") == 1
+
+
+def caused(error: Exception, **code: Any) -> Exception:
+    """An error as Django makes it of one of the database's driver."""
+    error.__cause__ = type("DriverError", (Exception,), code)()
+    return error
+
+
+class Flapping(MembershipAdapter):
+    """An adapter whose connection to the database is ended while it asks, some times."""
+
+    left = 0
+
+    def accesses(self, pairs: Any) -> Any:
+        if Flapping.left:
+            Flapping.left -= 1
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return super().accesses(pairs)
+
+
+async def test_healthy_connections_outlive_a_database_that_drops_its_own(
+    configure: Configure, sockets: Sockets, acme: Organization, alice: User, bob: User
+) -> None:
+    configure(ADAPTER="tests.admission.test_rechecks.Flapping", ACCESS_CHECK_SECONDS=SOON)
+    hers, his = [await (await sockets.open(user)).synced() for user in (alice, bob)]
+    for _ in range(3):
+        Flapping.left = 1
+        await eventually(lambda: not Flapping.left)
+    await publish_event(acme, number=1)
+    for socket in (hers, his):
+        assert (await socket.events(1))[0]["number"] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "may_pass"),
+    [
+        (OperationalError("the connection is lost"), True),
+        (InterfaceError("the connection is closed"), True),
+        (caused(OperationalError("shutdown"), sqlstate="57P01"), True),
+        (caused(OperationalError("statement timeout"), sqlstate="57014"), False),
+        (caused(OperationalError("lock timeout"), sqlstate="55P03"), False),
+        (caused(OperationalError("locked"), sqlite_errorcode=sqlite3.SQLITE_BUSY), True),
+        (caused(OperationalError("no such table"), sqlite_errorcode=sqlite3.SQLITE_ERROR), False),
+        (DataError("too much"), False),
+        (ValueError("a mistake of the host's"), False),
+    ],
+)
+def test_error_says_whether_it_may_pass(error: Exception, may_pass: bool) -> None:
+    assert database.may_pass(error) == may_pass
 
 
 async def test_member_about_whom_the_host_s_check_fails_is_closed_to_come_again(

@@ -24,7 +24,7 @@ from orgrealtime.concurrency.batching import Batcher
 from orgrealtime.errors import Refused
 from orgrealtime.protocol.cursors import Position
 from orgrealtime.stream.access import Access
-from orgrealtime.stream.database import HANDSHAKE, explains
+from orgrealtime.stream.database import HANDSHAKE, is_away
 
 GATHER_SECONDS = 0.02  # how long a batch waits for more of a crowd
 
@@ -51,7 +51,7 @@ class Lookup:
 
     def __init__(self) -> None:
         self._batcher = Batcher[AdmissionRequest, Found](
-            HANDSHAKE.wrap(_find_together), HANDSHAKE.wrap(explains), GATHER_SECONDS
+            HANDSHAKE.wrap(_find_together), HANDSHAKE.wrap(is_away), GATHER_SECONDS
         )
         self._positions: dict[Any, asyncio.Task[Position]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()

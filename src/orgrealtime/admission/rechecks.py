@@ -21,7 +21,7 @@ from orgrealtime.delivery.connection import Connection
 from orgrealtime.delivery.registry import Registry
 from orgrealtime.errors import INTERNAL_ERROR, CloseCode
 from orgrealtime.stream.access import Access
-from orgrealtime.stream.database import ACCESS, explains
+from orgrealtime.stream.database import ACCESS, is_away, may_pass
 
 logger = logging.getLogger("orgrealtime.guard")
 
@@ -191,12 +191,14 @@ class Rechecks:
             numbers.extend([next(self._numbers)] * len(subjects))
             return list(await ACCESS.run(recheck, subjects))
 
-        verdicts = await answer_each(ask, subjects, ACCESS.wrap(explains))
+        verdicts = await answer_each(ask, subjects, ACCESS.wrap(is_away))
         for connection, verdict, number in zip(connections, verdicts, numbers[-len(verdicts) :], strict=True):
             self._apply(connection, verdict, number)
 
     def _apply(self, connection: Connection, verdict: Verdict | Exception, number: int) -> None:
-        if isinstance(verdict, Exception):
+        if isinstance(verdict, Exception) and may_pass(verdict):
+            self._failed.add([Target("user", str(connection.access.user_id))])
+        elif isinstance(verdict, Exception):
             logger.error("access can't be checked", exc_info=verdict, extra={"connection_id": connection.id})
             connection.close(CloseCode.OVERLOADED, "access ended")
         elif isinstance(verdict.answer, CloseCode):

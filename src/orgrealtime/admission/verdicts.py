@@ -12,7 +12,7 @@ from orgrealtime.adapters import get_adapter
 from orgrealtime.admission.authentication import Identity, living_sessions
 from orgrealtime.errors import CloseCode
 from orgrealtime.stream.access import Access
-from orgrealtime.stream.database import explains
+from orgrealtime.stream.database import may_pass
 
 logger = logging.getLogger("orgrealtime.recheck")
 
@@ -100,7 +100,7 @@ def _judge(
     try:
         return access if subject.credentials.is_allowed(user, access) else CloseCode.FORBIDDEN
     except Exception as error:
-        if explains(error):
+        if may_pass(error):
             raise  # all connections stay until the database can be asked
         # A connection that can't be checked must not keep the others from it. Its client may come again.
         logger.exception(

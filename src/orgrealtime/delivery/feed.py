@@ -17,7 +17,7 @@ from orgrealtime.delivery.tail import Tail
 from orgrealtime.errors import INTERNAL_ERROR, StreamReset
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import Head, Page
-from orgrealtime.stream.database import HANDSHAKE, LIVE, explains
+from orgrealtime.stream.database import HANDSHAKE, LIVE, is_away
 
 logger = logging.getLogger("orgrealtime.feed")
 
@@ -40,7 +40,7 @@ class FeedReader:
 
     def __init__(self, before_sending: Callable[[], None]) -> None:
         self.before_sending = before_sending
-        self._batcher = Batcher[Query, Page | None](LIVE.wrap(_read_together), LIVE.wrap(explains))
+        self._batcher = Batcher[Query, Page | None](LIVE.wrap(_read_together), LIVE.wrap(is_away))
 
     async def read(self, organization_id: Any, after: Cursor) -> Page:
         """Return the next events after a cursor, committed ones without a number included; raise StreamReset."""
