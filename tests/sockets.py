@@ -1,4 +1,4 @@
-"""Sockets without a server: Channels' communicator, with the headers that a logged-in user's browser sends."""
+"""Sockets without a server: the communicator that the library ships, and what the suite opens and ends them with."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import asyncio
 import threading
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from channels.routing import URLRouter
-from channels.testing import WebsocketCommunicator
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connections
-from django.test import Client
 from django.urls import path
 
 from orgrealtime import publish
@@ -27,10 +24,11 @@ from orgrealtime.delivery.hub import close_hub, get_hub
 from orgrealtime.models import NotificationEvent
 from orgrealtime.routing import websocket_urlpatterns
 from orgrealtime.stream import database
+from orgrealtime.testing.communicator import ORIGIN, OrgCommunicator, browser_headers, log_in
 from tests.host.models import Organization
 from tests.waiting import LIMIT_SECONDS, NotInTimeError, eventually, limit
 
-ORIGIN = "http://testserver"
+__all__ = ["ORIGIN", "browser_headers", "log_in"]
 
 Frame = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
@@ -48,19 +46,6 @@ def routed(consumer: type[OrgConsumer]) -> Any:
     return URLRouter([path("ws/orgs/<slug:org_slug>/notifications/", consumer.as_asgi())])
 
 
-def log_in(user: User) -> str:
-    """The cookie of a new session of this user."""
-    client = Client()
-    client.force_login(user)
-    return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
-
-
-def browser_headers(cookie: str = "", origin: str = ORIGIN, host: str = "testserver") -> Headers:
-    """What a browser sends with the handshake; an empty text leaves a header out."""
-    headers = {"host": host, "origin": origin, "cookie": cookie}
-    return [(name.encode(), value.encode()) for name, value in headers.items() if value]
-
-
 async def publish_event(
     organization: Organization, type: str = "note", /, to: Iterable[User] | None = None, **payload: Any
 ) -> NotificationEvent:
@@ -69,16 +54,11 @@ async def publish_event(
 
 
 class Communicator(ApplicationCommunicator):  # type: ignore[misc]
-    """An application without a server, waited for as long as a slow machine needs; `messages` are those it has sent."""
+    """HTTP and lifespan without a server, for as long as a slow machine needs; `messages` are those that have come."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.messages: list[Any] = []
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the application still serves this scope."""
-        return self._future is not None and not self._future.done()
 
     async def receive_output(self, timeout: float = LIMIT_SECONDS) -> Any:  # noqa: ASYNC109 - asgiref's own
         message = asyncio.ensure_future(self.output_queue.get())
@@ -97,43 +77,20 @@ class Communicator(ApplicationCommunicator):  # type: ignore[misc]
             await super().wait(timeout * 2)
 
 
-class Socket(Communicator, WebsocketCommunicator):  # type: ignore[misc]
-    """A WebSocket without a server, whose frames are read."""
+class Socket(OrgCommunicator):
+    """What host projects test their consumers with, waited for as long as a slow machine needs."""
 
-    async def connect(self, timeout: float = LIMIT_SECONDS) -> tuple[bool, Any]:  # noqa: ASYNC109
-        answer: tuple[bool, Any] = await super().connect(timeout)
-        return answer
+    patience = LIMIT_SECONDS
 
-    async def disconnect(self, code: int = 1000, timeout: float = LIMIT_SECONDS) -> None:  # noqa: ASYNC109
-        await super().disconnect(code, timeout)
+    @property
+    def is_running(self) -> bool:
+        """Whether the consumer still serves this socket."""
+        return self._future is not None and not self._future.done()
 
-    async def frame(self) -> Frame:
-        frame: Frame = await self.receive_json_from(LIMIT_SECONDS)
-        return frame
-
-    async def until(self, type: str) -> list[Frame]:
-        """The frames up to the next one of this type, which is the last of them."""
-        frames = [await self.frame()]
-        while frames[-1]["type"] != type:
-            frames.append(await self.frame())
-        return frames
-
-    async def synced(self) -> Self:
-        await self.until("synced")
-        return self
-
-    async def events(self, count: int) -> list[Frame]:
-        """The next events, batches taken apart."""
-        events: list[Frame] = []
-        while len(events) < count:
-            events += events_of([await self.frame()])
-        assert len(events) == count, events
-        return events
-
-    async def ask(self, frame: Frame) -> Frame:
-        """Send a frame and return what comes next."""
-        await self.send_json_to(frame)
-        return await self.frame()
+    async def wait(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asgiref's own
+        seconds = timeout or self.patience
+        async with limit("the end of the consumer", seconds=seconds, seen=lambda: self.frames[-5:]):
+            await super().wait(seconds * 2)
 
     async def send_text(self, text: str) -> None:
         """Send a text frame, be it empty."""
@@ -142,13 +99,6 @@ class Socket(Communicator, WebsocketCommunicator):  # type: ignore[misc]
     async def is_alive(self) -> bool:
         """Whether the next frame answers a ping."""
         return bool((await self.ask({"type": "ping"}))["type"] == "pong")
-
-    async def close_code(self) -> int:
-        """The code that the server closes with, whatever it still sends before."""
-        while (message := await self.receive_output())["type"] != "websocket.close":
-            pass
-        code: int = message["code"]
-        return code
 
 
 def events_of(frames: Iterable[Frame]) -> list[Frame]:

@@ -315,7 +315,7 @@ async def test_reconnected_member_gets_all_250_events_then_synced_then_live(
     assert frames[0]["cursor"] == cursor
     assert frames[-1]["cursor"] == events_of(frames)[-1]["cursor"]
     await publish_event(acme, number=250)
-    assert numbers(await again.events(1)) == [250]
+    assert numbers(await again.next_events(1)) == [250]
 
 
 async def test_backlog_of_several_pages_comes_in_order_before_synced(
@@ -371,7 +371,7 @@ async def test_member_with_a_cursor_that_proves_nothing_is_told_to_reset(
     assert reset == {"type": "reset", "cursor": position.cursor, "reason": reason}
     assert (welcome["cursor"], synced["cursor"]) == (since, position.cursor)
     await publish_event(acme, number=5)
-    assert numbers(await socket.events(1)) == [5]
+    assert numbers(await socket.next_events(1)) == [5]
 
 
 async def test_cursor_at_the_retention_floor_is_still_good(
@@ -521,7 +521,7 @@ async def test_closed_socket_gets_nothing_more(sockets: Sockets, alice: User, ac
     await socket.close_code()
     await socket.send_json_to({"type": "ping"})
     await publish_event(acme)
-    await beside.events(1)
+    await beside.next_events(1)
     assert await socket.receive_nothing()
 
 
@@ -795,7 +795,7 @@ async def test_live_event_is_rendered_by_the_host(hooked: Socket, acme: Organiza
     await hooked.until("hello")
     await publish_event(acme, hidden=True)
     await publish_event(acme, hidden=False)
-    (event,) = await hooked.events(1)
+    (event,) = await hooked.next_events(1)
     assert (event["hidden"], event["seen_by"]) == (False, "alice")
 
 
@@ -881,7 +881,7 @@ async def queries_of_an_event(socket: Socket, organization: Organization, statem
     await settled()
     statements.clear()
     await publish_event(organization)
-    await socket.events(1)
+    await socket.next_events(1)
     return len(statements)
 
 
@@ -900,7 +900,7 @@ async def test_live_event_costs_the_same_queries_for_1_and_for_200_sockets(
     others = [await (await sockets.open(cookie=cookie)).synced() for _ in range(199)]
     for_many = await queries_of_an_event(one, acme, statements)
     for other in others:
-        await other.events(1)
+        await other.next_events(1)
     assert for_one == for_many == 2, statements  # insert; number and read
 
 
@@ -911,7 +911,7 @@ async def test_acknowledging_a_long_way_is_not_counted_as_messages(
     socket = await (await sockets.open(alice)).synced()
     for _ in range(5):
         await database.LIVE.run(publish_many, acme, 60)
-        cursor = (await socket.events(60))[-1]["cursor"]
+        cursor = (await socket.next_events(60))[-1]["cursor"]
         await socket.send_json_to({"type": "ack", "cursor": cursor})
     assert await socket.is_alive()
     for _ in range(2):

@@ -59,7 +59,7 @@ async def test_connection_closed_by_the_client_is_logged_with_its_counts(
     socket = await sockets.open(alice)
     welcome = (await socket.until("synced"))[0]
     await publish_event(acme)
-    await socket.events(1)
+    await socket.next_events(1)
     await socket.disconnect(1001)
     (record,) = records(caplog, "connection closed")
     assert (record["name"], record["levelname"]) == ("orgrealtime.connection", "INFO")
@@ -74,7 +74,7 @@ async def test_events_that_a_member_may_not_see_are_not_counted_for_it(
     socket = await (await sockets.open(bob)).synced()
     await publish_event(acme, to=[alice])
     await publish_event(acme)
-    await socket.events(1)
+    await socket.next_events(1)
     await socket.disconnect()
     assert [record["events"] for record in records(caplog, "connection closed")] == [1]
 

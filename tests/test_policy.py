@@ -79,7 +79,7 @@ async def test_policy_renders_by_every_way(
     for kind in ("note", "salary", "note"):
         await publish_event(acme, kind)
     socket = await sockets.open(alice, query="last=10", application=application(board))
-    live = await socket.events(2)
+    live = await socket.next_events(2)
     page = await pages.open(alice, "last=10", application=application(board))
     (batch,) = [frame for frame in await page.until("synced") if frame["type"] == "batch"]
     caught_up = (await (await browser(alice)).get(PATH)).json()["events"]

@@ -120,7 +120,7 @@ async def test_removed_member_gets_nothing_that_is_published_afterwards(
     await database.LIVE.run(Membership.objects.filter(user=alice).delete)
     await closed(hers)
     await publish_event(acme)
-    await his.events(1)
+    await his.next_events(1)
     assert await hers.receive_nothing()
 
 
@@ -164,7 +164,7 @@ async def test_deleted_organisation_closes_its_members_with_4403(
     at_acme = await (await sockets.open(dave)).synced()
     at_globex = await (await sockets.open(dave, "globex")).synced()
     await publish_event(acme)
-    await at_acme.events(1)
+    await at_acme.next_events(1)
     await database.LIVE.run(acme.delete)
     assert await closed(at_acme) == 4403
     assert await at_globex.is_alive()
@@ -195,10 +195,10 @@ async def test_member_whose_role_changes_sees_what_the_new_one_may_see(
     await becomes(alice, "guest", acme)
     await publish_event(acme, "internal", n=1)
     await publish_event(acme, "public", n=2)
-    assert [event["n"] for event in await socket.events(1)] == [2]
+    assert [event["n"] for event in await socket.next_events(1)] == [2]
     await becomes(alice, "member", acme)
     await publish_event(acme, "internal", n=3)
-    assert [event["n"] for event in await socket.events(1)] == [3]
+    assert [event["n"] for event in await socket.next_events(1)] == [3]
 
 
 # ------------------------------------------------------------------------------------------ sessions and users
@@ -378,7 +378,7 @@ async def test_host_s_slow_check_of_some_delays_neither_events_nor_newcomers(
         bell.check_user(user.pk)
     await eventually(lambda: Slow.is_asked)
     await publish_event(acme, "note")
-    await hers.events(1)
+    await hers.next_events(1)
     await (await sockets.open(alice, application=routed(Slow))).synced()
     assert not Slow.is_over.is_set()  # all the time
 
@@ -396,10 +396,10 @@ async def test_member_gets_nothing_from_the_hint_until_the_answer(
     await eventually(lambda: Slow.is_asked)
     for number in range(3):
         await publish_event(acme, number=number)
-        await hers.events(1)
+        await hers.next_events(1)
     assert await his.receive_nothing()
     Slow.is_over.set()
-    assert [event["number"] for event in await his.events(3)] == [0, 1, 2]
+    assert [event["number"] for event in await his.next_events(3)] == [0, 1, 2]
 
 
 async def test_hints_that_come_faster_than_they_can_be_asked_about_silence_nobody(
@@ -418,7 +418,7 @@ async def test_hints_that_come_faster_than_they_can_be_asked_about_silence_nobod
     try:
         for number in range(3):
             await publish_event(acme, number=number)
-            assert (await hers.events(1))[0]["number"] == number
+            assert (await hers.next_events(1))[0]["number"] == number
     finally:
         is_over.set()
         await flooding
@@ -509,11 +509,11 @@ async def test_answer_that_a_hint_has_overtaken_counts_from_the_third_on(
     connection.admit(connection.access, first + 2)
     assert await hers.receive_nothing()
     connection.admit(connection.access, first + 3)
-    assert (await hers.events(1))[0]["number"] == 1
+    assert (await hers.next_events(1))[0]["number"] == 1
     await publish_event(acme, number=2)
     assert await hers.receive_nothing()
     connection.admit(connection.access, first + 11)
-    assert (await hers.events(1))[0]["number"] == 2
+    assert (await hers.next_events(1))[0]["number"] == 2
 
 
 async def test_newcomer_who_was_admitted_before_hints_could_be_heard_is_held_and_checked(
@@ -553,7 +553,7 @@ async def test_client_that_acknowledges_while_it_is_held_is_not_closed_for_it(
     await hers.send_json_to({"type": "ack", "cursor": connection.cursor})
     await eventually(lambda: connection._acknowledgements is not None)
     await publish_event(acme, number=1)
-    (event,) = await hers.events(1)
+    (event,) = await hers.next_events(1)
     await publish_event(acme, number=2)
     await eventually(lambda: connection._acknowledgements._timer is not None)
     number = next(get_hub().service(AdmissionService).rechecks._numbers)
@@ -562,7 +562,7 @@ async def test_client_that_acknowledges_while_it_is_held_is_not_closed_for_it(
     await eventually(lambda: connection._acknowledgements._timer is None)
     assert connection.close_code is None
     connection.admit(connection.access, number + 1)
-    assert (await hers.events(1))[0]["number"] == 2
+    assert (await hers.next_events(1))[0]["number"] == 2
 
 
 async def test_member_who_can_t_be_asked_about_gets_what_was_published_once_the_database_answers(
@@ -591,7 +591,7 @@ async def test_member_who_can_t_be_asked_about_gets_what_was_published_once_the_
     for _ in range(10):
         get_hub().service(AdmissionService).rechecks.hint_user(str(alice.pk))
     await publish_event(acme, number=1)
-    assert (await hers.events(1))[0]["number"] == 1
+    assert (await hers.next_events(1))[0]["number"] == 1
     assert not failures
     assert caplog.messages.count("the database can't be asked about access, trying again") == 1
 
@@ -851,7 +851,7 @@ async def test_changed_role_limits_what_is_sent_from_then_on(
     await eventually(lambda: {one.access.role for one in get_hub().registry} == {"watcher"})
     await publish_event(acme, "secret")
     await publish_event(acme, "note")
-    [event] = await hers.events(1)
+    [event] = await hers.next_events(1)
     assert event["type"] == "note"
 
 

@@ -89,7 +89,7 @@ async def test_slow_reader_does_not_delay_others_and_is_closed_4408(
         wire.writable.clear()
         for number in range(20):
             await publish_event(acme, number=number)
-        assert [event["number"] for event in await other.events(20)] == list(range(20))
+        assert [event["number"] for event in await other.next_events(20)] == list(range(20))
         feed = get_hub().feed(acme.pk)
         assert feed is not None
         await eventually(lambda: len(feed.connections) == 1)
@@ -136,7 +136,7 @@ async def test_failing_send_ends_that_socket_only(
         await eventually(lambda: "synced" in wire.types())
         wire.error = error
         await publish_event(acme, number=1)
-        assert [event["number"] for event in await other.events(1)] == [1]
+        assert [event["number"] for event in await other.next_events(1)] == [1]
         if isinstance(error, OSError):  # the server's disconnect message is on its way
             wire.incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
         await eventually(served.done)

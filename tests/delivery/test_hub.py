@@ -49,8 +49,8 @@ async def test_failing_render_hides_the_event_from_that_connection_only(
     await publish_event(acme, "poison")
     await publish_event(acme, "fine")
     for socket in others:
-        assert [event["type"] for event in await socket.events(2)] == ["poison", "fine"]
-    assert [event["type"] for event in await clumsy.events(1)] == ["fine"]
+        assert [event["type"] for event in await socket.next_events(2)] == ["poison", "fine"]
+    assert [event["type"] for event in await clumsy.next_events(1)] == ["fine"]
 
 
 @pytest.mark.parametrize("base", [OrgConsumer, CatchUpView])
@@ -83,7 +83,7 @@ async def test_burst_larger_than_the_tail_is_read_once_for_all(
     statements.clear()
     await database.HANDSHAKE.run(burst)
     for reader in readers:
-        assert [event["number"] for event in await reader.events(40)] == list(range(40))
+        assert [event["number"] for event in await reader.next_events(40)] == list(range(40))
     pages = [sql for sql in statements if "sized" in sql]
     assert len(pages) <= 40 * 60_000 // PAGE_CHARS + 3
 
@@ -147,7 +147,7 @@ async def test_connection_that_was_let_in_under_another_epoch_is_reset(
     hub = get_hub()
     attach = hub.attach
     await publish_event(acme, "before")
-    await watcher.events(1)
+    await watcher.next_events(1)
 
     def attach_late(connection: Any, organization_id: Any, position: Any) -> Any:
         feed = hub.feed(organization_id)
@@ -169,8 +169,8 @@ async def test_stream_that_goes_back_resets_who_is_there_and_who_comes_back_afte
     away, there = [await (await sockets.open(user)).synced() for user in (alice, bob)]
     for number in range(3):
         await publish_event(acme, number=number)
-    cursor = (await away.events(3))[-1]["cursor"]
-    await there.events(3)
+    cursor = (await away.next_events(3))[-1]["cursor"]
+    await there.next_events(3)
     await away.disconnect()
 
     def restore_an_older_database() -> None:
@@ -181,7 +181,7 @@ async def test_stream_that_goes_back_resets_who_is_there_and_who_comes_back_afte
     assert (await there.until("reset"))[-1]["reason"] == "ahead"
     for number in range(3):
         await publish_event(acme, number=number)
-    assert len(await there.events(3)) == 3
+    assert len(await there.next_events(3)) == 3
     again = await sockets.open(alice, query=f"since={cursor}")
     assert [frame["type"] for frame in await again.until("synced")] == ["welcome", "reset", "synced"]
 
@@ -207,7 +207,7 @@ async def test_locked_streams_of_other_organisations_delay_nobody(
         await eventually(lambda: any(feed._task for feed in get_hub()._feeds.values()))
         with Stopwatch() as watch:
             await publish_event(acme)
-            await hers.events(1)
+            await hers.next_events(1)
             await (await sockets.open(alice)).synced()
             watch.check(3.0, "an event and a handshake")
 
@@ -236,7 +236,7 @@ async def test_event_rung_for_while_the_only_reader_comes_back_arrives_at_once(
 
     monkeypatch.setattr(get_hub().service(AdmissionService).quotas, "reserve", enter_after_an_event)
     again = await sockets.open(alice)
-    assert len(await again.events(1)) == 1
+    assert len(await again.next_events(1)) == 1
 
 
 async def test_readers_at_many_places_share_a_bounded_memory(
@@ -245,12 +245,12 @@ async def test_readers_at_many_places_share_a_bounded_memory(
     hers = await (await sockets.open(alice)).synced()
     for number in range(40):
         await publish_event(acme, number=number)
-    await hers.events(40)
+    await hers.next_events(40)
     feed = get_hub().feed(acme.pk)
     assert feed is not None
     for seq in range(40):
         behind = await sockets.open(alice, query=f"since={feed.cursor_at(seq)}")
-        assert len(await behind.events(40 - seq)) == 40 - seq
+        assert len(await behind.next_events(40 - seq)) == 40 - seq
         await behind.disconnect()
     assert len(feed._chunks) <= MAX_CHUNKS
 
@@ -265,7 +265,7 @@ async def test_newcomer_after_another_epoch_has_begun_is_not_reset(
     newcomer = await sockets.open(alice)
     assert [frame["type"] for frame in await newcomer.until("synced")] == ["welcome", "synced"]
     await publish_event(acme)
-    await newcomer.events(1)
+    await newcomer.next_events(1)
 
 
 class Endless(OrgConsumer):

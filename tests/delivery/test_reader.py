@@ -190,8 +190,8 @@ async def test_organisation_whose_stream_is_locked_holds_up_no_other(
     try:
         for number in range(5):
             await asyncio.gather(publish_event(acme, n=number), publish_event(globex, n=number))
-            assert [event["n"] for event in await his.events(1)] == [number]
+            assert [event["n"] for event in await his.next_events(1)] == [number]
         assert await hers.receive_nothing()
     finally:
         await asyncio.to_thread(lock.__exit__, None, None, None)
-    assert [event["n"] for event in await hers.events(5)] == list(range(5))
+    assert [event["n"] for event in await hers.next_events(5)] == list(range(5))
