@@ -1,51 +1,27 @@
-"""What host projects test their own consumers with: the communicator and the lossy channel layer."""
+"""What host projects test their own consumers with."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import json
 import re
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
-from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
-from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
 from pytest_django.fixtures import Settings
 
 from orgrealtime import publish
-from orgrealtime.concurrency import threads as pools
-from orgrealtime.delivery import bell
-from orgrealtime.delivery.hub import close_hub
 from orgrealtime.stream import database
 from orgrealtime.testing.communicator import OrgCommunicator
 from orgrealtime.testing.continuity import assert_no_gap
-from orgrealtime.testing.layers import LossyChannelLayer
-from tests.conftest import Configure
 from tests.host.models import Membership, Organization
-from tests.sockets import APPLICATION, publish_event, settled
-
-IN_MEMORY = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+from tests.sockets import APPLICATION, publish_event
 
 with_commits = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-async def socket(alice: User, acme: Organization) -> AsyncIterator[OrgCommunicator]:
-    socket = await OrgCommunicator.connect_as(alice, acme, application=APPLICATION)
-    yield socket
-    if not socket.future.done():
-        await socket.disconnect()
-    await close_hub()
-    await sync_to_async(connections.close_all)()
-    pools.close_all()
-
-
-# The communicator
 
 
 @with_commits
@@ -114,6 +90,117 @@ async def test_connection_goes_on_at_a_cursor(
     await again.disconnect()
 
 
+# Reading what comes as it is
+
+
+@with_commits
+async def test_socket_that_is_only_logged_in_can_be_refused(carol: User, acme: Organization) -> None:
+    knocking = await OrgCommunicator.logged_in(carol, acme, application=APPLICATION, last=1)
+    assert await knocking.connect() == (False, 4403)
+
+
+@with_commits
+async def test_catch_up_can_still_be_asked_for_after_synced(
+    socket: OrgCommunicator, alice: User, acme: Organization
+) -> None:
+    await publish_event(acme, "note", number=1)
+    again = await OrgCommunicator.logged_in(alice, acme, application=APPLICATION, last=1)
+    assert (await again.connect())[0]
+    assert [event["number"] for event in (await again.synced()).events()] == [1]
+    await again.disconnect()
+
+
+@with_commits
+async def test_frames_are_read_one_by_one_and_their_events_only_once(
+    socket: OrgCommunicator, acme: Organization
+) -> None:
+    await publish_event(acme, "note", number=1)
+    assert (await socket.frame())["number"] == 1
+    await publish_event(acme, "note", number=2)
+    await publish_event(acme, "last")
+    assert [event["type"] for event in await socket.until("last")] == ["note", "last"]
+    assert socket.events() == []
+    assert_no_gap(socket.frames)
+
+
+@with_commits
+async def test_question_is_answered_by_the_next_frame(socket: OrgCommunicator) -> None:
+    assert (await socket.ask({"type": "ping"}))["type"] == "pong"
+
+
+@with_commits
+async def test_next_events_are_as_many_as_were_asked_for(socket: OrgCommunicator, acme: Organization) -> None:
+    for number in range(3):
+        await publish_event(acme, "note", number=number)
+    assert [event["number"] for event in await socket.next_events(3)] == [0, 1, 2]
+
+
+@with_commits
+async def test_code_of_the_close_is_returned_and_what_came_before_is_kept(
+    socket: OrgCommunicator, alice: User, acme: Organization
+) -> None:
+    await publish_event(acme, "note", number=1)
+    await database.HANDSHAKE.run(lambda: Membership.objects.get(user=alice).delete())
+    assert await socket.close_code() == 4403
+    assert_no_gap(socket.frames)
+
+
+async def ends_at_once(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "websocket.send", "text": '{"type": "bye"}'})
+
+
+async def never_ends(scope: Any, receive: Any, send: Any) -> None:
+    for number in range(3):
+        await receive()
+        await send({"type": "websocket.send", "text": json.dumps({"type": "batch", "events": [{}] * number})})
+    await asyncio.Event().wait()
+
+
+async def fails(scope: Any, receive: Any, send: Any) -> None:
+    raise LookupError("of the consumer")
+
+
+def impatient(application: Any) -> OrgCommunicator:
+    class Impatient(OrgCommunicator):
+        patience = 0.05
+
+    return Impatient(application, "/")
+
+
+async def test_end_of_the_consumer_is_told_after_what_it_has_sent() -> None:
+    socket = OrgCommunicator(ends_at_once, "/")
+    assert await socket.frame() == {"type": "bye"}
+    with pytest.raises(AssertionError, match=r"the consumer has ended; received so far: .*bye"):
+        await socket.frame()
+
+
+async def test_error_of_the_consumer_is_raised_where_it_is_waited_for() -> None:
+    with pytest.raises(LookupError, match="of the consumer"):
+        await OrgCommunicator(fails, "/").frame()
+    with pytest.raises(LookupError, match="of the consumer"):
+        await OrgCommunicator(fails, "/").connect()
+
+
+async def test_wait_ends_with_the_patience_of_the_class_and_leaves_the_consumer() -> None:
+    socket = impatient(never_ends)
+    for wait in (socket.frame, socket.close_code):
+        with pytest.raises(AssertionError, match=r"within 0\.05 s"):
+            await wait()
+    with pytest.raises(TimeoutError, match=r"no message within 0\.05 s; received so far: \[\]"):
+        await socket.receive_output()
+    assert (await socket.ask({"type": "hello"}))["type"] == "batch"
+
+
+async def test_more_events_than_asked_for_are_named() -> None:
+    socket = impatient(never_ends)
+    for _ in range(3):
+        await socket.send_json_to({"type": "hello"})
+    with pytest.raises(AssertionError, match="expected 2 events, these came as well"):
+        await socket.next_events(2)
+    with pytest.raises(AssertionError, match=r"no event within 0\.05 s, expected 2 events"):
+        await socket.next_events(2)
+
+
 def test_missing_daphne_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "orgrealtime.testing.communicator")
     monkeypatch.setitem(sys.modules, "channels.testing", None)
@@ -128,7 +215,7 @@ def test_missing_daphne_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_examples_of_the_page_run(
     socket: OrgCommunicator, alice: User, acme: Organization, settings: Settings
 ) -> None:
-    text = (Path(__file__).parent.parent / "docs/howto/test-your-project.md").read_text()
+    text = (Path(__file__).parent.parent.parent / "docs/howto/test-your-project.md").read_text()
     blocks = re.findall(r"^```python\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
     (example,) = [block for block in blocks if "OrgCommunicator" in block]
     (lossy_layer,) = [block for block in blocks if "LossyChannelLayer" in block]
@@ -147,91 +234,3 @@ async def test_examples_of_the_page_run(
         names,
     )
     await names["test_a_note_arrives"](acme, alice)
-
-
-# The lossy layer
-
-
-def lossy(**odds: Any) -> dict[str, Any]:
-    return {
-        "default": {
-            "BACKEND": "orgrealtime.testing.layers.LossyChannelLayer",
-            "CONFIG": {"layer": IN_MEMORY, "seed": 1, **odds},
-        }
-    }
-
-
-async def heard(layer: LossyChannelLayer, count: int) -> list[int]:
-    """What one channel gets of this many messages to its group."""
-    channel = await layer.new_channel()
-    await layer.group_add("group", channel)
-    for number in range(count):
-        await layer.group_send("group", {"type": "note", "number": number})
-    await layer.group_send("group", {"type": "end"})
-    await layer._inner.group_send("group", {"type": "end of all"})
-    numbers: list[int] = []
-    while (message := await layer.receive(channel))["type"] != "end of all":
-        numbers += [message["number"]] if "number" in message else []
-    return numbers
-
-
-async def test_layer_without_odds_loses_nothing() -> None:
-    assert await heard(LossyChannelLayer(IN_MEMORY), 20) == list(range(20))
-
-
-async def test_layer_drops_doubles_and_reorders_repeatably() -> None:
-    dropped = await heard(LossyChannelLayer(IN_MEMORY, drop=0.5, seed=1), 50)
-    assert 0 < len(dropped) < 50
-    assert dropped == sorted(set(dropped)) == await heard(LossyChannelLayer(IN_MEMORY, drop=0.5, seed=1), 50)
-    doubled = await heard(LossyChannelLayer(IN_MEMORY, double=1), 20)
-    assert doubled == [number for number in range(20) for _ in range(2)]
-    reordered = await heard(LossyChannelLayer(IN_MEMORY, reorder=0.5, seed=1), 20)
-    assert reordered != sorted(reordered)
-    assert len(set(reordered)) == len(reordered) >= 19
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"layer": IN_MEMORY, "drop": 2}, "'drop' is a probability from 0 to 1, not 2"),
-        ({"layer": "memory"}, "'layer' is the wrapped layer as in CHANNEL_LAYERS, a dict with 'BACKEND'"),
-    ],
-)
-def test_layer_refuses_what_it_cannot_use(config: dict[str, Any], message: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=message):
-        LossyChannelLayer(**config)
-
-
-@pytest.fixture
-def lossless(settings: Settings) -> None:
-    settings.CHANNEL_LAYERS = lossy()
-
-
-@pytest.fixture
-def lost(settings: Settings, configure: Configure) -> None:
-    settings.CHANNEL_LAYERS = lossy(drop=1)
-    configure(POLL_SECONDS=0.2)
-
-
-@with_commits
-async def test_rings_of_this_process_go_through_the_layer(
-    lossless: None, socket: OrgCommunicator, acme: Organization, configure: Configure
-) -> None:
-    configure(POLL_SECONDS=60.0, IDLE_POLL_SECONDS=60.0)
-    assert isinstance(bell.get_layer(), LossyChannelLayer)
-    await settled()
-    for number in range(3):
-        await publish_event(acme, "note", number=number)
-        await socket.assert_event("note", number=number)
-
-
-@with_commits
-async def test_events_arrive_though_every_ring_is_lost(
-    lost: None, socket: OrgCommunicator, acme: Organization, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    layer = get_channel_layer()
-    assert isinstance(layer, LossyChannelLayer)
-    for number in range(3):
-        await publish_event(acme, "note", number=number)
-        await socket.assert_event("note", number=number)
-    assert_no_gap(socket.frames)
