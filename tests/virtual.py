@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec
+
+P = ParamSpec("P")
 
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
@@ -34,6 +37,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def pass_time(self, seconds: float) -> None:
         self.run_until_complete(asyncio.sleep(seconds))
 
+    def block(self, seconds: float) -> None:
+        """Be as long in a callback, during which nothing else can happen."""
+        self._virtual.now += seconds
+
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Call a function that needs a running loop."""
 
@@ -49,3 +56,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if tasks:
             self.run_until_complete(asyncio.wait(tasks))
         self.close()
+
+
+def virtually(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run an asynchronous test on a virtual clock; it fails as well if one of its tasks does."""
+
+    @functools.wraps(test)
+    def run(*arguments: P.args, **named: P.kwargs) -> None:
+        loop = VirtualLoop()
+        try:
+            loop.run_until_complete(test(*arguments, **named))
+        finally:
+            loop.end()
+        assert not loop.errors, loop.errors
+
+    return run
+
+
+def virtual_loop() -> VirtualLoop:
+    """The loop of a test that runs virtually."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
