@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.faults.rig import Result, Rig
+from tests.faults.load import Result
+from tests.faults.rig import Rig
 
 RESULTS = pytest.StashKey[list[Result]]()
 

@@ -1,0 +1,110 @@
+"""What is in the site's PostgreSQL and Redis, and what can happen to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import redis
+
+from tests import servers
+
+STREAM_ENDS = """
+    SELECT o.slug, s.head + (
+        SELECT count(*) FROM orgrealtime_notificationevent e WHERE e.organization_id = o.id AND e.seq IS NULL
+    ) FROM orgrealtime_stream s JOIN tracker_organization o ON o.id = s.organization_id
+"""
+# A dump and its restoration without the programs for it: other tables get the older rows and take the names.
+KEPT_TABLES = {
+    "stream": "organization_id, epoch, head, floor, table_oid",
+    "notificationevent": "id, organization_id, seq, type, payload, created_at, actor_id, audience, dedupe_key",
+    "recipient": "organization_id, user_id, seq",
+}
+KEEP = "; ".join(f"CREATE TABLE kept_{name} AS TABLE orgrealtime_{name}" for name in KEPT_TABLES)
+PUT_BACK = "; ".join(
+    f"CREATE TABLE restored_{name} (LIKE orgrealtime_{name} INCLUDING ALL);"  # noqa: S608
+    f"INSERT INTO restored_{name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM kept_{name};"
+    f"DROP TABLE kept_{name};"
+    f"DROP TABLE orgrealtime_{name}; ALTER TABLE restored_{name} RENAME TO orgrealtime_{name}"
+    for name, columns in KEPT_TABLES.items()
+)
+PUT_BACK += """;
+    SELECT setval(pg_get_serial_sequence('orgrealtime_notificationevent', 'id'), max(id))
+    FROM orgrealtime_notificationevent
+"""
+LOCK = """
+    SELECT 1 FROM orgrealtime_stream WHERE organization_id IN (
+        SELECT id FROM tracker_organization WHERE slug = ANY(%s)
+    ) FOR UPDATE
+"""
+
+
+class Database:
+    """PostgreSQL, asked past the proxy."""
+
+    def __init__(self, server: servers.Postgres) -> None:
+        self._server = server
+
+    def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self._server.url, autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def organization_id(self, slug: str) -> int:
+        return int(self.sql("SELECT id FROM tracker_organization WHERE slug = %s", slug)[0][0])
+
+    def stream_ends(self) -> dict[str, int]:
+        """How many events the stream of each organisation has had, those without a number included."""
+        return dict(self.sql(STREAM_ENDS))
+
+    @asynccontextmanager
+    async def locked_streams(self, *orgs: str) -> AsyncIterator[None]:
+        """A transaction holds the streams' rows of these organisations."""
+        async with await psycopg.AsyncConnection.connect(self._server.url) as connection:
+            await connection.execute(LOCK, [list(orgs)])
+            yield
+
+    async def dump(self) -> Callable[[], Awaitable[None]]:
+        """Keep the database as it is; what is returned restores it, into tables of its own, when nobody uses them."""
+        if not (self._server.binaries / "pg_restore").exists():
+            self.sql(KEEP)
+            return functools.partial(asyncio.to_thread, self.sql, PUT_BACK)
+        file = self._server.folder / "dump"
+        await self._postgres_program("pg_dump", "--format=custom", f"--file={file}")
+        return functools.partial(
+            self._postgres_program, "pg_restore", "--clean", "--single-transaction", "--dbname=postgres", file
+        )
+
+    async def _postgres_program(self, name: str, *arguments: object) -> None:
+        place = "--host=127.0.0.1", f"--port={self._server.port}", "--username=postgres"
+        process = await asyncio.create_subprocess_exec(
+            str(self._server.binaries / name), *place, *map(str, arguments), stderr=asyncio.subprocess.PIPE
+        )
+        _, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode()
+
+
+class Cache:
+    """Redis, asked past the proxy."""
+
+    def __init__(self, server: servers.Redis) -> None:
+        self._server = server
+
+    def command(self, *words: Any) -> Any:
+        with contextlib.closing(redis.Redis.from_url(self._server.url)) as client:
+            return client.execute_command(*words)
+
+    def lasting_keys(self) -> int:
+        """How many keys there are, without the cache's that expire."""
+        keys = self.command("KEYS", "*")
+        return sum(self.command("TTL", key) < 0 or b"orgrealtime." not in key for key in keys)
+
+    def counted_connections(self) -> int:
+        """How many connections the cache counts, over all processes."""
+        keys = self.command("KEYS", "*orgrealtime.connections.*.user.*")
+        return sum(int(count or 0) for count in self.command("MGET", *keys)) if keys else 0
