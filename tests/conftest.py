@@ -25,6 +25,7 @@ from tests.waiting import LIMIT_SECONDS
 MakeUser = Callable[..., User]
 MakeOrg = Callable[[str], Organization]
 Configure = Callable[..., None]
+Instead = Callable[[pools.Threads, Callable[..., Any], Callable[..., Any]], None]
 
 pytest_plugins = ["tests.running"]
 
@@ -156,6 +157,21 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(CursorWrapper, "execute", record)
     return seen
+
+
+@pytest.fixture
+def instead(monkeypatch: pytest.MonkeyPatch) -> Instead:
+    """`instead(HANDSHAKE, stream.read, slow_read)`: what a pool of threads runs where it is told to run a function."""
+
+    def put(pool: pools.Threads, function: Callable[..., Any], other: Callable[..., Any]) -> None:
+        run = pool.run
+
+        async def run_other(asked: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return await run(other if asked is function else asked, *args, **kwargs)
+
+        monkeypatch.setattr(pool, "run", run_other)
+
+    return put
 
 
 @pytest.fixture

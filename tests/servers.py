@@ -163,7 +163,7 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="orgrealtime-"))
         self.port = _free_port()
         self.process: subprocess.Popen[bytes] | None = None
-        self.guard = _Guard(self.folder, self.quit_signal)
+        self.watcher = _Watcher(self.folder, self.quit_signal)
         atexit.register(self.close)
 
     @property
@@ -208,7 +208,7 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
-        self.guard.watch(None)
+        self.watcher.watch(None)
 
     def restart(self) -> None:
         self.stop()
@@ -219,7 +219,7 @@ class Server:
         if os.getpid() != self.owner:  # a forked child runs its parent's atexit functions
             return
         self.stop()
-        self.guard.close()
+        self.watcher.close()
         atexit.unregister(self.close)
 
     def __enter__(self) -> Self:
@@ -247,7 +247,7 @@ class Server:
                 start_new_session=True,  # Ctrl-C ends the tests first, and they end the server
                 **self.popen_options,
             )
-        self.guard.watch(self.process.pid)
+        self.watcher.watch(self.process.pid)
 
     def _log(self) -> str:
         log = self.folder / "log"
@@ -487,7 +487,7 @@ class Worker(Server):
         return b" ready." in (self.folder / "log").read_bytes()[self._log_begin :]
 
 
-class _Guard:
+class _Watcher:
     """A shell that ends the server and removes its folder when this process is gone, even by SIGKILL.
 
     It sees that by the end of its input, where it is told the process id to end. Portable, and unlike

@@ -1,4 +1,4 @@
-"""The WebSocket door, by Channels' communicator: who is let in, what travels, what a host can override."""
+"""The WebSocket consumer without a server: who is let in, what travels, what a host can override."""
 
 from __future__ import annotations
 

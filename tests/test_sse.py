@@ -1,4 +1,4 @@
-"""The door for browsers without WebSockets: the consumer's frames as Server-Sent Events."""
+"""Event streams, for browsers without WebSockets: the consumer's frames as Server-Sent Events."""
 
 from __future__ import annotations
 

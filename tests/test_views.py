@@ -1,4 +1,4 @@
-"""The HTTP door: the catch-up view."""
+"""The catch-up view."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from django.db import connections
 from django.test import Client, RequestFactory
 from pytest_django.fixtures import Settings
 
-from orgrealtime import publish, stream, views
+from orgrealtime import publish, stream
 from orgrealtime.access import Access
+from orgrealtime.delivery.hub import close_hub, get_hub
 from orgrealtime.stream import database
 from orgrealtime.views import CatchUpView
 from tests.host.models import Membership, Organization
@@ -321,7 +322,9 @@ def test_client_is_told_401_where_the_host_sends_everybody_to_log_in(
     assert answer.status_code in {401, 501}
 
 
-def test_process_that_drains_answers_503(hers: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "is_draining", lambda: True)
-    answer = hers.get(ACME)
+@pytest.mark.django_db(transaction=True)
+async def test_process_that_drains_answers_503(hers: Client) -> None:
+    await get_hub().drain()
+    answer = await database.LIVE.run(hers.get, ACME)
+    await close_hub()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")

@@ -11,7 +11,7 @@ import inspect
 import linecache
 import reprlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -33,15 +33,27 @@ class NotInTimeError(AssertionError):
 
 
 async def eventually(
-    condition: Callable[[], T], what: str = "", *, seconds: float = LIMIT_SECONDS, seen: Any = None
+    condition: Callable[[], T | Awaitable[T]],
+    what: str = "",
+    *,
+    seconds: float = LIMIT_SECONDS,
+    seen: Any = None,
 ) -> T:
-    """Wait until the condition holds, and return what it gave; `what` is otherwise told by the condition's own text."""
+    """Wait until the condition holds, and return what it gave; `what` is otherwise told by the condition's own text.
+
+    A condition that has to wait for its answer is asked again after it.
+    """
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (found := await _answer_of(condition)):
         if time.monotonic() > deadline:
             raise NotInTimeError(what or text_of(condition), seconds, _seen(seen, condition))
         await asyncio.sleep(PAUSE_SECONDS)
     return found
+
+
+async def _answer_of(condition: Callable[[], T | Awaitable[T]]) -> T:
+    found = condition()
+    return await found if inspect.isawaitable(found) else found
 
 
 def until(

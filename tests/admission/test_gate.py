@@ -1,4 +1,4 @@
-"""The door: a crowd comes in first and is let in then; whoever comes otherwise never waits."""
+"""The gate: a crowd comes in first and is let in then; whoever comes otherwise never waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def loop() -> Iterator[VirtualLoop]:
 
 
 class Coming:
-    """Newcomers at one door; letting one in takes so many seconds, for any number at once."""
+    """Handshakes at one gate; letting one in takes so many seconds, for any number at once."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self.loop = loop
@@ -94,15 +94,15 @@ def test_who_goes_away_meanwhile_harms_nobody(loop: VirtualLoop) -> None:
             await asyncio.sleep(0.5)
 
     async def come() -> None:
-        door = Crowd()
-        crowd = [asyncio.create_task(go_through(door)) for _ in range(CROWD)]
+        gate = Crowd()
+        crowd = [asyncio.create_task(go_through(gate)) for _ in range(CROWD)]
         await asyncio.sleep(WINDOW_SECONDS * 1.5)
-        late = [asyncio.create_task(go_through(door)) for _ in range(CROWD)]
+        late = [asyncio.create_task(go_through(gate)) for _ in range(CROWD)]
         await asyncio.sleep(0)
         late[0].cancel()
         await asyncio.gather(*crowd, *late[1:])
         assert late[0].cancelled()
-        assert door._here == 0
+        assert gate._here == 0
 
     loop.run_until_complete(come())
     assert loop.errors == []

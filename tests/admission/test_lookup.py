@@ -1,4 +1,4 @@
-"""Newcomers who come at the same moment are asked about together, and each is told what it would be told alone."""
+"""Handshakes of the same moment are looked up together, and each is told what it would be told alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from orgrealtime.concurrency import threads as pools
 from orgrealtime.consumers import NotificationsConsumer
 from orgrealtime.stream import database
 from orgrealtime.stream.database import HANDSHAKE
-from tests.conftest import Configure, MakeUser
+from tests.conftest import Configure, Instead, MakeUser
 from tests.host.models import Organization
 from tests.sockets import Socket, Sockets, events_of, log_in, publish_event, routed, settled
 from tests.waiting import LIMIT_SECONDS, eventually
@@ -147,16 +147,19 @@ async def test_crowd_that_was_away_for_too_long_reads_each_for_itself(
 
 
 async def test_recent_events_that_cant_be_read_keep_nobody_out(
-    sockets: Sockets, alice: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+    sockets: Sockets, alice: User, acme: Organization, instead: Instead
 ) -> None:
-    def fail(*_: object) -> None:
+    asked: list[Any] = []
+
+    def fail(*of: object) -> None:
+        asked.append(of)
         raise RuntimeError("no")
 
     cursor = (await database.LIVE.run(stream.position, acme)).cursor
     await publish_event(acme, n=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(stream, "read_recent", fail)
-        socket = await sockets.open(alice, query=f"since={cursor}")
+    instead(HANDSHAKE, stream.read_recent, fail)
+    socket = await sockets.open(alice, query=f"since={cursor}")
+    assert asked
     assert [event["n"] for event in events_of(await socket.until("synced"))] == [1]
 
 
@@ -176,7 +179,7 @@ async def test_member_about_whom_the_host_fails_keeps_nobody_else_out(
     assert max(groups) == 3
 
 
-async def test_visitors_who_go_away_while_they_are_asked_about_leave_nothing(
+async def test_handshakes_that_are_given_up_while_they_are_looked_up_leave_nothing(
     sockets: Sockets, alice: User, groups: list[int]
 ) -> None:
     crowd = [await sockets.knock(alice) for _ in range(6)]
@@ -291,96 +294,6 @@ async def test_statement_that_fails_for_one_is_that_one_s_failure_only(
     monkeypatch.setattr(authentication, "_load_together", fail)
     assert await come_together(crowd) == [None, 4503, None]
     assert max(groups) == 3
-
-
-class Asked(list["asyncio.Future[None]"]):
-    """Questions to the database, each answered when the test says so; and how many they were about."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-
-    async def run(self, _function: Any, requests: Sequence[AdmissionRequest]) -> list[Found]:
-        self.sizes.append(len(requests))
-        self.append(asyncio.get_running_loop().create_future())
-        await self[-1]
-        return [Found(None, None, None) for _ in requests]  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    asked = Asked()
-    monkeypatch.setattr(HANDSHAKE, "run", asked.run)
-    monkeypatch.setattr(lookup, "_can_wait_with_others", lambda _: True)
-    return asked
-
-
-def come(here: Lookup) -> asyncio.Task[Found]:
-    return asyncio.create_task(here.find(AdmissionRequest({}, "acme")))
-
-
-async def test_handshake_that_comes_as_the_last_batch_ends_is_looked_up(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batching, "HELD_UP_SECONDS", 0)
-    here = Lookup()
-
-    async def come_twice() -> None:
-        await here.find(AdmissionRequest({}, "acme"))
-        await here.find(
-            AdmissionRequest({}, "acme")
-        )  # in the very turn of the loop in which both batches end
-
-    first = asyncio.create_task(come_twice())
-    await eventually(lambda: len(asked) == 1)
-    second = come(here)
-    await eventually(lambda: len(asked) == 2)
-    for answer in asked:
-        answer.set_result(None)
-    await eventually(lambda: len(asked) == 3)
-    asked[2].set_result(None)
-    await asyncio.gather(first, second)
-    await here.close()
-
-
-async def test_batch_that_is_held_up_holds_up_only_what_is_in_it(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batching, "HELD_UP_SECONDS", 0.05)
-    here = Lookup()
-    held_up = come(here)
-    await eventually(lambda: len(asked) == 1)
-    others = [come(here) for _ in range(5)]
-    await eventually(lambda: len(asked) == 2)  # in another batch, and nothing more has to come in for that
-    asked[1].set_result(None)
-    await asyncio.gather(*others)
-    assert not held_up.done()
-    later = come(here)
-    await eventually(lambda: len(asked) == 3)
-    for answer in (asked[0], asked[2]):
-        answer.set_result(None)
-    await asyncio.gather(held_up, later)
-    assert asked.sizes == [1, 5, 1]
-    await here.close()
-
-
-async def test_crowd_that_trickles_in_is_asked_about_in_few_groups(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lookup, "GATHER_SECONDS", 0.5)
-    here = Lookup()
-    crowd = [come(here)]
-    await eventually(lambda: len(asked) == 1)  # who comes alone doesn't wait
-    crowd.append(come(here))
-    await asyncio.sleep(0)
-    asked[0].set_result(None)
-    for _ in range(10):
-        crowd.append(come(here))
-        await asyncio.sleep(0)
-    await eventually(lambda: len(asked) == 2)
-    assert asked.sizes == [1, 11]
-    asked[1].set_result(None)
-    await asyncio.gather(*crowd)
-    await here.close()
 
 
 async def test_organisation_whose_numbering_takes_long_holds_up_nobody_of_another(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from typing import Any, ClassVar
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.core.cache.backends.base import BaseCache
 from django.test import Client
 from pytest_django.fixtures import Settings
 
@@ -26,7 +28,7 @@ from tests.conftest import Configure
 from tests.host.models import Organization
 from tests.sockets import Socket, Sockets, routed
 from tests.stopwatch import Stopwatch
-from tests.waiting import LIMIT_SECONDS, eventually, limit
+from tests.waiting import LIMIT_SECONDS, eventually
 
 
 async def let_in(sockets: Sockets, user: User, org: str = "acme") -> Socket | None:
@@ -198,9 +200,7 @@ async def test_processes_share_the_cap(two: tuple[Quotas, Quotas], configure: Co
     assert answers == [True, True, False, False]
     for _ in range(2):  # the second time it is given back already
         here.release(first)
-    async with limit("the place is free"):
-        while not await is_let_in(there):  # noqa: ASYNC110 - only time passes
-            await asyncio.sleep(0.1)
+    await eventually(lambda: is_let_in(there), "the place is free")
     assert not await is_let_in(there)
 
 
@@ -246,9 +246,7 @@ async def test_counts_of_a_process_that_ended_are_forgotten(
     assert await is_let_in(here)
     assert not await is_let_in(there)
     await background.end(here._tasks)  # as if it had been killed: nothing is taken out of the cache
-    async with limit("the place is free"):
-        while not await is_let_in(there):  # noqa: ASYNC110 - only time passes
-            await asyncio.sleep(0.1)
+    await eventually(lambda: is_let_in(there), "the place is free")
 
 
 async def test_places_of_a_process_that_stops_in_order_are_free_at_once(
@@ -261,26 +259,29 @@ async def test_places_of_a_process_that_stops_in_order_are_free_at_once(
     assert await is_let_in(there)
 
 
-class SilentlyBroken:
+class SilentlyBroken(BaseCache):
     """A cache as clients make it that are told to ignore exceptions."""
 
-    def __init__(self, asked: list[str]) -> None:
-        self._asked = asked
+    asked: ClassVar[list[str]] = []
 
-    def add(self, key: str, *rest: object) -> bool:
-        self._asked.append(key)
+    def __init__(self, _location: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+
+    def add(self, key: str, *_: object, **options: object) -> bool:
+        self.asked.append(key)
         return False
 
-    def get(self, key: str) -> None:
+    def get(self, *_: object, **options: object) -> None:
         return None
 
 
 async def test_cache_that_fails_without_a_word_is_given_up_at_once(
-    two: tuple[Quotas, Quotas], configure: Configure, monkeypatch: pytest.MonkeyPatch
+    two: tuple[Quotas, Quotas], configure: Configure, settings: Settings
 ) -> None:
     configure(CONNECTIONS_PER_USER=1)
-    asked: list[str] = []
-    monkeypatch.setattr(quotas, "cache", SilentlyBroken(asked))
+    settings.CACHES = {"default": {"BACKEND": f"{__name__}.SilentlyBroken"}}
+    asked = SilentlyBroken.asked
+    asked.clear()
     here, _ = two
     assert await is_let_in(here)
     assert not await is_let_in(here)  # it counts alone
@@ -288,13 +289,13 @@ async def test_cache_that_fails_without_a_word_is_given_up_at_once(
 
 
 def test_processes_beyond_many_that_ended_are_counted() -> None:
-    desks = [quotas._Others() for _ in range(100)]
-    for desk in desks:
-        desk.write({"user.x": 1})
-    for desk in desks[:95]:
-        cache.delete(quotas._slot_key(desk._slot))
-    desks[-1].keep_slot()
-    assert desks[-1].exchange({"user.x": 1}) == {"user.x": 4}
+    processes = [quotas._Others() for _ in range(100)]
+    for process in processes:
+        process.write({"user.x": 1})
+    for process in processes[:95]:
+        cache.delete(quotas._slot_key(process._slot))
+    processes[-1].keep_slot()
+    assert processes[-1].exchange({"user.x": 1}) == {"user.x": 4}
 
 
 @pytest.mark.parametrize("forged", [-5, 10**12, True, "many", None, 1.5, [3]])

@@ -25,14 +25,14 @@ from orgrealtime.adapters import MembershipAdapter
 from orgrealtime.admission import rechecks
 from orgrealtime.admission.rechecks import Target
 from orgrealtime.admission.service import AdmissionService
-from orgrealtime.admission.verdicts import Verdict
+from orgrealtime.admission.verdicts import Verdict, recheck
 from orgrealtime.consumers import OrgConsumer
 from orgrealtime.delivery import acknowledgements, bell
 from orgrealtime.delivery import connection as connection_module
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.delivery.stalls import STALL_SECONDS
 from orgrealtime.stream import database, reading
-from tests.conftest import Configure
+from tests.conftest import Configure, Instead
 from tests.host.models import Membership, Organization
 from tests.sockets import Socket, Sockets, log_in, publish_event, routed, settled
 from tests.stopwatch import Stopwatch
@@ -311,14 +311,16 @@ async def test_host_s_bug_about_one_member_does_not_keep_another_connected(
     sockets: Sockets,
     alice: User,
     bob: User,
-    monkeypatch: pytest.MonkeyPatch,
     error: type[Exception],
 ) -> None:
-    monkeypatch.setattr(Buggy, "error", error)
+    class Failing(Buggy):
+        pass
+
+    Failing.error = error
     Buggy.asked.clear()
     configure(ACCESS_CHECK_SECONDS=SOON)
-    await (await sockets.open(alice, application=routed(Buggy))).synced()
-    his = await (await sockets.open(bob, application=routed(Buggy))).synced()
+    await (await sockets.open(alice, application=routed(Failing))).synced()
+    his = await (await sockets.open(bob, application=routed(Failing))).synced()
     await database.LIVE.run(Membership.objects.filter(user=bob)._raw_delete, "default")
     assert await closed(his) == 4403
 
@@ -407,11 +409,11 @@ async def test_hints_that_come_faster_than_they_can_be_asked_about_silence_nobod
 ) -> None:
     hers = await (await sockets.open(alice)).synced()
     await settled()
-    guard_of_hub, is_over = get_hub().service(AdmissionService).rechecks, asyncio.Event()
+    rechecks_of_hub, is_over = get_hub().service(AdmissionService).rechecks, asyncio.Event()
 
     async def flood() -> None:
         while not is_over.is_set():
-            guard_of_hub.hint_user(str(alice.pk))
+            rechecks_of_hub.hint_user(str(alice.pk))
             await asyncio.sleep(0)
 
     flooding = asyncio.create_task(flood())
@@ -571,20 +573,20 @@ async def test_member_who_can_t_be_asked_about_gets_what_was_published_once_the_
     acme: Organization,
     alice: User,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    instead: Instead,
 ) -> None:
     configure(ACCESS_CHECK_SECONDS=3600.0)
     hers = await (await sockets.open(alice)).synced()
     await settled()
-    recheck, failures = rechecks.recheck, [OperationalError("away"), OperationalError("away")]
+    failures = [OperationalError("away"), OperationalError("away")]
 
     def recheck_when_it_is_back(subjects: Any) -> Any:
         if failures:
             raise failures.pop()
         return recheck(subjects)
 
-    monkeypatch.setattr(rechecks, "recheck", recheck_when_it_is_back)
-    monkeypatch.setattr(rechecks, "is_away", lambda error: True)
+    instead(database.ACCESS, recheck, recheck_when_it_is_back)
+    instead(database.ACCESS, database.is_away, lambda error: True)
     for _ in range(10):
         get_hub().service(AdmissionService).rechecks.hint_user(str(alice.pk))
     await eventually(lambda: len(failures) < 2)
@@ -683,7 +685,7 @@ async def test_removed_member_is_closed_though_nobody_can_say_which_sessions_liv
 
 
 async def test_answer_to_the_later_question_counts(
-    hers: Socket, alice: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+    hers: Socket, alice: User, acme: Organization, instead: Instead
 ) -> None:
     """Of two checks, one that began first may ask last, if it has many to ask about before."""
     await settled()
@@ -691,7 +693,7 @@ async def test_answer_to_the_later_question_counts(
     (connection,) = list(hub.registry)
     answers = iter([Access(acme.pk, alice.pk, "admin"), Access(acme.pk, alice.pk, "guest")])
     identity = connection.credentials.identity
-    monkeypatch.setattr(rechecks, "recheck", lambda asked: [Verdict(next(answers), identity) for _ in asked])
+    instead(database.ACCESS, recheck, lambda asked: [Verdict(next(answers), identity) for _ in asked])
     first_slice, second = (
         hub.service(AdmissionService).rechecks.check([connection]),
         hub.service(AdmissionService).rechecks.check([connection]),
@@ -772,20 +774,30 @@ async def test_check_of_many_connections_costs_two_queries(
     assert len([sql for sql in statements if "session" in sql or "membership" in sql]) == 2
 
 
+class Listener:
+    """As much of a hub as hears of users who are to be checked again."""
+
+    def __init__(self) -> None:
+        self.users: list[str | None] = []
+
+    def hear(self, hint: bell.Hint) -> None:
+        assert hint.topic is bell.Topic.ACCESS_OF_USER
+        self.users.append(hint.user)
+
+
 @pytest.fixture
-def rung(
-    monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
-) -> Callable[[Any], list[Any]]:
+def rung(django_capture_on_commit_callbacks: Any) -> Iterator[Callable[[Any], list[Any]]]:
     """`rung(change)`: the users whom a change has the hubs check again."""
+    listener = Listener()
 
     def run(change: Callable[[], Any]) -> list[Any]:
-        users: list[Any] = []
-        monkeypatch.setattr(bell, "check_user", lambda user_id, *rest: users.append(user_id))
         with django_capture_on_commit_callbacks(execute=True):
             change()
-        return users
+        return listener.users
 
-    return run
+    bell.add_listener(listener)
+    yield run
+    bell.remove_listener(listener)
 
 
 Rung = Callable[[Callable[[], Any]], list[Any]]
@@ -804,11 +816,11 @@ def test_login_has_nobody_checked(rung: Rung, alice: User) -> None:
 
 
 def test_saved_user_is_checked(rung: Rung, alice: User) -> None:
-    assert rung(alice.save) == [alice.pk]
+    assert rung(alice.save) == [str(alice.pk)]
 
 
 def test_saved_membership_has_its_user_checked(rung: Rung, alice: User) -> None:
-    assert rung(Membership.objects.get().save) == [alice.pk]
+    assert rung(Membership.objects.get().save) == [str(alice.pk)]
 
 
 # ----------------------------------------------------------------------------------------------- organisations

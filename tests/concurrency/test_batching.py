@@ -134,6 +134,50 @@ async def test_batch_that_is_held_up_holds_up_only_those_in_it_and_no_more_begin
 
 
 @virtually
+async def test_query_that_comes_as_the_last_batch_ends_is_answered() -> None:
+    """In the very turn of the loop in which both batches end."""
+    work = Work(LONG)
+    batcher = Batcher(work, concerns_all)
+
+    async def ask_twice() -> int:
+        await batcher.ask(1)
+        return await batcher.ask(2)
+
+    first = asyncio.create_task(ask_twice())
+    await asyncio.sleep(SHORT)
+    work.seconds = LONG - SHORT - HELD_UP_SECONDS  # so that the second ends when the first does
+    (beside,) = ask(batcher, 3)
+    assert await asyncio.gather(first, beside) == [20, 30]
+    assert work.batches == [[1], [3], [2]]
+
+
+@virtually
+async def test_those_of_a_batch_that_is_held_up_wait_alone() -> None:
+    work = Work(LONG)
+    batcher = Batcher(work, concerns_all)
+    (held_up,) = ask(batcher, 0)
+    await asyncio.sleep(SHORT)
+    work.seconds = SHORT
+    assert await gathered(ask(batcher, 1, 2, 3, 4, 5)) == [10, 20, 30, 40, 50]
+    assert await batcher.ask(6) == 60
+    assert not held_up.done()
+    assert await held_up == 0
+    assert work.batches == [[0], [1, 2, 3, 4, 5], [6]]
+
+
+@virtually
+async def test_crowd_that_trickles_in_is_asked_about_in_few_batches() -> None:
+    work = Work(SHORT)
+    batcher = Batcher(work, concerns_all, gather_seconds=SHORT)
+    crowd = []
+    for query in range(11):
+        crowd += ask(batcher, query)
+        await asyncio.sleep(SHORT / 10)
+    await gathered(crowd)
+    assert list(map(len, work.batches)) == [1, 10]
+
+
+@virtually
 async def test_batch_that_is_not_full_gathers_more_while_others_come() -> None:
     work = Work(SHORT)
     batcher = Batcher(work, concerns_all, gather_seconds=SHORT)

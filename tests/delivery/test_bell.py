@@ -6,8 +6,8 @@ import logging
 from typing import Any
 
 import pytest
+from pytest_django.fixtures import Settings
 
-from orgrealtime.delivery import bell
 from orgrealtime.delivery.bell import FAILURES_AT_START, Subscription
 
 SILENT = "the layer doesn't ring, polling instead"
@@ -16,13 +16,16 @@ SILENT = "the layer doesn't ring, polling instead"
 class DeadLayer:
     """As where Redis is down."""
 
+    async def new_channel(self) -> str:
+        raise ConnectionError
+
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         raise ConnectionError
 
 
 @pytest.fixture
-def ear(monkeypatch: pytest.MonkeyPatch) -> Subscription:
-    monkeypatch.setattr(bell, "get_layer", DeadLayer)
+def ear(settings: Settings) -> Subscription:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.DeadLayer"}}
     return Subscription(lambda hint: None)
 
 

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 
-from orgrealtime import consumers, stream
+from orgrealtime import consumers, publish, stream
 from orgrealtime.delivery import acknowledgements
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.stream import database
-from orgrealtime.stream import reading as stream_reading
 from orgrealtime.stream.database import BACKLOG
-from tests.conftest import Configure
+from orgrealtime.stream.reading import PAGE_SIZE
+from tests.conftest import Configure, Instead
 from tests.host.models import Organization
 from tests.sockets import APPLICATION, Frame, Sockets, publish_event
 from tests.waiting import LIMIT_SECONDS, eventually, limit
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+MANY = PAGE_SIZE + 50
 
 
 class Wire:
@@ -143,26 +147,26 @@ async def test_failing_send_ends_that_socket_only(
 
 
 async def test_ping_is_answered_while_the_backlog_is_being_read(
-    sockets: Sockets, alice: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+    sockets: Sockets, alice: User, acme: Organization, instead: Instead
 ) -> None:
+    """A page holds fewer events than there are, so that more are read after letting in."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def publish_many() -> None:
+        with transaction.atomic():
+            for number in range(MANY):
+                publish(acme, "note", {"number": number})
+
+    def slow_page(*arguments: Any, **options: Any) -> Any:
+        reading.set()
+        assert go_on.wait(LIMIT_SECONDS)
+        return stream.read(*arguments, **options)
+
     position = await database.HANDSHAKE.run(stream.position, acme)
-    for number in range(3):
-        await publish_event(acme, number=number)
-    # A page holds one event, so more are read after letting in.
-    monkeypatch.setattr(stream_reading, "PAGE_CHARS", 1)
-    reading, go_on = asyncio.Event(), asyncio.Event()
-    page = BACKLOG.run
-
-    async def slow_page(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        if function is stream.read:
-            reading.set()
-            await go_on.wait()
-        return await page(function, *arguments, **options)
-
-    monkeypatch.setattr(BACKLOG, "run", slow_page)
+    await database.LIVE.run(publish_many)
+    instead(BACKLOG, stream.read, slow_page)
     async with wired(sockets, alice, f"since={position.cursor}") as (wire, _):
-        async with limit("a page is read", seen=wire.types):
-            await reading.wait()
+        await eventually(reading.is_set)
         wire.say({"type": "ping"})
         await eventually(lambda: "pong" in wire.types())
         assert "synced" not in wire.types()
@@ -171,7 +175,7 @@ async def test_ping_is_answered_while_the_backlog_is_being_read(
         events = [
             event for frame in wire.frames() for event in frame.get("events", [frame]) if "number" in event
         ]
-        assert [event["number"] for event in events] == [0, 1, 2]
+        assert [event["number"] for event in events] == list(range(MANY))
 
 
 async def test_client_that_stops_acknowledging_is_held_and_then_closed_4408(

@@ -21,8 +21,9 @@ from orgrealtime.errors import StreamReset
 from orgrealtime.models import Stream
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import Page, database, postgresql
+from orgrealtime.stream.database import HANDSHAKE
 from orgrealtime.stream.types import StreamEvent
-from tests.conftest import MakeOrg, MakeUser
+from tests.conftest import Instead, MakeOrg, MakeUser
 from tests.host.models import Organization
 from tests.sockets import Sockets, publish_event
 from tests.threads import open_transaction
@@ -221,10 +222,10 @@ def page(first: int, head: int) -> Page:
 
 @pytest.mark.parametrize(("start", "reaches"), [(100, 50), (99, 50), (60, 50), (101, 101), (123, 123)])
 async def test_recent_events_are_kept_only_if_nothing_is_missing_after_them(
-    monkeypatch: pytest.MonkeyPatch, start: int, reaches: int
+    instead: Instead, start: int, reaches: int
 ) -> None:
     """The window may have moved on while they were read: what lies between is then in neither."""
-    monkeypatch.setattr(stream, "read_recent", lambda *_: page(51, 100))
+    instead(HANDSHAKE, stream.read_recent, lambda *_: page(51, 100))
     feed = feed_at(100)
     feed.tail = Tail(start)
     feed.tail.extend([event(seq) for seq in range(start + 1, 130)], 129)
@@ -236,20 +237,23 @@ async def test_recent_events_are_kept_only_if_nothing_is_missing_after_them(
     pools.close_all()
 
 
-async def test_recent_events_of_another_epoch_are_none_of_this_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_recent_events_of_another_epoch_are_none_of_this_feed(instead: Instead) -> None:
     other = page(51, 100)._replace(position=Position("ffffffff", 100, 0))
-    monkeypatch.setattr(stream, "read_recent", lambda *_: other)
+    instead(HANDSHAKE, stream.read_recent, lambda *_: other)
     feed = feed_at(100)
     await feed.reach_back()
     assert not feed.covers(Cursor(EPOCH, 99))
     pools.close_all()
 
 
-async def test_who_waits_for_recent_events_goes_on_when_the_feed_ends(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_who_waits_for_recent_events_goes_on_when_the_feed_ends(instead: Instead) -> None:
     is_asked, goes_on = threading.Event(), threading.Event()
-    monkeypatch.setattr(stream, "read_recent", lambda *_: (is_asked.set(), goes_on.wait(LIMIT_SECONDS * 2)))
+
+    def never_read(*_: object) -> None:
+        is_asked.set()
+        goes_on.wait(LIMIT_SECONDS * 2)
+
+    instead(HANDSHAKE, stream.read_recent, never_read)
     feed = feed_at(100)
     waiting = asyncio.create_task(feed.reach_back())
     await asyncio.to_thread(is_asked.wait, LIMIT_SECONDS)

@@ -18,13 +18,13 @@ from orgrealtime.admission.service import AdmissionService
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer, command
 from orgrealtime.delivery import bell
 from orgrealtime.delivery.feed import MAX_CHUNKS
-from orgrealtime.delivery.hub import Hub, get_hub
+from orgrealtime.delivery.hub import get_hub
 from orgrealtime.models import NotificationEvent, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor
 from orgrealtime.stream import database
 from orgrealtime.stream.reading import PAGE_CHARS
 from orgrealtime.views import CatchUpView
-from tests.conftest import Configure, MakeOrg, MakeUser
+from tests.conftest import Configure, Instead, MakeOrg, MakeUser
 from tests.host.models import Membership, Organization
 from tests.sockets import Frame, Sockets, publish_event, routed, settled
 from tests.stopwatch import Stopwatch
@@ -225,9 +225,9 @@ async def test_event_rung_for_while_the_only_reader_comes_back_arrives_at_once(
     await settled()
     await first.disconnect()
     await eventually(lambda: not list(get_hub().registry))
-    enter, hear = get_hub().service(AdmissionService).quotas.reserve, get_hub()._dispatch
+    enter = get_hub().service(AdmissionService).quotas.reserve
     heard: list[Any] = []
-    monkeypatch.setattr(get_hub(), "_dispatch", lambda *hint: (heard.append(hint), hear(*hint)))
+    get_hub().subscribe(bell.Topic.EVENTS, heard.append)
 
     async def enter_after_an_event(quotas: Any) -> Any:
         await publish_event(acme)
@@ -273,10 +273,10 @@ class Endless(OrgConsumer):
 
     async def connected(self) -> None:
         if self.user.username == "bob":
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
 
     async def disconnected(self, code: int) -> None:
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("name", ["alice", "bob"])
@@ -305,18 +305,16 @@ async def test_event_that_nobody_rang_for_is_found_within_the_idle_poll(
     alice: User,
     acme: Organization,
     configure: Configure,
-    monkeypatch: pytest.MonkeyPatch,
+    instead: Instead,
 ) -> None:
     """However long the pause between two proofs of the layer."""
-    polls = 0
-    poll = Hub._poll
+    polls: list[Any] = []
 
-    async def count(self: Hub) -> None:
-        nonlocal polls
-        await poll(self)
-        polls += 1
+    def count(organization_ids: Any) -> Any:
+        polls.append(heads := stream.heads(organization_ids))
+        return heads
 
-    monkeypatch.setattr(Hub, "_poll", count)
+    instead(database.LIVE, stream.heads, count)
     configure(POLL_SECONDS=60.0, IDLE_POLL_SECONDS=1.0)
     socket = await (await sockets.open(alice)).synced()
     await settled()

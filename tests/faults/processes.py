@@ -86,6 +86,7 @@ class Processes:
     def _tasks(self, pid: int) -> int:
         report = self._folder / f"tasks-{pid}"
         report.unlink(missing_ok=True)
+        until(lambda: _catches(pid, signal.SIGUSR1), "a worker that has just begun can be asked")
         os.kill(pid, signal.SIGUSR1)
         return int(
             until(lambda: report.exists() and report.read_text(), "a worker says how many tasks it has")
@@ -129,6 +130,13 @@ def _read(path: str) -> bytes:
     with contextlib.suppress(OSError):
         return Path(path).read_bytes()
     return b""
+
+
+def _catches(pid: int, which: signal.Signals) -> bool:
+    """Whether a process handles a signal, which would end it otherwise; Linux: `/proc/<pid>/status`."""
+    lines = _read(f"/proc/{pid}/status").decode().splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")]
+    return any(mask >> (which - 1) & 1 for mask in masks)
 
 
 def _signal(pids: list[int], which: signal.Signals) -> None:
