@@ -88,9 +88,12 @@ async def test_server_is_told_that_startup_and_shutdown_are_complete() -> None:
 
 
 async def test_shutdown_ends_the_hub(transactional_db: None) -> None:
+    before = asyncio.all_tasks()
     hub = get_hub()
+    tasks = asyncio.all_tasks() - before
+    assert tasks
     await shut_down()
-    assert not hub._tasks
+    assert all(task.done() for task in tasks)
     assert get_hub() is not hub
     await shut_down()
 

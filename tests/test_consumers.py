@@ -829,7 +829,7 @@ async def test_garbage_from_the_channel_layer_neither_closes_nor_shows(
 ) -> None:
     configure(CHANNEL_LAYER=layer, POLL_SECONDS=NEVER, IDLE_POLL_SECONDS=NEVER)
     socket = await (await sockets.open(alice)).synced()
-    await eventually(lambda: get_hub()._subscription.is_proved)
+    await settled()
     for message in GARBAGE:
         await get_channel_layer(layer).group_send(bell.group(acme.pk), message)
         await get_channel_layer(layer).group_send(bell.EVERYONE, message)

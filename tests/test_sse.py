@@ -353,6 +353,5 @@ async def test_page_that_reads_nothing_is_closed_as_a_slow_consumer(
     async with limit("the page is closed", seen=caplog.messages):
         while "connection closed" not in caplog.messages:  # however many events become one frame
             await publish_event(acme)
-            await asyncio.sleep(0.05)
     assert await is_empty()
     assert [record.code for record in caplog.records if record.msg == "connection closed"] == [4408]  # type: ignore[attr-defined]

@@ -47,7 +47,7 @@ def test_waiting_in_vain_says_what_for_and_what_was_seen() -> None:
 async def test_time_outs_of_what_is_waited_for_are_its_own() -> None:
     with pytest.raises(NotInTimeError, match="an answer; seen: 'nothing yet'"):
         async with limit("an answer", seconds=0.01, seen="nothing yet"):
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
     with pytest.raises(TimeoutError, match="of the library"):
         async with limit("an answer"):
             raise TimeoutError("of the library")
@@ -89,3 +89,19 @@ def test_stopwatch_allows_for_others_on_the_machine_and_for_being_stopped() -> N
         ):
             watch.check(2.0, "bob is closed", took=1000.0)
         assert watch.check(2.0, "bob is closed", took=2.0) == 2.0
+
+
+async def test_condition_that_waits_for_its_answer_is_asked_until_it_holds() -> None:
+    answers = iter([0, "", "yes"])
+
+    async def answer() -> object:
+        await asyncio.sleep(0)
+        return next(answers)
+
+    assert await eventually(answer) == "yes"
+    with pytest.raises(NotInTimeError, match=r"never"):
+        await eventually(never, seconds=0.01)
+
+
+async def never() -> bool:
+    return False

@@ -524,7 +524,7 @@ async def test_newcomer_who_was_admitted_before_hints_could_be_heard_is_held_and
     await settled()
     hub = get_hub()
     (connection,) = list(hub.registry)
-    connection.credentials.admitted_at = hub._loop.time()
+    connection.credentials.admitted_at = asyncio.get_running_loop().time()
     hub.registry.remove(connection)
     hub.service(AdmissionService).rechecks.check_organization(str(acme.pk))
     hub.registry.add(connection)

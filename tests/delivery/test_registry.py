@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orgrealtime.access import Access
-from orgrealtime.delivery.registry import Registry
+from orgrealtime.delivery.registry import NONE, Registry
 
 
 class Served:
@@ -94,4 +94,4 @@ def test_registry_keeps_nothing_of_who_has_left(registry: Registry) -> None:
     connection: Any = Served(1, 1)
     registry.add(connection)
     registry.remove(connection)
-    assert (registry._of_organization, registry._of_user) == ({}, {})
+    assert registry.of_organization("1") is registry.of_user("1") is NONE

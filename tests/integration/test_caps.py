@@ -9,6 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.integration.conftest import SERVERS
 from tests.integration.lookout import worker_pids
 from tests.servers import Redis, Site
 from tests.stopwatch import Stopwatch
-from tests.waiting import limit
+from tests.waiting import eventually, limit
 
 CAP = 10  # of few_connections.py
 FREE_SECONDS = 45
@@ -63,6 +64,13 @@ async def crowd(site: Site, user: str) -> AsyncIterator[Crowd]:
         yield Crowd(browser, stack)
 
 
+async def is_let_in(crowd: Crowd) -> bool:
+    """Whether one more gets in; not before the new worker listens."""
+    with contextlib.suppress(OSError, websockets.InvalidHandshake, TimeoutError):
+        return await crowd.connect()
+    return False
+
+
 def refusals(site: Site) -> set[int]:
     # granian has no answers to refused handshakes: its own is a bare 403
     return {429} if site.server == "uvicorn" else {429, 403}
@@ -94,12 +102,7 @@ async def test_a57_places_of_killed_workers_come_free(site: Site) -> None:
         with Stopwatch() as watch:
             if site.server == "granian":  # which ends with its workers
                 await asyncio.to_thread(site.restart)
-            opened = 0
-            async with limit("all places are free", seen=alice.statuses):
-                while opened < CAP:
-                    # until the new worker listens
-                    with contextlib.suppress(OSError, websockets.InvalidHandshake, TimeoutError):
-                        opened += await alice.connect()
-                    await asyncio.sleep(0.1)
+            for _ in range(CAP):
+                await eventually(partial(is_let_in, alice), "all places are free", seen=alice.statuses)
             watch.check(FREE_SECONDS, "all places are free")
         assert not await alice.connect()
