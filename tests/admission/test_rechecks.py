@@ -445,7 +445,7 @@ async def test_after_a_stall_nothing_is_delivered_to_members_who_were_removed_me
     await settled()
     with Beside(lambda: (Membership.objects.filter(user=alice).delete(), publish(acme, "note", {"n": 1}))):
         block_the_loop()
-    assert (await his.events(1))[0]["n"] == 1
+    assert (await his.next_events(1))[0]["n"] == 1
     assert await closed(hers) == 4403  # and has got no event: `closed` says so
 
 
@@ -468,7 +468,7 @@ async def test_after_a_stall_no_backlog_is_read_for_members_who_were_removed_mea
 
     monkeypatch.setattr(database.BACKLOG, "run", read_and_stall)
     hers = await sockets.open(alice, query=f"since={begin}")
-    await hers.events(1)  # a page that was read before she was let in; the next is of the backlog
+    await hers.next_events(1)  # a page that was read before she was let in; the next is of the backlog
     await settled()
     await database.LIVE.run(Membership.objects.filter(user=alice)._raw_delete, "default")
     goes_on.set()

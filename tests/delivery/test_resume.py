@@ -24,7 +24,7 @@ class RecentFeed(Feed):
     """A feed that knows the events up to its head; those for others are the even ones."""
 
     def __init__(self, known: int, head: int) -> None:
-        super().__init__(1, Position(EPOCH, head - known, 0), FeedReader(), Registry())
+        super().__init__(1, Position(EPOCH, head - known, 0), FeedReader(lambda: None), Registry())
         audiences = [frozenset({8}), None]
         numbers = range(head - known + 1, head + 1)
         self.tail.extend([StreamEvent(seq, "note", "{}", audiences[seq % 2]) for seq in numbers], head)
@@ -94,9 +94,12 @@ async def test_who_asks_for_more_than_there_are_gets_all_that_is_left() -> None:
     assert await start_of(Beginning(last=100), known=6, position=pruned) == Start(pruned, 4)
 
 
+@pytest.mark.parametrize("beginning", [Beginning(since=Cursor(EPOCH, 3)), Beginning(last=5)])
 @virtually
-async def test_tail_is_made_longer_once_it_is_too_short() -> None:
+async def test_tail_is_made_longer_once_where_it_is_too_short_and_then_the_database_is_asked(
+    beginning: Beginning,
+) -> None:
     hub: Any = Opened(known=2)
     with pytest.raises(RuntimeError, match="Database access not allowed"):
-        await find_start(hub, 1, MEMBER, Beginning(since=Cursor(EPOCH, 3)), STANDS)
+        await find_start(hub, 1, MEMBER, beginning, STANDS)
     assert hub.feed.reached_back == 1
