@@ -134,7 +134,7 @@ class OrgCommunicator(WebsocketCommunicator):
         return self._frame_of(await self._message("frame"))
 
     async def until(self, type: str) -> list[Frame]:
-        """Return the frames up to the next one of this type, which is the last of them."""
+        """Return the frames up to the next one of this type, which is the last of them; events may be in a `batch`."""
         frames = [await self.frame()]
         while frames[-1]["type"] != type:
             frames.append(await self.frame())
