@@ -66,7 +66,7 @@ def commands_of(cls: type) -> dict[str, str]:
     }
 
 
-class Client(Protocol):
+class _Connection(Protocol):
     """What the queue answers: a connection."""
 
     id: str
@@ -82,10 +82,10 @@ class CommandQueue:
     A command that takes long would otherwise keep pongs from being seen.
     """
 
-    __slots__ = ("_client", "_task", "_waiting")
+    __slots__ = ("_connection", "_task", "_waiting")
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
         self._waiting: deque[tuple[str, Callable[[Message], Awaitable[None]], Message]] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -107,7 +107,7 @@ class CommandQueue:
 
     async def _run(self) -> None:
         try:
-            while self._waiting and self._client.close_code is None:
+            while self._waiting and self._connection.close_code is None:
                 await self._carry_out(*self._waiting.popleft())
         finally:
             self._task = None
@@ -118,7 +118,9 @@ class CommandQueue:
         try:
             await method(message)
         except MessageError as error:
-            self._client.reply(wire.error(error.code, str(error)))
+            self._connection.reply(wire.error(error.code, str(error)))
         except Exception:
-            logger.exception("a command failed", extra={"connection_id": self._client.id, "command": name})
-            self._client.reply(wire.error("internal_error", "the server couldn't carry this out"))
+            logger.exception(
+                "a command failed", extra={"connection_id": self._connection.id, "command": name}
+            )
+            self._connection.reply(wire.error("internal_error", "the server couldn't carry this out"))

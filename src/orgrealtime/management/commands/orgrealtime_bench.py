@@ -17,7 +17,7 @@ from django.db import models
 
 from orgrealtime.adapters import get_adapter
 from orgrealtime.errors import EventTypeError
-from orgrealtime.management.lookups import find_organization, find_users
+from orgrealtime.management.arguments import find_organization, find_users
 
 BAR = 30
 SESSION_SECONDS = 600

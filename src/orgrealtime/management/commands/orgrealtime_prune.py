@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from orgrealtime import stream
 from orgrealtime.admission import tickets
-from orgrealtime.management.lookups import find_organization
+from orgrealtime.management.arguments import find_organization
 from orgrealtime.models import Stream
 
 

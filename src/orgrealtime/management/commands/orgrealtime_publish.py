@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from orgrealtime import publish
 from orgrealtime.delivery import bell
-from orgrealtime.management.lookups import find_organization, find_users
+from orgrealtime.management.arguments import find_organization, find_users
 
 
 class Command(BaseCommand):
