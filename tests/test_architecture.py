@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -75,3 +78,46 @@ def test_page_names_what_there_is_to_look_for() -> None:
     for change, (_, names) in table("change").items():
         for name in re.findall(r"`([\w.(]+)`", names):
             assert name.rpartition(".")[2] in code, change
+
+
+# -------------------------------------------------------------------------------------------------- how large it is
+
+
+def lines_of_code(path: Path) -> dict[str, int]:
+    """The lines of a module and of each of its classes, without comments, docstrings and empty lines."""
+    source = path.read_text()
+    tree = ast.parse(source)
+    passed_over = {
+        tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
+    }  # fmt: skip
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    lines = {
+        line
+        for token in tokens
+        if token.type not in passed_over
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if ast.get_docstring(node) is not None and first is not None:
+                lines -= set(range(first.lineno, (first.end_lineno or 0) + 1))
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    found = {node.name: len(lines & set(range(node.lineno, (node.end_lineno or 0) + 1))) for node in classes}
+    return {"the module": len(lines), **found}
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_module_and_its_classes_are_small_enough_to_read(path: Path) -> None:
+    found = lines_of_code(path)
+    assert found.pop("the module") <= 400
+    assert max(found.values(), default=0) <= 250, found
+
+
+@pytest.mark.parametrize(("name", "most"), [("delivery/hub.py", 10), ("consumers.py", 15)])
+def test_module_in_the_middle_imports_few_others(name: str, most: int) -> None:
+    imported = re.findall(
+        r"^from (orgrealtime[\w.]*) import (\w+)", (SOURCE / name).read_text(), flags=re.MULTILINE
+    )
+    modules = {f"{package}.{first}" if package == "orgrealtime" else package for package, first in imported}
+    assert len(modules) <= most, sorted(modules)
