@@ -23,7 +23,7 @@ class Dialect(Protocol):
         """Number at most `most` of the events that wait; return None if the organisation has no stream."""
 
     def settle(self, organization_id: Any) -> None:
-        """Make a stream at home in the table that it is in now, with another epoch."""
+        """Make a stream at home where it is now, with another epoch."""
 
     def is_locked_out(self, error: OperationalError) -> bool:
         """Tell whether a numbering failed because another transaction holds the stream's lock."""
@@ -40,6 +40,12 @@ class Dialect(Protocol):
 
     def table_oid(self) -> RawSQL | None:
         """Return the number of the table that a new stream is at home in; None if tables have none."""
+
+    def home(self) -> RawSQL | None:
+        """Return the database, and its timeline, that a new stream is at home in; None if that can't be told."""
+
+    def patience(self) -> str:
+        """Return an expression that bounds the wait for a lock, of the statement that selects it."""
 
     def moment(self, column: str) -> str:
         """Return the SQL that selects a moment so that every one can be fetched."""

@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from django.db import OperationalError, connections, models
+from django.db import IntegrityError, OperationalError, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef
 
 from orgrealtime.models import NotificationEvent, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import database, dialect
+from orgrealtime.stream.mending import mend
 from orgrealtime.stream.types import Head, Numbering
 from orgrealtime.stream.writing import create
 
@@ -46,8 +47,18 @@ def number(organization_id: Any, using: str | None = None) -> Position:
     Raises OperationalError if another transaction holds the stream's lock beyond `postgresql.LOCK_MILLISECONDS`.
     """
     connection = connections[using or database.alias()]
+    return _advance(organization_id, connection, partial(_number, organization_id, connection))
+
+
+def _number(organization_id: Any, connection: BaseDatabaseWrapper) -> Numbering | None:
     step = partial(dialect.of(connection).number, organization_id, NUMBERING_BATCH)
-    return _advance(organization_id, connection, step)
+    try:
+        return step()
+    except IntegrityError:
+        mend(
+            organization_id, connection.alias
+        )  # its next numbers are noted for addressees of events that are gone
+        return step()
 
 
 def _advance(
@@ -59,6 +70,8 @@ def _advance(
             create(organization_id, connection.alias)
         elif not outcome.is_at_home:
             dialect.of(connection).settle(organization_id)
+        elif not outcome.is_whole:
+            mend(organization_id, connection.alias)
         elif outcome.waiting == outcome.numbered < NUMBERING_BATCH:
             return outcome.position
 

@@ -21,6 +21,13 @@ from orgrealtime.stream.types import Numbering
 LOCK_MILLISECONDS = 200
 LOCK_NOT_AVAILABLE = "55P03"
 PATIENCE = f"set_config('lock_timeout', '{LOCK_MILLISECONDS}', TRUE)"
+# Which database, and which timeline of its server's history: a copy by CREATE DATABASE is another database, and each
+# promotion begins another timeline, which a restart doesn't. Both are for every role to see. A database's number isn't
+# looked up by its name: what each connection already knows of its catalog costs less.
+HOME = (
+    "split_part(pg_relation_filepath('pg_catalog.pg_class'::regclass), '/', -2)"
+    " || '.' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+)
 INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 FOLLOWED_CHARS = 16_384  # up to 64 KB: what a socket takes though its client doesn't read
 ROW_CHARS = 200  # about what a row takes besides its payload
@@ -35,6 +42,7 @@ class _Outcome(NamedTuple):
     waiting: int
     numbered: int
     is_at_home: bool
+    is_whole: bool
 
 
 class _Found(NamedTuple):
@@ -59,7 +67,8 @@ class PostgreSQL:
         Raises OperationalError if another transaction holds the stream's lock for longer than LOCK_MILLISECONDS.
         """
         sql = f"""{self._numbering(waits=True)}
-        SELECT epoch, COALESCE(new_head, locked_head, seen_head) AS head, floor, waiting, numbered, is_at_home
+        SELECT epoch, COALESCE(new_head, locked_head, seen_head) AS head, floor, waiting, numbered,
+            is_at_home, is_whole
         FROM outcome
         """
         with self.connection.cursor() as cursor:
@@ -69,17 +78,22 @@ class PostgreSQL:
                 return None
             outcome = Columns(cursor).take(_Outcome)(row)
         position = Position(outcome.epoch, outcome.head, outcome.floor)
-        return Numbering(position, outcome.waiting, outcome.numbered, outcome.is_at_home)
+        return Numbering(position, outcome.waiting, outcome.numbered, outcome.is_at_home, outcome.is_whole)
 
     def settle(self, organization_id: Any) -> None:
-        """Make a stream at home in the table that it is in now, with another epoch."""
-        # The row has been copied into another table, as when a dump is restored: how far the stream was is unknown.
+        """Make a stream at home where it is now, with another epoch."""
+        # The row has been copied, with its table, as when a dump is restored, or with the whole database, or a standby
+        # has been promoted: how far the stream was is unknown. What was never noted down is taken as it is found.
         stream = Stream._meta.db_table
         sql = f"""
-        WITH patience AS MATERIALIZED (SELECT {PATIENCE})
+        WITH patience AS MATERIALIZED (SELECT {self.patience()}), here AS MATERIALIZED (SELECT {HOME} AS home)
         UPDATE {stream} AS stream
-        SET table_oid = stream.tableoid::bigint, epoch = CASE WHEN table_oid IS NULL THEN epoch ELSE %s END
-        FROM patience WHERE organization_id = %s AND table_oid IS DISTINCT FROM stream.tableoid::bigint
+        SET table_oid = stream.tableoid::bigint, home = here.home, epoch = CASE WHEN
+            COALESCE(table_oid, stream.tableoid::bigint) = stream.tableoid::bigint
+            AND COALESCE(stream.home, here.home) = here.home THEN epoch ELSE %s END
+        FROM patience, here WHERE organization_id = %s AND (
+            table_oid IS DISTINCT FROM stream.tableoid::bigint OR stream.home IS DISTINCT FROM here.home
+        )
         """
         with self.connection.cursor() as cursor:
             cursor.execute(sql, [new_epoch(), self._key(organization_id)])
@@ -130,6 +144,15 @@ class PostgreSQL:
         """Return the number of the table that a new stream is at home in."""
         return RawSQL("%s::regclass::oid::bigint", [Stream._meta.db_table])
 
+    def home(self) -> RawSQL:
+        """Return the database, and its timeline, that a new stream is at home in."""
+        return RawSQL(HOME, [])  # noqa: S611 - a constant
+
+    def patience(self) -> str:
+        """Return an expression that bounds the wait for a lock, of the statement that selects it."""
+        # In the transaction of a TestCase a setting would last beyond the statement.
+        return "1" if self.connection.in_atomic_block else PATIENCE
+
     def moment(self, column: str) -> str:
         """Return a moment as text: PostgreSQL knows some that Python doesn't, and one would spoil the page it is in."""
         offset = "TZH:TZM" if settings.USE_TZ else ""
@@ -148,9 +171,7 @@ class PostgreSQL:
         """
         key = str(Stream._meta.pk.db_type(self.connection))
         user_key = str(Recipient._meta.get_field("user").db_type(self.connection))
-        # In the transaction of a TestCase a setting would last beyond the statement.
-        patience = "1" if self.connection.in_atomic_block else PATIENCE
-        return _numbering_sql(key, user_key, patience, "" if waits else "SKIP LOCKED")
+        return _numbering_sql(key, user_key, self.patience(), "" if waits else "SKIP LOCKED")
 
     def _following(self) -> str:
         # What had a number before is read in the snapshot in which `seen_head` is the newest; what gets one now
@@ -175,7 +196,7 @@ class PostgreSQL:
             {page_columns(self.moment)}
         FROM asked JOIN outcome USING (organization_id) LEFT JOIN heaped USING (organization_id)
             LEFT JOIN found AS page ON page.organization_id = asked.organization_id AND asked.after <= seen_head
-        WHERE is_at_home AND (asked.after > seen_head OR (
+        WHERE is_at_home AND is_whole AND (asked.after > seen_head OR (
             (NOT has_pending OR (locked_head = seen_head AND waiting = numbered))
             AND (heap IS NULL OR (heap <= %(room)s AND heaped.count <= %(limit)s))
         ))
@@ -198,7 +219,10 @@ def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> st
             WITH ORDINALITY AS asked (organization_id, after, place)
     ), seen AS (
         SELECT stream.organization_id, asked.after, epoch, head, floor,
-            table_oid IS NOT DISTINCT FROM stream.tableoid::bigint AS is_at_home, EXISTS (
+            table_oid IS NOT DISTINCT FROM stream.tableoid::bigint
+                AND home IS NOT DISTINCT FROM (SELECT {HOME}) AS is_at_home, NOT EXISTS (
+                SELECT 1 FROM {event} AS event WHERE event.organization_id = stream.organization_id AND seq > head
+            ) AS is_whole, EXISTS (
                 SELECT 1 FROM {event} AS event WHERE event.organization_id = stream.organization_id AND seq IS NULL
             ) AS has_pending
         FROM asked JOIN {stream} AS stream USING (organization_id)
@@ -207,7 +231,8 @@ def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> st
     ), locked AS (
         SELECT stream.organization_id, stream.head
         FROM seen JOIN {stream} AS stream USING (organization_id), patience
-        WHERE seen.is_at_home AND seen.has_pending AND seen.after <= seen.head FOR UPDATE OF stream {who_waits}
+        WHERE seen.is_at_home AND seen.is_whole AND seen.has_pending AND seen.after <= seen.head
+        FOR UPDATE OF stream {who_waits}
     ), pending AS (
         SELECT oldest.id, locked.organization_id, locked.head,
             row_number() OVER (PARTITION BY locked.organization_id ORDER BY oldest.id) AS place
@@ -233,7 +258,8 @@ def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> st
     ), waiting AS (
         SELECT organization_id, count(*) AS count FROM pending GROUP BY organization_id
     ), outcome AS (
-        SELECT seen.organization_id, seen.epoch, seen.floor, seen.is_at_home, seen.has_pending, seen.head AS seen_head,
+        SELECT seen.organization_id, seen.epoch, seen.floor, seen.is_at_home, seen.is_whole, seen.has_pending,
+            seen.head AS seen_head,
             locked.head AS locked_head, newest.head AS new_head,
             COALESCE(waiting.count, 0) AS waiting, COALESCE(newest.count, 0) AS numbered
         FROM seen LEFT JOIN locked USING (organization_id) LEFT JOIN newest USING (organization_id)

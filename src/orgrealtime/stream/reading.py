@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from django.db import connections
+from django.db import IntegrityError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from orgrealtime.errors import StreamReset
@@ -84,11 +84,14 @@ def follow(cursors: Mapping[Any, Cursor], *, limit: int = PAGE_SIZE) -> dict[Any
     an open transaction.
 
     One statement for all of them on PostgreSQL, which waits for nobody. Left out are organisations that another
-    process numbers at this moment, that have no stream yet, or that are too far behind: read them one by one, with
-    `follow_one`.
+    process numbers at this moment, that have no stream yet, that have to be settled or mended, or that are too far
+    behind: read them one by one, with `follow_one`.
     """
     connection = connections[database.alias()]
-    together = dialect.of(connection).follow(cursors, limit=limit, most=numbering.NUMBERING_BATCH)
+    try:
+        together = dialect.of(connection).follow(cursors, limit=limit, most=numbering.NUMBERING_BATCH)
+    except IntegrityError:  # a stream has to be mended, which is for those who read alone
+        return {}
     if together is None:
         return {key: follow_one(key, after, limit=limit) for key, after in cursors.items()}
     return {key: _followed(cursors[key], found, connection) for key, found in together.items()}

@@ -30,11 +30,14 @@ class SQLite:
         using = self.connection.alias
         streams = Stream.objects.using(using).filter(pk=organization_id)
         pending = NotificationEvent.objects.using(using).filter(organization_id=organization_id, seq=None)
-        seen = streams.annotate(has_pending=Exists(pending)).first()
+        ahead = NotificationEvent.objects.using(using).filter(
+            organization_id=organization_id, seq__gt=models.OuterRef("head")
+        )
+        seen = streams.annotate(has_pending=Exists(pending), is_whole=~Exists(ahead)).first()
         if seen is None:
             return None
-        if not seen.has_pending:
-            return Numbering(Position(seen.epoch, seen.head, seen.floor), 0, 0)
+        if not (seen.has_pending and seen.is_whole):
+            return Numbering(Position(seen.epoch, seen.head, seen.floor), 0, 0, is_whole=seen.is_whole)
         with transaction.atomic(using):
             streams.update(head=models.F("head"))  # takes the write lock before anything is read under it
             stream = streams.get()
@@ -49,7 +52,7 @@ class SQLite:
         return Numbering(position, len(waiting), len(waiting))
 
     def settle(self, organization_id: Any) -> None:
-        """Do nothing: a stream is at home wherever it is, since a copied table can't be told from the first."""
+        """Do nothing: a stream is at home wherever it is, since a copied file can't be told from the first."""
 
     def is_locked_out(self, error: OperationalError) -> bool:
         """Return False: no single stream is locked; a transaction without the write lock can't go on at all."""
@@ -71,6 +74,13 @@ class SQLite:
 
     def table_oid(self) -> None:
         """Return None: tables have no numbers."""
+
+    def home(self) -> None:
+        """Return None: a copied file can't be told from the first."""
+
+    def patience(self) -> str:
+        """Return what bounds nothing: how long SQLite waits for a lock is a setting of the connection."""
+        return "1"
 
     def moment(self, column: str) -> str:
         """Return a moment as it is stored."""

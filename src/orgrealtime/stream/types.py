@@ -48,10 +48,12 @@ class Head(NamedTuple):
 class Numbering(NamedTuple):
     """What one numbering came to: `numbered` of the events that were `waiting` have got a number.
 
-    Nothing is numbered in a stream that isn't `is_at_home`: its row has been copied from another table.
+    Nothing is numbered in a stream that isn't `is_at_home`: its row has been copied from another table or database, or
+    a standby has been promoted; nor in one that isn't `is_whole`: events have numbers beyond its head.
     """
 
     position: Position
     waiting: int
     numbered: int
     is_at_home: bool = True
+    is_whole: bool = True

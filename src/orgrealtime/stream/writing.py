@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from orgrealtime.models import NotificationEvent, Stream
 from orgrealtime.stream import dialect
+from orgrealtime.stream.mending import mend
 from orgrealtime.stream.rows import insertion
 
 
@@ -37,6 +38,8 @@ def _insert_or_fetch(event: NotificationEvent, connection: BaseDatabaseWrapper) 
 
 def create(organization_id: Any, using: str) -> None:
     """Begin the stream of an organisation, unless it has one."""
-    table_oid = dialect.of(connections[using]).table_oid()
-    stream = Stream(organization_id=organization_id, table_oid=table_oid)
-    Stream.objects.using(using).bulk_create([stream], ignore_conflicts=True)
+    here = dialect.of(connections[using])
+    stream = Stream(organization_id=organization_id, table_oid=here.table_oid(), home=here.home())
+    with transaction.atomic(using):  # nobody is to see it before it is known to be a new one, without events
+        Stream.objects.using(using).bulk_create([stream], ignore_conflicts=True)
+        mend(organization_id, using)
