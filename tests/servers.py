@@ -340,6 +340,32 @@ class Postgres(Server):
         return True
 
 
+class Standby(Postgres):
+    """A standby that has what its primary had when it was made, and gets what came after that while it runs."""
+
+    def __init__(self, primary: Postgres) -> None:
+        super().__init__()
+        self.binaries = primary.binaries
+        source = ("--host=127.0.0.1", f"--port={primary.port}", "--username=postgres", "--checkpoint=fast")
+        target = (f"--pgdata={self._data}", "--write-recovery-conf", "--no-sync")
+        subprocess.run(
+            [self.binaries / "pg_basebackup", *source, *target],
+            check=True,
+            capture_output=True,
+            cwd=self.folder,
+            **self.popen_options,
+        )
+
+    def promote(self) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")
+
+    def leave_its_primary(self) -> None:
+        """Get nothing of its primary any more; before it is started."""
+        with (self._data / "postgresql.auto.conf").open("a") as conf:
+            conf.write("primary_conninfo = ''\n")
+
+
 class Redis(Server):
     """Redis that keeps nothing on disk: a restarted one is empty."""
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import InternalError, OperationalError, connection, transaction
 
+from orgrealtime import stream
 from orgrealtime.concurrency import threads as pools
 from orgrealtime.concurrency.threads import Threads
+from orgrealtime.protocol.cursors import Cursor
 from orgrealtime.stream import database
+from tests.host.models import Organization
 from tests.waiting import limit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def threads() -> Iterator[Threads]:
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Threads]:
+    monkeypatch.setattr(pools, "_given_up_at", -math.inf)  # by a test a moment ago
     threads = Threads("test", 1)
     yield threads
     pools.close_all()
@@ -46,6 +51,60 @@ async def test_connection_that_was_lost_is_replaced_after_one_error(
     with pytest.raises(OperationalError):
         await threads.run(backend)
     assert await threads.run(backend) != lost
+
+
+def turn_read_only() -> int:
+    """As the connection to a primary that has been demoted; return its backend."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+    return backend()
+
+
+ASKING: dict[str, Callable[[Organization], object]] = {
+    "number": lambda org: stream.number(org.pk),
+    "advance": lambda org: stream.advance(org.pk),
+    "follow": lambda org: stream.follow({org.pk: Cursor("", 0)}),
+}
+
+
+@pytest.mark.parametrize("ask", ASKING.values(), ids=ASKING)
+async def test_connection_to_a_demoted_primary_is_given_up_after_one_error(
+    threads: Threads, kept_connections: None, acme: Organization, ask: Callable[[Organization], object]
+) -> None:
+    demoted = await threads.run(turn_read_only)
+    with pytest.raises(InternalError) as error:
+        await threads.run(ask, acme)
+    assert database.explains(error.value)
+    assert await threads.run(backend) != demoted
+    await threads.run(ask, acme)
+
+
+async def test_whoever_polls_notices_that_a_primary_has_been_demoted(
+    threads: Threads, kept_connections: None, acme: Organization
+) -> None:
+    await threads.run(stream.advance, acme.pk)
+    demoted = await threads.run(turn_read_only)
+    assert acme.pk in await threads.run(stream.heads, [acme.pk])
+    assert await threads.run(backend) != demoted
+
+
+async def test_all_threads_connect_anew_when_one_has_met_a_demoted_primary(
+    threads: Threads, kept_connections: None, acme: Organization
+) -> None:
+    before = await database.ACCESS.run(backend)
+    await threads.run(turn_read_only)
+    with pytest.raises(InternalError):
+        await threads.run(stream.number, acme.pk)
+    assert await database.ACCESS.run(backend) != before
+
+
+def test_connection_in_an_open_transaction_is_kept(kept_connections: None, acme: Organization) -> None:
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+        before = backend()
+        stream.heads([acme.pk])
+        assert backend() == before
 
 
 async def test_stop_iteration_of_the_host_s_code_is_handed_on_as_an_error() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import os
 import queue
 import threading
@@ -25,6 +26,7 @@ LOOK_AFTER_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 
 _thread = threading.local()
+_given_up_at = -math.inf  # connections that were opened before aren't used any more
 _looking = threading.Lock()
 _pools: list[Threads] = []
 
@@ -105,6 +107,10 @@ def _do(job: Future[Any], call: Callable[[], Any]) -> None:
 
 def _with_connections(call: Callable[[], R]) -> R:
     now = time.monotonic()
+    if getattr(_thread, "renewed_at", -math.inf) < _given_up_at:
+        _thread.renewed_at = now
+        for connection in connections.all(initialized_only=True):
+            _disconnect(connection)
     if now - getattr(_thread, "looked_after", 0.0) > LOOK_AFTER_SECONDS:
         _thread.looked_after = now
         close_old_connections()  # with CONN_HEALTH_CHECKS this costs a query, so not for every job
@@ -129,6 +135,29 @@ def _look_over_pool(connection: BaseDatabaseWrapper) -> None:
             logger.warning("the pool can't be looked over", extra={"error": type(error).__name__})
         finally:
             _looking.release()
+
+
+def give_up_connections(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection of this thread, and have all of these threads, and Django's pool, connect anew.
+
+    What leads to a server that should no longer be asked still answers, and would be used for ever.
+    """
+    global _given_up_at
+    _disconnect(connection)
+    if time.monotonic() - _given_up_at > LOOK_AFTER_SECONDS:
+        _given_up_at = time.monotonic()
+        logger.warning(
+            "the database takes no writes, its connections are given up", extra={"alias": connection.alias}
+        )
+        drain = getattr(getattr(connection, "pool", None), "drain", None)
+        if drain is not None:
+            drain()
+
+
+def _disconnect(connection: BaseDatabaseWrapper) -> None:
+    if connection.connection is not None and getattr(connection, "pool", None) is not None:
+        connection.connection.close()  # or the pool would give it to the next who asks
+    connection.close()
 
 
 def _has_come_of_age(connection: BaseDatabaseWrapper) -> bool:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 
 from django.db import Error, InterfaceError, OperationalError, connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
 
-from orgrealtime.concurrency.threads import Threads
+from orgrealtime.concurrency.threads import Threads, give_up_connections
 from orgrealtime.models import NotificationEvent
+
+# PostgreSQL, appendix A.
+READ_ONLY = "25006"
+CONNECTION_LOST = ("08", "57P")  # what the codes of an end from outside begin with
+OF_WHAT_WAS_ASKED = {"57014", "55P03"}  # a statement was canceled by its own time limit, or waited for a lock in vain
 
 # Apart, so that a crowd of handshakes, or slow code of the host's, never holds up the connections that stand.
 LIVE = Threads("live", 3)  # reads for all connections; no code of the host's
@@ -15,19 +23,40 @@ ACCESS = Threads("checks", 2)  # asks the host which connections may stay
 BACKLOG = Threads("backlog", 2)  # reads old events for a single connection
 HANDSHAKE = Threads("visitors", 4)  # lets a single connection in
 
-# What a statement was canceled for by its own time limit, or waited for in vain.
-OF_WHAT_WAS_ASKED = {"57014", "55P03"}
-
 
 def alias() -> str:
     """Return the alias of the primary database of the streams: a replica may lag and would break the order."""
     return router.db_for_write(NotificationEvent)
 
 
+@contextlib.contextmanager
+def as_primary(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Give up the connections of this process if the database takes no writes, as a primary that has been demoted."""
+    try:
+        yield
+    except Error as error:
+        if is_read_only(error) and not connection.in_atomic_block:
+            give_up_connections(connection)
+        raise
+
+
+def is_read_only(error: Exception) -> bool:
+    """Tell whether an error came because the database, or the transaction, takes no writes."""
+    return READ_ONLY in sqlstates(error)
+
+
+def sqlstates(error: Exception) -> tuple[str | None, ...]:
+    """Return what PostgreSQL calls an error, as either driver tells it."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None)
+
+
 def is_away(error: Exception) -> bool:
-    """Tell whether the database can't be asked even now that it has failed with this error; for its threads."""
+    """Tell whether the database couldn't be asked, or can't be even now that it has failed; for its threads."""
     if not isinstance(error, Error):
         return False
+    if is_read_only(error) or _has_lost_connection(error):  # it may be there again, for what is asked next
+        return True
     try:
         with connections[alias()].cursor() as cursor:
             cursor.execute("SELECT 1")
@@ -42,9 +71,16 @@ def may_pass(error: Exception) -> bool:
     Decided by the error alone (PostgreSQL's appendix A, SQLite's result codes): a database that drops its connections
     and takes new ones answers again by the time anything could be asked.
     """
-    if not isinstance(error, OperationalError | InterfaceError):
+    if is_read_only(error):
+        return True
+    if not isinstance(error, OperationalError | InterfaceError) or OF_WHAT_WAS_ASKED & {*sqlstates(error)}:
         return False
-    cause = error.__cause__
-    if getattr(cause, "sqlstate", None) in OF_WHAT_WAS_ASKED:
-        return False
-    return getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+    return getattr(error.__cause__, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+
+
+def _has_lost_connection(error: Exception) -> bool:
+    codes = [code for code in sqlstates(error) if code is not None]
+    is_of_postgresql = hasattr(error.__cause__, "sqlstate") or hasattr(error.__cause__, "pgcode")
+    if not codes:
+        return is_of_postgresql and isinstance(error, OperationalError)  # the driver's own
+    return codes[0].startswith(CONNECTION_LOST)

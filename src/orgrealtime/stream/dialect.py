@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models.expressions import RawSQL
+from django.db.models.expressions import Combinable, RawSQL
 
 from orgrealtime.protocol.cursors import Cursor
 from orgrealtime.stream.postgresql import PostgreSQL
@@ -27,6 +27,9 @@ class Dialect(Protocol):
 
     def is_locked_out(self, error: OperationalError) -> bool:
         """Tell whether a numbering failed because another transaction holds the stream's lock."""
+
+    def is_read_only(self) -> Combinable:
+        """Return whether the database takes no writes, as an expression."""
 
     def follow(self, cursors: Mapping[Any, Cursor], *, limit: int, most: int) -> dict[Any, Followed] | None:
         """Number and read several organisations by one statement, as far as that can be done without waiting.

@@ -10,6 +10,7 @@ from django.db import IntegrityError, OperationalError, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef
 
+from orgrealtime.concurrency.threads import give_up_connections
 from orgrealtime.models import NotificationEvent, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import database, dialect
@@ -52,13 +53,12 @@ def number(organization_id: Any, using: str | None = None) -> Position:
 
 def _number(organization_id: Any, connection: BaseDatabaseWrapper) -> Numbering | None:
     step = partial(dialect.of(connection).number, organization_id, NUMBERING_BATCH)
-    try:
-        return step()
-    except IntegrityError:
-        mend(
-            organization_id, connection.alias
-        )  # its next numbers are noted for addressees of events that are gone
-        return step()
+    with database.as_primary(connection):
+        try:
+            return step()
+        except IntegrityError:  # the next numbers are noted for addressees of events that are gone
+            mend(organization_id, connection.alias)
+            return step()
 
 
 def _advance(
@@ -104,13 +104,26 @@ def renew(organization_id: Any, known: Cursor, using: str | None = None) -> Posi
 
 
 def heads(organization_ids: Collection[Any], using: str | None = None) -> dict[Any, Head]:
-    """Return how far the streams of several organisations are, in one query; what has no stream is left out."""
-    using = using or database.alias()
-    pending = NotificationEvent.objects.using(using).filter(organization_id=OuterRef("pk"), seq=None)
-    rows = (
-        Stream.objects.using(using)
-        .filter(pk__in=organization_ids)
-        .annotate(pending=Exists(pending))
-        .values_list("pk", "epoch", "head", "pending")
+    """Return how far the streams of several organisations are, in one query; what has no stream is left out.
+
+    A server that takes no writes, as a primary that has been demoted, knows that no longer: its connections are given
+    up, and it is asked anew.
+    """
+    connection = connections[using or database.alias()]
+    rows = _heads(organization_ids, connection)
+    if any(row[-1] for row in rows) and not connection.in_atomic_block:
+        give_up_connections(connection)
+        rows = _heads(organization_ids, connection)
+    return {pk: Head(epoch, head, waits) for pk, epoch, head, waits, _ in rows}
+
+
+def _heads(organization_ids: Collection[Any], connection: BaseDatabaseWrapper) -> list[tuple[Any, ...]]:
+    pending = NotificationEvent.objects.using(connection.alias).filter(
+        organization_id=OuterRef("pk"), seq=None
     )
-    return {pk: Head(epoch, head, waits) for pk, epoch, head, waits in rows}
+    return list(
+        Stream.objects.using(connection.alias)
+        .filter(pk__in=organization_ids)
+        .annotate(pending=Exists(pending), is_read_only=dialect.of(connection).is_read_only())
+        .values_list("pk", "epoch", "head", "pending", "is_read_only")
+    )

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import OperationalError
+from django.db import OperationalError, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
 
 from orgrealtime.models import NotificationEvent, Recipient, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor, Position
+from orgrealtime.stream.database import sqlstates
 from orgrealtime.stream.rows import Columns, Followed, Insertion, Row, event_columns, page_columns
 from orgrealtime.stream.types import Numbering
 
@@ -100,8 +101,11 @@ class PostgreSQL:
 
     def is_locked_out(self, error: OperationalError) -> bool:
         """Tell whether another transaction has held a lock for too long."""
-        cause = error.__cause__
-        return LOCK_NOT_AVAILABLE in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None))
+        return LOCK_NOT_AVAILABLE in sqlstates(error)
+
+    def is_read_only(self) -> RawSQL:
+        """Return whether the server takes no writes, as a standby or a primary that has been demoted."""
+        return RawSQL("current_setting('transaction_read_only')::boolean", [], models.BooleanField())
 
     def follow(self, cursors: Mapping[Any, Cursor], *, limit: int, most: int) -> dict[Any, Followed]:
         """Number at most `most` events, and find at most `limit` after the cursors, of all organisations together.
@@ -208,10 +212,10 @@ class PostgreSQL:
 def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> str:
     # One statement, so that no client ever holds a stream's lock while it sleeps, hangs or dies. All parts of a
     # statement see the snapshot of its start, except rows that FOR UPDATE locks, which are the newest. If the two
-    # heads differ, another process has numbered since the snapshot: nothing is done, and the caller tries again.
-    # Events that a transaction of the host has locked (deleting a user does, for the actor) get their numbers when it
-    # has ended. The wait for the stream itself is bounded, within this statement: deleting an organisation locks its
-    # stream.
+    # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again. Events that
+    # a transaction of the host has locked (deleting a user does, for the actor) get their numbers when it has ended.
+    # That nothing is beyond the head is read off the end of an index: EXISTS might read through the whole table for it.
+    # The wait for the stream itself is bounded, within this statement: who deletes an organisation holds its stream.
     event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
     return f"""
     WITH asked AS (
@@ -220,9 +224,10 @@ def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> st
     ), seen AS (
         SELECT stream.organization_id, asked.after, epoch, head, floor,
             table_oid IS NOT DISTINCT FROM stream.tableoid::bigint
-                AND home IS NOT DISTINCT FROM (SELECT {HOME}) AS is_at_home, NOT EXISTS (
-                SELECT 1 FROM {event} AS event WHERE event.organization_id = stream.organization_id AND seq > head
-            ) AS is_whole, EXISTS (
+                AND home IS NOT DISTINCT FROM (SELECT {HOME}) AS is_at_home, (
+                SELECT seq FROM {event} AS event WHERE event.organization_id = stream.organization_id AND seq > head
+                ORDER BY seq LIMIT 1
+            ) IS NULL AS is_whole, EXISTS (
                 SELECT 1 FROM {event} AS event WHERE event.organization_id = stream.organization_id AND seq IS NULL
             ) AS has_pending
         FROM asked JOIN {stream} AS stream USING (organization_id)

@@ -89,7 +89,8 @@ def follow(cursors: Mapping[Any, Cursor], *, limit: int = PAGE_SIZE) -> dict[Any
     """
     connection = connections[database.alias()]
     try:
-        together = dialect.of(connection).follow(cursors, limit=limit, most=numbering.NUMBERING_BATCH)
+        with database.as_primary(connection):
+            together = dialect.of(connection).follow(cursors, limit=limit, most=numbering.NUMBERING_BATCH)
     except IntegrityError:  # a stream has to be mended, which is for those who read alone
         return {}
     if together is None:

@@ -58,6 +58,10 @@ class SQLite:
         """Return False: no single stream is locked; a transaction without the write lock can't go on at all."""
         return False
 
+    def is_read_only(self) -> models.Value:
+        """Return that it is not: a file has no standby."""
+        return models.Value(value=False)
+
     def follow(self, cursors: Mapping[Any, Cursor], *, limit: int, most: int) -> dict[Any, Followed] | None:
         """Return None: there is no statement that numbers and reads at once."""
         return None
