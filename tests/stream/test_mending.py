@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from orgrealtime import publish, stream
 from orgrealtime.errors import StreamReset
@@ -163,3 +163,25 @@ def test_stream_that_somebody_has_gone_on_with_meanwhile_stays(acme: Organizatio
     begin_anew = partial(mending._begin_anew, acme.pk, epoch, connection=connections["default"])
     assert not begin_anew(head=2, last=9, floor=9)
     assert stream.position(acme).epoch == epoch
+
+
+@on_both_databases
+def test_stream_made_again_whose_events_go_before_anybody_looks_begins_at_the_beginning(
+    org: Organization, alias: str
+) -> None:
+    for _ in range(3):
+        publish(org, "old", {}, using=alias)
+    stream.position(org, alias)
+    lose_row(org.pk, alias)
+    stream.create(org.pk, alias)
+    NotificationEvent.objects.using(alias).filter(organization=org).delete()
+    assert (stream.position(org, alias).head, stream.position(org, alias).floor) == (0, 0)
+
+
+@with_commits
+def test_damaged_stream_is_mended_in_an_open_transaction_too(acme: Organization) -> None:
+    publish_many(acme, 3)
+    stream.position(acme)
+    lose_row(acme.pk, "default")
+    with transaction.atomic():
+        assert stream.position(acme).head == 3

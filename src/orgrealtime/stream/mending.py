@@ -11,6 +11,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from orgrealtime.models import NotificationEvent, Recipient, Stream, new_epoch
 from orgrealtime.stream import dialect
 
+LOST = -1  # the head of a stream that is made again though events of it have numbers
+
 logger = logging.getLogger("orgrealtime.stream")
 
 
@@ -29,7 +31,7 @@ def mend(organization_id: Any, using: str) -> None:
             "the stream ended before its events; it begins anew beyond them and clients are told to reset",
             extra={
                 "organization_id": str(organization_id),
-                "cursor": f"{epoch}.{head}",
+                "cursor": f"{epoch}.{max(0, head)}",
                 "last": last,
                 "floor": floor,
             },
@@ -42,7 +44,7 @@ def _damage(key: Any, connection: BaseDatabaseWrapper) -> tuple[str, int, int, i
     # As far back as the newest events follow each other without a gap they can be read.
     sql = f"""
         WITH taken AS (
-            SELECT max(seq) AS last FROM (
+            SELECT COALESCE(max(seq), 0) AS last FROM (
                 SELECT max(seq) AS seq FROM {event} WHERE organization_id = %s
                 UNION ALL SELECT max(seq) FROM {recipient} WHERE organization_id = %s
             ) AS numbers

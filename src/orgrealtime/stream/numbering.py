@@ -79,7 +79,7 @@ def _advance(
 def _look(organization_id: Any, connection: BaseDatabaseWrapper) -> Numbering | None:
     streams = Stream.objects.using(connection.alias).filter(pk=organization_id)
     row = streams.values("epoch", "head", "floor").first()
-    return None if row is None else Numbering(Position(**row), 0, 0)
+    return None if row is None else Numbering(Position(**row), 0, 0, is_whole=row["head"] >= 0)
 
 
 def _is_in_transaction(connection: BaseDatabaseWrapper) -> bool:

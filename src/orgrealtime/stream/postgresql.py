@@ -227,7 +227,7 @@ def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> st
                 AND home IS NOT DISTINCT FROM (SELECT {HOME}) AS is_at_home, (
                 SELECT seq FROM {event} AS event WHERE event.organization_id = stream.organization_id AND seq > head
                 ORDER BY seq LIMIT 1
-            ) IS NULL AS is_whole, EXISTS (
+            ) IS NULL AND head >= 0 AS is_whole, EXISTS (
                 SELECT 1 FROM {event} AS event WHERE event.organization_id = stream.organization_id AND seq IS NULL
             ) AS has_pending
         FROM asked JOIN {stream} AS stream USING (organization_id)

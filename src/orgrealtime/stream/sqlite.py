@@ -36,8 +36,9 @@ class SQLite:
         seen = streams.annotate(has_pending=Exists(pending), is_whole=~Exists(ahead)).first()
         if seen is None:
             return None
-        if not (seen.has_pending and seen.is_whole):
-            return Numbering(Position(seen.epoch, seen.head, seen.floor), 0, 0, is_whole=seen.is_whole)
+        is_whole = seen.is_whole and seen.head >= 0
+        if not (seen.has_pending and is_whole):
+            return Numbering(Position(seen.epoch, seen.head, seen.floor), 0, 0, is_whole=is_whole)
         with transaction.atomic(using):
             streams.update(head=models.F("head"))  # takes the write lock before anything is read under it
             stream = streams.get()

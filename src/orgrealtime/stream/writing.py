@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.expressions import RawSQL
 
-from orgrealtime.models import NotificationEvent, Stream
+from orgrealtime.models import NotificationEvent, Recipient, Stream
 from orgrealtime.stream import dialect
-from orgrealtime.stream.mending import mend
+from orgrealtime.stream.mending import LOST
 from orgrealtime.stream.rows import insertion
 
 
@@ -38,8 +39,22 @@ def _insert_or_fetch(event: NotificationEvent, connection: BaseDatabaseWrapper) 
 
 def create(organization_id: Any, using: str) -> None:
     """Begin the stream of an organisation, unless it has one."""
-    here = dialect.of(connections[using])
-    stream = Stream(organization_id=organization_id, table_oid=here.table_oid(), home=here.home())
-    with transaction.atomic(using):  # nobody is to see it before it is known to be a new one, without events
-        Stream.objects.using(using).bulk_create([stream], ignore_conflicts=True)
-        mend(organization_id, using)
+    connection = connections[using]
+    here = dialect.of(connection)
+    key = Stream._meta.pk.get_db_prep_value(organization_id, connection)
+    stream = Stream(
+        organization_id=organization_id, head=_first_head(key), table_oid=here.table_oid(), home=here.home()
+    )
+    Stream.objects.using(using).bulk_create([stream], ignore_conflicts=True)
+
+
+def _first_head(key: Any) -> RawSQL:
+    # What has numbers belongs to a stream that was lost. Before all of them: whoever looks at it mends it.
+    event, recipient = (model._meta.db_table for model in (NotificationEvent, Recipient))
+    return RawSQL(  # noqa: S611 - names of tables, from the models
+        f"""CASE WHEN COALESCE(
+            (SELECT max(seq) FROM {event} WHERE organization_id = %s),
+            (SELECT max(seq) FROM {recipient} WHERE organization_id = %s)
+        ) IS NULL THEN 0 ELSE {LOST} END""",
+        [key, key],
+    )
