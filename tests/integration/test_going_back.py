@@ -75,11 +75,13 @@ class Promotion:
 
     def __init__(self) -> None:
         self.primary = Postgres().start()
+        self.servers: list[Postgres] = [self.primary]
         self._move_to(self.primary)
         call_command("migrate", verbosity=0)
 
     def keep(self) -> None:
         self.copy = Standby(self.primary)
+        self.servers.append(self.copy)
 
     def put_in_place(self) -> None:
         self.primary.kill()
@@ -88,8 +90,8 @@ class Promotion:
         self._move_to(self.copy)
 
     def close(self) -> None:
-        self.copy.close()
-        self.primary.close()
+        for server in self.servers:
+            server.close()
 
     def _move_to(self, server: Postgres) -> None:
         SETTINGS.update(servers.django_database(server.url))
@@ -263,3 +265,17 @@ async def test_events_flow_soon_after_a_promotion_though_the_old_primary_still_a
         for socket in there:
             assert [event["type"] for event in await socket.events(1)] == ["new"]
         watch.check(10, "events flow")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("history", [Promotion], indirect=True, ids=["Promotion"])
+async def test_plain_restart_and_crash_recovery_reset_nobody(
+    history: Any, sockets: Sockets, alice: User, acme: Organization
+) -> None:
+    socket = await (await sockets.open(alice)).synced()
+    for again in (history.primary.restart, lambda: (history.primary.kill(), history.primary.start())):
+        await elsewhere(publish_more, acme, 1)
+        await socket.events(1)
+        await elsewhere(again)
+        await elsewhere(publish_more, acme, 1)
+        assert [event["type"] for event in events_of([await socket.frame()])] == ["new"]

@@ -15,6 +15,7 @@ from orgrealtime.access import Access
 from orgrealtime.errors import StreamReset
 from orgrealtime.models import NotificationEvent, Recipient, Stream
 from orgrealtime.protocol.cursors import Cursor
+from orgrealtime.stream import postgresql
 from orgrealtime.stream.numbering import NUMBERING_BATCH
 from tests.conftest import MakeOrg
 from tests.host.models import Organization
@@ -323,3 +324,71 @@ def test_poisoned_audience_does_not_stop_the_numbering(org: Organization, alias:
     start = beginning(org, alias)
     page = stream.read(org.pk, start, access=Access(org.pk, 1), using=alias)
     assert [event.type for event in page.events if event.type != "poisoned"] == ["before", "after"]
+
+
+@pytest.fixture
+def role_that_may_not_ask(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The session is that of a role which may use the tables, on a service that doesn't tell the timeline."""
+    monkeypatch.setattr(postgresql, "_without_timeline", set())
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            """REVOKE EXECUTE ON FUNCTION pg_current_wal_lsn() FROM PUBLIC;
+            CREATE ROLE plain; GRANT USAGE ON SCHEMA public TO plain;
+            GRANT ALL ON ALL TABLES IN SCHEMA public TO plain;
+            GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO plain; SET ROLE plain"""
+        )
+        yield
+        cursor.execute(
+            """RESET ROLE; GRANT EXECUTE ON FUNCTION pg_current_wal_lsn() TO PUBLIC;
+            DROP OWNED BY plain; DROP ROLE plain"""
+        )
+
+
+@with_commits
+def test_service_that_doesnt_tell_the_timeline_is_done_without(
+    acme: Organization, role_that_may_not_ask: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    cursors = {acme.pk: Cursor(Stream.objects.get(pk=acme.pk).epoch, 0)}
+    Stream.objects.update(home=None)
+    publish_many(acme, 1)
+    assert stream.follow(cursors) == {}
+    assert isinstance(stream.follow_one(acme.pk, cursors[acme.pk]), stream.Page)
+    assert stream.follow(cursors).keys() == {acme.pk}
+    Stream.objects.all().delete()
+    assert stream.position(acme).head == 1
+    told = [record for record in caplog.records if record.name == "orgrealtime.database"]
+    assert [record.getMessage() for record in told] == [
+        "the timeline can't be asked, a promoted standby isn't noticed"
+    ]
+
+
+@with_commits
+def test_role_without_privileges_may_ask_where_a_stream_is_at_home(
+    acme: Organization, role_that_may_not_ask: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connections["default"].cursor() as cursor:
+        cursor.execute("RESET ROLE; GRANT EXECUTE ON FUNCTION pg_current_wal_lsn() TO PUBLIC; SET ROLE plain")
+    before = Stream.objects.get(pk=acme.pk)
+    publish_many(acme, 1)
+    assert stream.position(acme) == (before.epoch, 1, 0)
+    assert not caplog.records
+
+
+@with_commits
+def test_stream_of_another_home_begins_a_new_epoch_once_and_one_without_takes_it(acme: Organization) -> None:
+    before = stream.position(acme)
+    Stream.objects.update(home=None)
+    assert stream.position(acme) == before
+    Stream.objects.update(home="1.00000001")
+    moved = start_many(6, lambda _: stream.position(acme))
+    assert len(set(moved)) == 1
+    assert moved[0].epoch != before.epoch
+    Stream.objects.update(table_oid=1, home=None)
+    assert stream.position(acme).epoch not in {before.epoch, moved[0].epoch}
+
+
+@with_commits
+def test_stream_is_begun_where_the_timeline_isnt_told(acme: Organization, role_that_may_not_ask: None) -> None:
+    Stream.objects.all().delete()
+    stream.create(acme.pk, "default")
+    assert stream.position(acme).head == 0

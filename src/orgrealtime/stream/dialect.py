@@ -47,6 +47,9 @@ class Dialect(Protocol):
     def home(self) -> RawSQL | None:
         """Return the database, and its timeline, that a new stream is at home in; None if that can't be told."""
 
+    def forgoes_timeline(self, error: Exception) -> bool:
+        """Tell whether an error came because the timeline can't be asked, and do without it from now on."""
+
     def patience(self) -> str:
         """Return an expression that bounds the wait for a lock, of the statement that selects it."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from django.db import IntegrityError, OperationalError, connections, models
+from django.db import Error, IntegrityError, OperationalError, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef
 
@@ -48,7 +48,13 @@ def number(organization_id: Any, using: str | None = None) -> Position:
     Raises OperationalError if another transaction holds the stream's lock beyond `postgresql.LOCK_MILLISECONDS`.
     """
     connection = connections[using or database.alias()]
-    return _advance(organization_id, connection, partial(_number, organization_id, connection))
+    step = partial(_number, organization_id, connection)
+    try:
+        return _advance(organization_id, connection, step)
+    except Error as error:
+        if not dialect.of(connection).forgoes_timeline(error):
+            raise
+        return _advance(organization_id, connection, step)
 
 
 def _number(organization_id: Any, connection: BaseDatabaseWrapper) -> Numbering | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import OperationalError, models
+from django.db import Error, OperationalError, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
 
@@ -19,19 +20,23 @@ from orgrealtime.stream.database import sqlstates
 from orgrealtime.stream.rows import Columns, Followed, Insertion, Row, event_columns, page_columns
 from orgrealtime.stream.types import Numbering
 
+logger = logging.getLogger("orgrealtime.database")
+
 LOCK_MILLISECONDS = 200
 LOCK_NOT_AVAILABLE = "55P03"
 PATIENCE = f"set_config('lock_timeout', '{LOCK_MILLISECONDS}', TRUE)"
 # Which database, and which timeline of its server's history: a copy by CREATE DATABASE is another database, and each
 # promotion begins another timeline, which a restart doesn't. Both are for every role to see. A database's number isn't
 # looked up by its name: what each connection already knows of its catalog costs less.
-HOME = (
-    "split_part(pg_relation_filepath('pg_catalog.pg_class'::regclass), '/', -2)"
-    " || '.' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
-)
+DATABASE = "split_part(pg_relation_filepath('pg_catalog.pg_class'::regclass), '/', -2)"
+TIMELINE = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+NO_SUCH_FUNCTION = {"0A000", "42501", "42883"}  # not supported, not allowed, not there
 INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 FOLLOWED_CHARS = 16_384  # up to 64 KB: what a socket takes though its client doesn't read
 ROW_CHARS = 200  # about what a row takes besides its payload
+
+
+_without_timeline: set[str] = set()  # aliases of databases that don't tell it
 
 
 class _Outcome(NamedTuple):
@@ -87,7 +92,7 @@ class PostgreSQL:
         # has been promoted: how far the stream was is unknown. What was never noted down is taken as it is found.
         stream = Stream._meta.db_table
         sql = f"""
-        WITH patience AS MATERIALIZED (SELECT {self.patience()}), here AS MATERIALIZED (SELECT {HOME} AS home)
+        WITH patience AS MATERIALIZED (SELECT {self.patience()}), here AS MATERIALIZED (SELECT {self._home()} AS home)
         UPDATE {stream} AS stream
         SET table_oid = stream.tableoid::bigint, home = here.home, epoch = CASE WHEN
             COALESCE(table_oid, stream.tableoid::bigint) = stream.tableoid::bigint
@@ -150,7 +155,26 @@ class PostgreSQL:
 
     def home(self) -> RawSQL:
         """Return the database, and its timeline, that a new stream is at home in."""
-        return RawSQL(HOME, [])  # noqa: S611 - a constant
+        return RawSQL(self._home(), [])  # noqa: S611 - of constants
+
+    def forgoes_timeline(self, error: Exception) -> bool:
+        """Tell whether an error came because this service doesn't tell the timeline, and do without it from now on."""
+        if self.connection.alias in _without_timeline or NO_SUCH_FUNCTION.isdisjoint(sqlstates(error)):
+            return False
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(f"SELECT {TIMELINE}")
+        except Error as cause:
+            _without_timeline.add(self.connection.alias)
+            logger.warning(
+                "the timeline can't be asked, a promoted standby isn't noticed",
+                extra={"alias": self.connection.alias, "error": type(cause).__name__},
+            )
+            return True
+        return False
+
+    def _home(self) -> str:
+        return DATABASE if self.connection.alias in _without_timeline else f"{DATABASE} || '.' || {TIMELINE}"
 
     def patience(self) -> str:
         """Return an expression that bounds the wait for a lock, of the statement that selects it."""
@@ -175,7 +199,7 @@ class PostgreSQL:
         """
         key = str(Stream._meta.pk.db_type(self.connection))
         user_key = str(Recipient._meta.get_field("user").db_type(self.connection))
-        return _numbering_sql(key, user_key, self.patience(), "" if waits else "SKIP LOCKED")
+        return _numbering_sql(key, user_key, self._home(), self.patience(), "" if waits else "SKIP LOCKED")
 
     def _following(self) -> str:
         # What had a number before is read in the snapshot in which `seen_head` is the newest; what gets one now
@@ -209,7 +233,7 @@ class PostgreSQL:
 
 
 @functools.cache
-def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> str:
+def _numbering_sql(key: str, user_key: str, home: str, patience: str, who_waits: str) -> str:
     # One statement, so that no client ever holds a stream's lock while it sleeps, hangs or dies. All parts of a
     # statement see the snapshot of its start, except rows that FOR UPDATE locks, which are the newest. If the two
     # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again. Events that
@@ -224,7 +248,7 @@ def _numbering_sql(key: str, user_key: str, patience: str, who_waits: str) -> st
     ), seen AS (
         SELECT stream.organization_id, asked.after, epoch, head, floor,
             table_oid IS NOT DISTINCT FROM stream.tableoid::bigint
-                AND home IS NOT DISTINCT FROM (SELECT {HOME}) AS is_at_home, (
+                AND home IS NOT DISTINCT FROM (SELECT {home}) AS is_at_home, (
                 SELECT seq FROM {event} AS event WHERE event.organization_id = stream.organization_id AND seq > head
                 ORDER BY seq LIMIT 1
             ) IS NULL AND head >= 0 AS is_whole, EXISTS (

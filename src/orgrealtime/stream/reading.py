@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from django.db import IntegrityError, connections
+from django.db import Error, IntegrityError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from orgrealtime.errors import StreamReset
@@ -92,6 +92,10 @@ def follow(cursors: Mapping[Any, Cursor], *, limit: int = PAGE_SIZE) -> dict[Any
         with database.as_primary(connection):
             together = dialect.of(connection).follow(cursors, limit=limit, most=numbering.NUMBERING_BATCH)
     except IntegrityError:  # a stream has to be mended, which is for those who read alone
+        return {}
+    except Error as error:
+        if not dialect.of(connection).forgoes_timeline(error):
+            raise
         return {}
     if together is None:
         return {key: follow_one(key, after, limit=limit) for key, after in cursors.items()}

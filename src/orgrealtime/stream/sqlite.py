@@ -83,6 +83,10 @@ class SQLite:
     def home(self) -> None:
         """Return None: a copied file can't be told from the first."""
 
+    def forgoes_timeline(self, error: Exception) -> bool:
+        """Tell that it doesn't: there is none."""
+        return False
+
     def patience(self) -> str:
         """Return what bounds nothing: how long SQLite waits for a lock is a setting of the connection."""
         return "1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
 
@@ -39,13 +39,21 @@ def _insert_or_fetch(event: NotificationEvent, connection: BaseDatabaseWrapper) 
 
 def create(organization_id: Any, using: str) -> None:
     """Begin the stream of an organisation, unless it has one."""
-    connection = connections[using]
+    try:
+        _create(organization_id, connections[using])
+    except Error as error:
+        if not dialect.of(connections[using]).forgoes_timeline(error):
+            raise
+        _create(organization_id, connections[using])
+
+
+def _create(organization_id: Any, connection: BaseDatabaseWrapper) -> None:
     here = dialect.of(connection)
     key = Stream._meta.pk.get_db_prep_value(organization_id, connection)
     stream = Stream(
         organization_id=organization_id, head=_first_head(key), table_oid=here.table_oid(), home=here.home()
     )
-    Stream.objects.using(using).bulk_create([stream], ignore_conflicts=True)
+    Stream.objects.using(connection.alias).bulk_create([stream], ignore_conflicts=True)
 
 
 def _first_head(key: Any) -> RawSQL:
