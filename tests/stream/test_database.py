@@ -48,9 +48,10 @@ async def test_connection_that_was_lost_is_replaced_after_one_error(
 ) -> None:
     lost = await threads.run(backend)
     await database.LIVE.run(end, lost)
-    with pytest.raises(OperationalError):
+    with pytest.raises(OperationalError) as error:
         await threads.run(backend)
     assert await threads.run(backend) != lost
+    assert await threads.run(database.explains, error.value), "it is taken for one of a single query"
 
 
 def turn_read_only() -> int:

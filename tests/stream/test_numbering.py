@@ -388,7 +388,9 @@ def test_stream_of_another_home_begins_a_new_epoch_once_and_one_without_takes_it
 
 
 @with_commits
-def test_stream_is_begun_where_the_timeline_isnt_told(acme: Organization, role_that_may_not_ask: None) -> None:
+def test_stream_is_begun_where_the_timeline_isnt_told(
+    acme: Organization, role_that_may_not_ask: None
+) -> None:
     Stream.objects.all().delete()
     stream.create(acme.pk, "default")
     assert stream.position(acme).head == 0
