@@ -51,7 +51,7 @@ async def test_connection_that_was_lost_is_replaced_after_one_error(
     with pytest.raises(OperationalError) as error:
         await threads.run(backend)
     assert await threads.run(backend) != lost
-    assert await threads.run(database.explains, error.value), "it is taken for one of a single query"
+    assert await threads.run(database.is_away, error.value), "it is taken for one of a single query"
 
 
 def turn_read_only() -> int:
@@ -75,7 +75,7 @@ async def test_connection_to_a_demoted_primary_is_given_up_after_one_error(
     demoted = await threads.run(turn_read_only)
     with pytest.raises(InternalError) as error:
         await threads.run(ask, acme)
-    assert database.explains(error.value)
+    assert database.is_away(error.value)
     assert await threads.run(backend) != demoted
     await threads.run(ask, acme)
 

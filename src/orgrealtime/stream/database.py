@@ -15,7 +15,10 @@ from orgrealtime.models import NotificationEvent
 # PostgreSQL, appendix A.
 READ_ONLY = "25006"
 CONNECTION_LOST = ("08", "57P")  # what the codes of an end from outside begin with
-OF_WHAT_WAS_ASKED = {"57014", "55P03"}  # a statement was canceled by its own time limit, or waited for a lock in vain
+OF_WHAT_WAS_ASKED = {
+    "57014",
+    "55P03",
+}  # a statement was canceled by its own time limit, or waited for a lock in vain
 
 # Apart, so that a crowd of handshakes, or slow code of the host's, never holds up the connections that stand.
 LIVE = Threads("live", 3)  # reads for all connections; no code of the host's
