@@ -24,6 +24,7 @@ from orgrealtime.concurrency import background
 from orgrealtime.concurrency.batching import Batcher, Conflator
 from orgrealtime.conf import get_settings
 from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.keys import organization_keys, user_keys
 from orgrealtime.limits import CACHE, is_enforced, key_of, log_exceeded
 
 logger = logging.getLogger("orgrealtime.census")
@@ -62,11 +63,11 @@ def quotas_of(user_id: Any, organization_id: Any, address: str | None) -> tuple[
     """Return the quotas in which a connection is counted under the settings in force."""
     given = get_settings()
     found = (
-        ("CONNECTIONS_PER_USER", "user", user_id, given.CONNECTIONS_PER_USER, "one user"),
+        ("CONNECTIONS_PER_USER", "user", user_keys().name(user_id), given.CONNECTIONS_PER_USER, "one user"),
         (
             "CONNECTIONS_PER_ORGANIZATION",
             "org",
-            organization_id,
+            organization_keys().name(organization_id),
             given.CONNECTIONS_PER_ORGANIZATION,
             "one organisation",
         ),

@@ -18,7 +18,7 @@ from orgrealtime.concurrency import background
 from orgrealtime.concurrency.batching import Conflator, answer_each
 from orgrealtime.conf import get_settings
 from orgrealtime.delivery.connection import Connection
-from orgrealtime.delivery.registry import Registry
+from orgrealtime.delivery.registry import Registry, names_of
 from orgrealtime.errors import INTERNAL_ERROR, CloseCode
 from orgrealtime.stream.access import Access
 from orgrealtime.stream.database import ACCESS, explains
@@ -35,10 +35,10 @@ MAX_REMEMBERED = 10_000
 
 
 class Target(NamedTuple):
-    """Whose connections are to be checked: a `user`'s or an `organization`'s; the key is text."""
+    """Whose connections are to be checked: a `user`'s or an `organization`'s; `name` is that of the key."""
 
     kind: str
-    key: str
+    name: str
 
 
 class _Due(NamedTuple):
@@ -107,7 +107,7 @@ class Rechecks:
 
     def _connections(self, target: Target) -> Collection[Connection]:
         of = self._registry.of_user if target.kind == "user" else self._registry.of_organization
-        return of(target.key)
+        return of(target.name)
 
     # ----------------------------------------------------------------------------------------------- regular
 
@@ -130,7 +130,7 @@ class Rechecks:
             if identity.has_expired(now):
                 connection.close(CloseCode.UNAUTHENTICATED, "login expired")
             elif identity.session_expires_at is not None and identity.session_expires_at <= now:
-                due.add(str(connection.access.user_id))
+                due.add(names_of(connection)[1])
         for user in due:
             self.hint_user(user)
 
@@ -230,5 +230,5 @@ class _RecentHints:
 
 
 def _targets(connection: Connection) -> tuple[Target, Target]:
-    access = connection.access
-    return Target("user", str(access.user_id)), Target("organization", str(access.organization_id))
+    organization, user = names_of(connection)
+    return Target("user", user), Target("organization", organization)

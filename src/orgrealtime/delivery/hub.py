@@ -19,6 +19,7 @@ from orgrealtime.delivery.drain import drain
 from orgrealtime.delivery.feed import Feed, FeedReader
 from orgrealtime.delivery.heartbeat import close_silent_connections
 from orgrealtime.delivery.registry import Registry
+from orgrealtime.keys import organization_keys
 from orgrealtime.stream.database import LIVE
 
 logger = logging.getLogger("orgrealtime.hub")
@@ -79,7 +80,7 @@ class Hub:
 
     def feed(self, organization_id: Any) -> Feed | None:
         """Return the feed of an organisation if it has one."""
-        return self._feeds.get(str(organization_id))
+        return self._feeds.get(organization_keys().name(organization_id))
 
     def open_feed(self, organization_id: Any, position: stream.Position) -> Feed:
         """Return the feed of an organisation, which starts at `position` if it is new, for a connection to come."""

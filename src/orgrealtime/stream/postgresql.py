@@ -13,6 +13,7 @@ from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
 
+from orgrealtime.keys import INTEGER_BITS
 from orgrealtime.models import NotificationEvent, Recipient, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream.rows import Columns, Followed, Insertion, Row, event_columns, page_columns
@@ -21,7 +22,6 @@ from orgrealtime.stream.types import Numbering
 LOCK_MILLISECONDS = 200
 LOCK_NOT_AVAILABLE = "55P03"
 PATIENCE = f"set_config('lock_timeout', '{LOCK_MILLISECONDS}', TRUE)"
-INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 FOLLOWED_CHARS = 16_384  # up to 64 KB: what a socket takes though nobody reads from it
 ROW_CHARS = 200  # about what a row takes besides its payload
 
