@@ -44,3 +44,7 @@ def run(project: str, database: str, **environ: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_keys_of_every_kind_do(kind: str) -> None:
     run("keyed", f"orgrealtime_keys_{kind}", HOST_KEYS=kind)
+
+
+def test_models_may_have_parents_children_and_proxies() -> None:
+    run("family", "orgrealtime_family")

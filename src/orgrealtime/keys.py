@@ -6,6 +6,7 @@ second is the same whoever has loaded or written it, so it is what keys are comp
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import uuid
@@ -41,6 +42,12 @@ class _Column:
     has_uuids: bool
     is_native_uuid: bool
     max_length: int | None
+
+    def is_own(self, text: str) -> bool:
+        """Tell whether a text is certainly meant as a value of this column, and not as a key's text."""
+        if self.bits is not None:
+            return INTEGER.fullmatch(text) is not None
+        return self.has_uuids and UUID.fullmatch(text) is not None
 
     def take(self, value: Any) -> StoredKey:
         """Return a value of this column in the form that all of them have; raise KeyValueError for any other value."""
@@ -116,18 +123,18 @@ class Keys:
             return f"{type(key).__name__} {key}"
 
     def read(self, value: Any, using: str | None = None) -> StoredKey:
-        """Return the stored key that a value of a stored list stands for; raises whatever comes of any other value.
+        """Return the stored key that a value of a stored list stands for; raises KeyValueError if it can't be one.
 
-        It may also be the text of a key, which doesn't fit into a column of integers or UUIDs.
+        It may also be the text of a key, where the column can't hold that.
         """
+        if not isinstance(value, int | str):
+            raise KeyValueError(f"{value!r:.60} is no key")
         connection = connections[using or _alias()]
         column = _column(self.field, connection.alias)
-        try:
-            return column.take(value)
-        except KeyValueError:
-            if not isinstance(value, str):
-                raise
-            return column.take(self._prepared(self.field.to_python(value), connection))
+        if isinstance(value, str) and not column.is_own(value):
+            with contextlib.suppress(Exception):  # a host's field may raise anything
+                return column.take(self._prepared(self.field.to_python(value), connection))
+        return column.take(value)
 
     def column_value(self, stored: StoredKey, connection: BaseDatabaseWrapper) -> StoredKey:
         """Return a stored key as a parameter of SQL."""

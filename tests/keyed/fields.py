@@ -1,4 +1,4 @@
-"""Primary keys as hosts have them, whose text isn't what a database holds, or is more than a browser or a layer takes."""
+"""Primary keys of hosts: their text isn't what a database holds, or is more than a browser or a layer takes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,14 @@
+"""Which memberships count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+from orgrealtime.adapters import MembershipAdapter
+
+
+class Adapter(MembershipAdapter):
+    def queryset(self) -> models.QuerySet[Any]:
+        return super().queryset().filter(is_paid=True, organization__is_blocked=False)
