@@ -39,6 +39,7 @@ class _Column:
     """What values a column takes, told from its type: integers of so many `bits`, UUIDs, or texts."""
 
     bits: int | None
+    is_plain: bool  # an integer is held as it is: the field is one of Django's own
     has_uuids: bool
     is_native_uuid: bool
     max_length: int | None
@@ -64,8 +65,10 @@ class _Column:
         return text
 
     def _take_integer(self, value: Any) -> int:
-        most = 2 ** ((self.bits or 0) - 1)
-        if not INTEGER.fullmatch(str(value)) or not -most <= int(value) < most:
+        if type(value) is not int and not INTEGER.fullmatch(str(value)):
+            raise KeyValueError(f"{value!r:.60} is no integer")
+        most = 1 << ((self.bits or 0) - 1)
+        if not -most <= int(value) < most:
             raise KeyValueError(f"{value!r:.60} can't be held by the column")
         return int(value)
 
@@ -78,8 +81,10 @@ class _Column:
 @functools.lru_cache(maxsize=64)
 def _column(field: models.Field[Any, Any], alias: str) -> _Column:
     kind = str(field.rel_db_type(connections[alias]))
+    bits = INTEGER_BITS.get(kind.removesuffix(" unsigned"))
     return _Column(
-        bits=INTEGER_BITS.get(kind.removesuffix(" unsigned")),
+        bits=bits,
+        is_plain=bits is not None and type(field).__module__ == models.Field.__module__,
         has_uuids=kind in UUID_TYPES,
         is_native_uuid=kind == "uuid",
         max_length=field.max_length if isinstance(field, models.CharField) else None,
@@ -112,8 +117,11 @@ class Keys:
 
     def stored(self, key: Any, using: str | None = None) -> StoredKey:
         """Return what the column holds for a key, as a JSON value; raises whatever comes of what is no key."""
-        connection = connections[using or _alias()]
-        return _column(self.field, connection.alias).take(self._prepared(key, connection))
+        alias = using or _alias()
+        column = _column(self.field, alias)
+        if type(key) is int and column.is_plain:  # asked for many at once
+            return column.take(key)
+        return column.take(self._prepared(key, alias))
 
     def stored_or_text(self, key: Any) -> StoredKey:
         """Return what the column holds for a key; for what is no key its text, which is nobody's."""
@@ -129,11 +137,11 @@ class Keys:
         """
         if not isinstance(value, int | str):
             raise KeyValueError(f"{value!r:.60} is no key")
-        connection = connections[using or _alias()]
-        column = _column(self.field, connection.alias)
+        alias = using or _alias()
+        column = _column(self.field, alias)
         if isinstance(value, str) and not column.is_own(value):
             with contextlib.suppress(Exception):  # a host's field may raise anything
-                return column.take(self._prepared(self.field.to_python(value), connection))
+                return column.take(self._prepared(self.field.to_python(value), alias))
         return column.take(value)
 
     def column_value(self, stored: StoredKey, connection: BaseDatabaseWrapper) -> StoredKey:
@@ -156,18 +164,23 @@ class Keys:
         """Return a short name of a key, for groups of the channel layer, hints, indexes and counters."""
         return name_of(str(self.stored_or_text(key)))
 
-    def _prepared(self, key: Any, connection: BaseDatabaseWrapper) -> Any:
-        return self.field.get_db_prep_value(key, connection, prepared=False)
+    def _prepared(self, key: Any, alias: str) -> Any:
+        return self.field.get_db_prep_value(key, connections[alias], prepared=False)
 
 
 def user_keys() -> Keys:
     """Return the keys of the user model."""
-    return Keys(apps.get_model(settings.AUTH_USER_MODEL))
+    return _keys_of(settings.AUTH_USER_MODEL)
 
 
 def organization_keys() -> Keys:
     """Return the keys of the organisation's model."""
-    return Keys(apps.get_model(organization_model()))
+    return _keys_of(organization_model())
+
+
+@functools.lru_cache(maxsize=8)
+def _keys_of(model: str) -> Keys:
+    return Keys(apps.get_model(model))
 
 
 def _alias() -> str:

@@ -19,6 +19,7 @@ from orgrealtime.adapters import get_adapter
 from orgrealtime.checks import check_settings
 from orgrealtime.delivery import bell
 from orgrealtime.models import NotificationEvent, Stream
+from tests.conftest import Configure
 from tests.family.models import (
     Colleague,
     Company,
@@ -61,6 +62,12 @@ def member(name: str, organization: Organization) -> User:
     user.save()
     Membership.objects.create(organization=organization, user=Colleague.objects.get(pk=user.pk))
     return user
+
+
+def make_company(organization: Organization) -> None:
+    company = Company(key="acme-ltd", organization=organization)
+    company.__dict__.update({key: value for key, value in organization.__dict__.items() if key != "_state"})
+    company.save()
 
 
 @pytest.fixture
@@ -124,9 +131,7 @@ def test_organisation_that_is_hidden_is_gone_at_every_question(acme: Organizatio
 def test_event_is_published_by_whatever_class_of_the_family(
     acme: Organization, alice: User, bob: User
 ) -> None:
-    company = Company(key="acme-ltd", organization=acme)
-    company.__dict__.update({key: value for key, value in acme.__dict__.items() if key != "_state"})
-    company.save()
+    make_company(acme)
     for given in (acme, Team.objects.get(), Company.objects.get()):
         for user in (alice, Colleague.objects.get(pk=alice.pk), alice.pk):
             publish(given, "note", {}, actor=user, to=user)
@@ -219,6 +224,26 @@ async def test_member_is_let_in_and_gets_events(hers: Socket, acme: Organization
     await sync_to_async(publish)(acme, "note", {}, to=alice)
     [event] = await hers.events(1)
     assert event["type"] == "note"
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_organisation_may_be_found_as_a_child_of_its_model(
+    sockets: Sockets, acme: Organization, alice: User, configure: Configure
+) -> None:
+    configure(ADAPTER="tests.family.realtime.CompanyAdapter")
+    await sync_to_async(make_company)(acme)
+    socket = await sockets.open(alice)
+    welcome = (await socket.until("synced"))[0]
+    assert welcome["org"] == {"id": 70, "slug": "acme"}
+    await sync_to_async(publish)(acme, "note", {})
+    await socket.events(1)
+    client = Client()
+    await sync_to_async(client.force_login)(alice)
+    page = await sync_to_async(client.get)("/orgs/acme/notifications/")
+    assert [event["type"] for event in page.json()["events"]] == ["note"]
+    answer = await sync_to_async(client.post)("/orgs/acme/notifications/ticket/", headers={"origin": ORIGIN})
+    offered = f"orgrealtime.ticket.{answer.json()['ticket']}"
+    await sockets.open(scope={"subprotocols": ["orgrealtime.v1", offered]})
 
 
 ENDS: dict[str, tuple[Callable[[Organization], Any], int]] = {

@@ -7,6 +7,7 @@ import os
 import uuid
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import models
 
 KIND = os.environ.get("HOST_KEYS", "prefixed")
@@ -30,7 +31,9 @@ class PrefixedKey(models.BigAutoField):
         return None if value is None else f"{self.prefix}_{value}"
 
     def to_python(self, value: Any) -> Any:
-        return value if value is None or str(value).startswith(self.prefix) else f"{self.prefix}_{value}"
+        if value is not None and not str(value).startswith(f"{self.prefix}_"):
+            raise ValidationError(f"{value!r} is no key")
+        return value
 
     def get_prep_value(self, value: Any) -> Any:
         return None if value is None else int(str(value).removeprefix(f"{self.prefix}_"))

@@ -131,7 +131,7 @@ def _users(sessions: Iterable[_Snapshot]) -> dict[Any, Any]:
     primary key holds."""
     keys = {_user_key(data) for data in sessions if _plain_backend(data) is not None}
     found = _primary(get_user_model()).filter(pk__in=keys) if keys else ()
-    return {user_keys().stored(user.pk): user for user in found}
+    return {user_keys().stored_or_text(user.pk): user for user in found}
 
 
 def _user_of(data: _Snapshot, users: Mapping[Any, Any]) -> Any:
