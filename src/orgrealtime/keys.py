@@ -124,11 +124,11 @@ class Keys:
         return column.take(self._prepared(key, alias))
 
     def stored_or_text(self, key: Any) -> StoredKey:
-        """Return what the column holds for a key; for what is no key its text, which is nobody's."""
+        """Return what the column holds for a key; for what is no key a text that the column never holds for one."""
         try:
             return self.stored(key)
         except Exception:  # whatever a host's field makes of it
-            return f"{type(key).__name__} {key}"
+            return key if isinstance(key, str) else f"{type(key).__name__} {key}"
 
     def read(self, value: Any, using: str | None = None) -> StoredKey:
         """Return the stored key that a value of a stored list stands for; raises KeyValueError if it can't be one.
