@@ -25,7 +25,7 @@ from orgrealtime.protocol.keys import name_of
 INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-UUID_TYPES = {"uuid", "char(32)"}  # the second is how Django keeps them where there is no type for them
+HEX_TYPE = "char(32)"  # in which Django keeps UUIDs where there is no type for them
 
 StoredKey = int | str
 
@@ -80,12 +80,13 @@ class _Column:
 
 @functools.lru_cache(maxsize=64)
 def _column(field: models.Field[Any, Any], alias: str) -> _Column:
-    kind = str(field.rel_db_type(connections[alias]))
+    connection = connections[alias]
+    kind = str(field.rel_db_type(connection))
     bits = INTEGER_BITS.get(kind.removesuffix(" unsigned"))
     return _Column(
         bits=bits,
         is_plain=bits is not None and type(field).__module__ == models.Field.__module__,
-        has_uuids=kind in UUID_TYPES,
+        has_uuids=kind == ("uuid" if connection.features.has_native_uuid_field else HEX_TYPE),
         is_native_uuid=kind == "uuid",
         max_length=field.max_length if isinstance(field, models.CharField) else None,
     )
