@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, models
@@ -17,7 +17,7 @@ from pytest_django.fixtures import Settings
 
 from orgrealtime import publish
 from orgrealtime.access import Access
-from orgrealtime.adapters import MembershipAdapter, get_adapter
+from orgrealtime.adapters import MembershipAdapter, _check_reference, get_adapter
 from orgrealtime.admission import authentication
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
@@ -140,6 +140,12 @@ def test_missing_membership_model_is_named(configure: Configure, alice: User) ->
     configure(MEMBERSHIP_MODEL="")
     with pytest.raises(ImproperlyConfigured, match="MEMBERSHIP_MODEL"):
         get_adapter().find("acme", alice)
+
+
+def test_field_that_leads_to_many_users_is_refused() -> None:
+    assert Permission._meta.get_field("user").related_model is User
+    with pytest.raises(ImproperlyConfigured, match="isn't a foreign key"):
+        _check_reference(Permission, "user", User, "MEMBERSHIP_USER_FIELD")
 
 
 # ------------------------------------------------------------------------------------------ overridden by a host

@@ -7,6 +7,7 @@ from functools import partial
 from django.db import models, router, transaction
 
 from orgrealtime.delivery import bell
+from orgrealtime.keys import organization_keys, user_keys
 from orgrealtime.stream.access import Access
 
 __all__ = ["Access", "revoke"]
@@ -19,4 +20,5 @@ def revoke(user: models.Model, organization: models.Model) -> None:
     user does it by itself.
     """
     using = router.db_for_write(type(organization), instance=organization)
-    transaction.on_commit(partial(bell.check_user, user.pk, organization.pk), using=using, robust=True)
+    keys = user_keys().of(user), organization_keys().of(organization)
+    transaction.on_commit(partial(bell.check_user, *keys), using=using, robust=True)

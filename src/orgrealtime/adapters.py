@@ -8,11 +8,12 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ObjectDoesNotExist
 from django.db import models, router
 from django.utils.module_loading import import_string
 
 from orgrealtime.conf import get_settings, organization_model
+from orgrealtime.keys import organization_keys
 from orgrealtime.overrides import is_overridden
 from orgrealtime.stream.access import Access
 
@@ -65,7 +66,7 @@ class OrganizationAdapter:
         return ()
 
     def user_of(self, membership: models.Model) -> Any:
-        """Return the primary key of the user whose access an instance of `membership_models` gives."""
+        """Return the primary key of the user whose access an instance of `membership_models` gives, or None."""
         raise NotImplementedError
 
 
@@ -88,19 +89,23 @@ class MembershipAdapter(OrganizationAdapter):
         model = self._model()
         return model._default_manager.using(router.db_for_write(model))
 
+    def organizations(self) -> models.QuerySet[Any]:
+        """Return the organisations that exist: those that the default manager shows. All others count as gone."""
+        model: type[models.Model] = apps.get_model(organization_model())
+        return model._default_manager.all()
+
     def access(self, membership: Any) -> Access:
         """Return what a membership lets its user see; default: everything that is for all members or for them."""
         return Access(
-            organization_id=getattr(membership, f"{self.organization_field}_id"),
-            user_id=getattr(membership, f"{self.user_field}_id"),
+            organization_id=_key_at(membership, self.organization_field),
+            user_id=_key_at(membership, self.user_field),
             role=str(getattr(membership, "role", "")),
         )
 
     def find(self, slug: str, user: Any) -> tuple[models.Model, Access] | None:
         """Return organisation and access in one query that is the same for all slugs."""
-        members = self.queryset().select_related(self.organization_field)
-        slugs = {f"{self.organization_field}__{self.slug_field}": slug, self.user_field: user.pk}
-        membership = members.filter(**slugs).first()
+        of_user = {f"{self.organization_field}__{self.slug_field}": slug, f"{self.user_field}__pk": user.pk}
+        membership = self._members(self.organization_field).filter(**of_user).first()
         if membership is None:
             return None
         return getattr(membership, self.organization_field), self.access(membership)
@@ -110,17 +115,16 @@ class MembershipAdapter(OrganizationAdapter):
     ) -> dict[tuple[str, Any], tuple[models.Model, Access]]:
         """Return organisations and accesses in one query."""
         wanted = {(slug, user.pk) for slug, user in pairs}
-        members = self.queryset().select_related(self.organization_field)
-        members = members.filter(
+        members = self._members(self.organization_field).filter(
             **{
                 f"{self.organization_field}__{self.slug_field}__in": {slug for slug, _ in wanted},
-                f"{self.user_field}__in": {user_id for _, user_id in wanted},
+                f"{self.user_field}__pk__in": {user_id for _, user_id in wanted},
             }
         )
         found: dict[tuple[str, Any], tuple[models.Model, Access]] = {}
         for membership in _first_come(members):
             organization = getattr(membership, self.organization_field)
-            pair = (str(getattr(organization, self.slug_field)), getattr(membership, f"{self.user_field}_id"))
+            pair = (str(getattr(organization, self.slug_field)), _key_at(membership, self.user_field))
             if pair not in found:
                 found[pair] = organization, self.access(membership)
         # To the database slugs may be equal that aren't to Python, as where case doesn't count: it has to say which.
@@ -132,9 +136,8 @@ class MembershipAdapter(OrganizationAdapter):
         """Return today's accesses in one query."""
         wanted = set(pairs)
         organization_ids, user_ids = {pair[0] for pair in wanted}, {pair[1] for pair in wanted}
-        members = self.queryset().select_related(self.user_field)
-        members = members.filter(
-            **{f"{self.organization_field}__in": organization_ids, f"{self.user_field}__in": user_ids}
+        members = self._members(self.user_field).filter(
+            **{f"{self.organization_field}__pk__in": organization_ids, f"{self.user_field}__pk__in": user_ids}
         )
         accesses: dict[tuple[Any, Any], tuple[Access, Any]] = {}
         for membership in _first_come(members):
@@ -151,21 +154,25 @@ class MembershipAdapter(OrganizationAdapter):
 
     def resolve(self, slug: str) -> models.Model | None:
         """Return the organisation by its slug."""
-        model: type[models.Model] = apps.get_model(organization_model())
-        return model._default_manager.filter(**{self.slug_field: slug}).first()
+        found: models.Model | None = self.organizations().filter(**{self.slug_field: slug}).first()
+        return found
 
     def member_ids(self, organization: models.Model) -> Collection[Any]:
         """Return the ids of the members, in one query."""
-        members = self.queryset().filter(**{self.organization_field: organization.pk})
-        return set(members.values_list(f"{self.user_field}_id", flat=True))
+        key = organization_keys().of(organization)
+        members = self.queryset().filter(**{f"{self.organization_field}__pk": key})
+        return set(members.values_list(f"{self.user_field}__pk", flat=True))
 
     def membership_models(self) -> Collection[type[models.Model]]:
         """Return the membership model."""
         return (self._model(),)
 
     def user_of(self, membership: models.Model) -> Any:
-        """Return the id of the membership's user."""
-        return getattr(membership, f"{self.user_field}_id")
+        """Return the id of the membership's user; None if the user has been deleted."""
+        try:
+            return _key_at(membership, self.user_field)
+        except ObjectDoesNotExist:
+            return None
 
     def check(self) -> None:
         """Raise ImproperlyConfigured unless the models have the fields that the settings name."""
@@ -175,6 +182,17 @@ class MembershipAdapter(OrganizationAdapter):
         )
         _check_reference(self._model(), self.user_field, user, "MEMBERSHIP_USER_FIELD")
         _get_field(organization, self.slug_field, "ORGANIZATION_SLUG_FIELD")
+
+    def _members(self, *related: str) -> models.QuerySet[Any]:
+        """The memberships that count in organisations that exist, loaded with what they refer to."""
+        members = self.queryset()
+        for name in (self.organization_field, self.user_field):
+            if name in related or not _refers_by_key(members.model, name):
+                members = members.select_related(name)
+        existing = self.organizations()
+        if existing.query.where or existing.query.is_sliced:  # else it hides nothing, and needn't be asked
+            members = members.filter(**{f"{self.organization_field}__in": existing})
+        return members
 
     def _model(self) -> type[models.Model]:
         if not self.membership_model:
@@ -197,13 +215,30 @@ def _first_come(members: models.QuerySet[Any]) -> models.QuerySet[Any]:
     return members if members.ordered else members.order_by("pk")
 
 
+def _refers_by_key(model: type[models.Model], name: str) -> bool:
+    field: Any = model._meta.get_field(name)
+    return bool(field.target_field.primary_key)
+
+
+def _key_at(membership: models.Model, name: str) -> Any:
+    """The primary key of what a membership refers to: a foreign key may hold another value (`to_field`)."""
+    if _refers_by_key(type(membership), name):
+        return getattr(membership, f"{name}_id")
+    return getattr(membership, name).pk
+
+
 def _check_reference(model: type[models.Model], name: str, target: type[models.Model], setting: str) -> None:
     field = _get_field(model, name, setting)
-    if not field.is_relation or field.related_model is not target:
+    if not (isinstance(field, models.ForeignKey) and _is_same(field.related_model, target)):
         raise ImproperlyConfigured(
             f"ORGREALTIME['{setting}'] names {name!r}, which isn't a foreign key from {model._meta.label} "
             f"to {target._meta.label}"
         )
+
+
+def _is_same(model: Any, target: type[models.Model]) -> bool:
+    """Tell whether two models are one, or a proxy of it."""
+    return bool(model._meta.concrete_model is target._meta.concrete_model)
 
 
 def _get_field(model: type[models.Model], name: str, setting: str) -> Any:

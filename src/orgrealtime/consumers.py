@@ -31,6 +31,7 @@ from orgrealtime.errors import (
     MessageError,
     Refused,
 )
+from orgrealtime.keys import organization_keys
 from orgrealtime.limits import RefusedMessages, SocketRateLimitMixin, UserRateLimitMixin
 from orgrealtime.policy import Governed, render_text
 from orgrealtime.protocol import wire
@@ -160,7 +161,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
         opened = time.monotonic()
         code = 1006
         try:
-            get_hub().attach(connection, self._organization.pk, admission.start.position)
+            get_hub().attach(connection, organization_keys().of(self._organization), admission.start.position)
             self._log_opened()
             start = admission.start
             connection.start(self._first_frames(admission), start.position.head, start.page)
@@ -193,7 +194,10 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
                 "type": "welcome",
                 "protocol": wire.PROTOCOL,
                 "connection_id": self.connection.id,
-                "org": {"id": key_as_json(self._organization.pk), "slug": slug_of(self.scope)},
+                "org": {
+                    "id": key_as_json(organization_keys().of(self._organization)),
+                    "slug": slug_of(self.scope),
+                },
                 "cursor": stands_at,
                 "heartbeat": settings.HEARTBEAT_SECONDS,
                 "limits": {
@@ -316,7 +320,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             "connection opened",
             extra={
                 "connection_id": self.connection.id,
-                "org_id": str(self._organization.pk),
+                "org_id": str(organization_keys().of(self._organization)),
                 "org": slug_of(self.scope),
                 "user_id": str(self.access.user_id),
                 "client": client_of(self.scope),

@@ -17,6 +17,7 @@ from django.core.cache import cache
 from orgrealtime.concurrency.threads import Threads
 from orgrealtime.conf import get_settings
 from orgrealtime.errors import CloseCode, MessageError
+from orgrealtime.keys import user_keys
 from orgrealtime.rates import Rate, TokenBucket
 
 __all__ = ["MessageGate", "Rate", "SocketRateLimitMixin", "UserRateLimitMixin"]
@@ -119,14 +120,18 @@ class UserRateLimitMixin(MessageGate):
     async def admit_message(self, size: int) -> None:
         """Refuse what exceeds the rate of this user."""
         rate = self.user_rate
-        if rate is not None and not await _take_shared(str(self.user_id), rate) and self.exceeds("USER_RATE"):
+        if (
+            rate is not None
+            and not await _take_shared(user_keys().name(self.user_id), rate)
+            and self.exceeds("USER_RATE")
+        ):
             raise _limited(f"{rate.amount:g} messages per {rate.seconds:g} s for one user")
         await super().admit_message(size)
 
     def forgive_message(self) -> None:
         """Give this user the message back."""
         if (rate := self.user_rate) is not None:
-            _allowance(str(self.user_id), rate).left += 1
+            _allowance(user_keys().name(self.user_id), rate).left += 1
         super().forgive_message()
 
 

@@ -55,7 +55,7 @@ class NotificationEvent(models.Model):
     actor = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
-    # None: all members; else the primary keys of the users it is for.
+    # None: all members; else the primary keys of the users it is for, as their column holds them.
     audience = models.JSONField(null=True, blank=True)
     dedupe_key = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 - NULL: no key, and not unique
 

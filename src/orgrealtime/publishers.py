@@ -7,18 +7,15 @@ from decimal import Decimal
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.apps import apps
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
 from django.db import close_old_connections, connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
 
 from orgrealtime import events, stream
-from orgrealtime.conf import get_settings, organization_model
+from orgrealtime.conf import get_settings
 from orgrealtime.delivery import bell
+from orgrealtime.keys import StoredKey, organization_keys, user_keys
 from orgrealtime.models import NotificationEvent
-from orgrealtime.protocol.keys import key_as_json
 from orgrealtime.protocol.payloads import encode_payload
 from orgrealtime.signals import event_published
 
@@ -42,16 +39,17 @@ def publish(
     `using` is a database alias. Raises PayloadError, EventTypeError, TypeError or ValueError before any SQL.
     """
     settings = get_settings()
+    organization_id = _organization_id(organization)
+    using = using or router.db_for_write(NotificationEvent, instance=organization)
     event = NotificationEvent(
-        organization_id=_organization_id(organization),
+        organization_id=organization_id,
         type=events.check_name(type),
         payload=events.fit(type, payload, strict=settings.STRICT_TYPES),
-        actor_id=None if actor is None else _user_id(actor, "actor"),
-        audience=None if to is None else _audience(to),
+        actor_id=None if actor is None else _user_id(actor, "actor", using),
+        audience=None if to is None else _audience(to, using),
         dedupe_key=_checked_dedupe_key(dedupe_key),
     )
     encode_payload(event.payload, max_bytes=settings.MAX_PAYLOAD_BYTES, url_hosts=settings.URL_HOSTS)
-    using = using or router.db_for_write(NotificationEvent, instance=organization)
     publisher: Publisher = import_string(settings.PUBLISHER)()
     return publisher.publish(event, using)
 
@@ -118,36 +116,38 @@ class StreamPublisher(Publisher):
 
 
 def _organization_id(organization: models.Model) -> Any:
-    model = apps.get_model(organization_model())
-    if not isinstance(organization, model):
-        raise TypeError(f"publish() needs an instance of {model._meta.label}, not {organization!r:.80}")
-    if organization.pk is None:
+    keys = organization_keys()
+    if not keys.is_of_family(organization):
+        raise TypeError(f"publish() needs an instance of {keys.model._meta.label}, not {organization!r:.80}")
+    key = keys.of(organization)
+    if key is None:
         raise ValueError("the organisation has not been saved yet, so nothing can be published to it")
-    return organization.pk
+    return key
 
 
-def _user_id(user: Any, argument: str) -> Any:
-    model = get_user_model()
-    if isinstance(user, model):
-        if user.pk is None:
+def _user_id(user: Any, argument: str, using: str) -> Any:
+    keys = user_keys()
+    if keys.is_of_family(user):
+        key = keys.of(user)
+        if key is None:
             raise ValueError(f"{argument}= names a user who has not been saved yet")
-        return user.pk
+        return key
     try:
         if user is None or isinstance(user, bool | float | Decimal | bytes | models.Model):
             raise TypeError
-        key = model._meta.pk.to_python(user)
-        model._meta.pk.run_validators(key)  # a number that the column can't hold would stop the numbering
+        key = keys.field.to_python(user)
+        keys.stored(key, using)  # a number that the column can't hold would stop the numbering
         return key
-    except (TypeError, ValidationError):
+    except Exception:  # a host's field may raise anything
         raise TypeError(
-            f"{argument}= needs {model._meta.label} or its primary key, not {user!r:.60}"
+            f"{argument}= needs {keys.model._meta.label} or its primary key, not {user!r:.60}"
         ) from None
 
 
-def _audience(to: Any) -> list[int | str]:
+def _audience(to: Any, using: str) -> list[StoredKey]:
     members = to if isinstance(to, Iterable) and not isinstance(to, str | bytes) else [to]
-    ids = dict.fromkeys(_user_id(user, "to") for user in members)
-    return [key_as_json(user_id) for user_id in ids]
+    keys = user_keys()
+    return list(dict.fromkeys(keys.stored(_user_id(user, "to", using), using) for user in members))
 
 
 def _checked_dedupe_key(key: Any) -> str | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
@@ -18,6 +18,7 @@ from orgrealtime import stream
 from orgrealtime.adapters import get_adapter
 from orgrealtime.conf import organization_model
 from orgrealtime.delivery import bell
+from orgrealtime.keys import organization_keys, user_keys
 from orgrealtime.models import Stream
 
 LOGIN_FIELDS = frozenset({"last_login"})
@@ -28,9 +29,7 @@ def connect_receivers() -> None:
     user_logged_out.connect(_logged_out, dispatch_uid="orgrealtime.logout")
     _listen(get_user_model(), _user_changed)
     with contextlib.suppress(ImproperlyConfigured, LookupError, ValueError):  # a system check says so
-        model = apps.get_model(organization_model())
-        post_save.connect(_organization_saved, sender=model, dispatch_uid="orgrealtime.organization_saved")
-        _listen(model, _organization_changed)
+        _listen(apps.get_model(organization_model()), _organization_changed)
     try:
         membership_models = get_adapter().membership_models()
     except (ImproperlyConfigured, ImportError, LookupError, ValueError):
@@ -39,14 +38,51 @@ def connect_receivers() -> None:
         _listen(model, _membership_changed)
 
 
-def _listen(model: type[models.Model], receiver: Callable[..., None]) -> None:
-    # Proxies and children too: the sender of a signal is the class by which the row was saved.
+class _Change(NamedTuple):
+    """What has been done to an instance of a model that is listened to."""
+
+    instance: Any
+    using: str
+    is_new: bool
+    fields: Collection[str] | None  # that were saved; None: all
+
+
+def _listen(model: type[models.Model], receiver: Callable[[_Change], None]) -> None:
+    """Call a receiver with what is done to instances of a model, by whatever class of its family."""
+
+    def hear(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
+        is_new = bool(kwargs.get("created"))
+        found = _as_instance_of(model, instance, using, is_new=is_new)
+        if found is not None:
+            receiver(_Change(found, using, is_new, kwargs.get("update_fields")))
+
     for sender in apps.get_models():
-        if issubclass(sender, model):
-            post_save.connect(receiver, sender=sender, dispatch_uid=f"orgrealtime.{sender._meta.label}.saved")
-            post_delete.connect(
-                receiver, sender=sender, dispatch_uid=f"orgrealtime.{sender._meta.label}.deleted"
-            )
+        if _is_family(sender, model):
+            uid = f"orgrealtime.{receiver.__name__}.{model._meta.label}.{sender._meta.label}"
+            post_save.connect(hear, sender=sender, weak=False, dispatch_uid=f"{uid}.saved")
+            post_delete.connect(hear, sender=sender, weak=False, dispatch_uid=f"{uid}.deleted")
+
+
+def _is_family(sender: type[models.Model], model: type[models.Model]) -> bool:
+    """Tell whether saving by `sender` may change a row of `model`: proxies, children and parents do.
+
+    The sender of a signal is the class by which a row was saved, and no other.
+    """
+    one, other = sender._meta.concrete_model, model._meta.concrete_model
+    return bool(one and other and (issubclass(one, other) or issubclass(other, one)))
+
+
+def _as_instance_of(
+    model: type[models.Model], instance: models.Model, using: str, *, is_new: bool
+) -> models.Model | None:
+    """Return the instance, or, if it is one of a parent of the model, the row of the model that belongs to it."""
+    child, parent = model._meta.concrete_model, type(instance)._meta.concrete_model
+    if child is None or parent is None or isinstance(instance, child):
+        return instance
+    link = child._meta.get_ancestor_link(parent)
+    if is_new or link is None:
+        return None
+    return child._base_manager.using(using).filter(**{f"{link.name}__pk": instance.pk}).first()
 
 
 def _logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
@@ -54,31 +90,28 @@ def _logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         _check_after_commit(user.pk, None)
 
 
-def _user_changed(sender: Any, instance: Any, using: str, **change: Any) -> None:
+def _user_changed(change: _Change) -> None:
     # Not at every login, which saves this one field.
-    fields = change.get("update_fields")
-    if not change.get("created") and (fields is None or not LOGIN_FIELDS.issuperset(fields)):
-        _check_after_commit(instance.pk, using)
+    if not change.is_new and (change.fields is None or not LOGIN_FIELDS.issuperset(change.fields)):
+        _check_after_commit(user_keys().of(change.instance), change.using)
 
 
-def _membership_changed(sender: Any, instance: models.Model, using: str, **change: Any) -> None:
-    if not change.get("created"):
-        _check_after_commit(get_adapter().user_of(instance), using)
+def _membership_changed(change: _Change) -> None:
+    if not change.is_new and (user_id := get_adapter().user_of(change.instance)) is not None:
+        _check_after_commit(user_id, change.using)
 
 
-def _organization_saved(instance: models.Model, using: str, created: bool, **kwargs: Any) -> None:  # noqa: FBT001
-    if created:
+def _organization_changed(change: _Change) -> None:
+    # The key is taken now: a deleted instance loses it.
+    key = organization_keys().of(change.instance)
+    if change.is_new:
         # After the commit and robust: an organisation that misses it (bulk_create, a table not migrated yet) gets its
         # stream when that is read.
         # A lambda, because Django can't report the failure of a partial: it would reach the caller.
-        target, key = router.db_for_write(Stream, instance=instance), instance.pk
-        transaction.on_commit(lambda: stream.create(key, target), using=using, robust=True)
-
-
-def _organization_changed(sender: Any, instance: models.Model, using: str, **change: Any) -> None:
-    if not change.get("created"):
-        # Its key is taken now: a deleted instance loses it.
-        transaction.on_commit(partial(bell.check_organization, instance.pk), using=using, robust=True)
+        target = router.db_for_write(Stream, instance=change.instance)
+        transaction.on_commit(lambda: stream.create(key, target), using=change.using, robust=True)
+    else:
+        transaction.on_commit(partial(bell.check_organization, key), using=change.using, robust=True)
 
 
 def _check_after_commit(user_id: Any, using: str | None) -> None:

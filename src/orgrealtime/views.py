@@ -26,6 +26,7 @@ from orgrealtime.concurrency.limiter import ThreadLimiter
 from orgrealtime.conf import get_settings
 from orgrealtime.delivery.hub import is_draining
 from orgrealtime.errors import CloseCode, Refused, StreamReset
+from orgrealtime.keys import organization_keys
 from orgrealtime.limits import is_enforced, log_exceeded
 from orgrealtime.policy import Governed, render_text
 from orgrealtime.protocol.query_string import parse_count, parse_since
@@ -95,7 +96,7 @@ class CatchUpView(GovernedView):
         return check_request(request.user, org_slug, self.allow)
 
     def _read(self, request: HttpRequest) -> Page:
-        organization_id, access = self.organization.pk, self.access
+        organization_id, access = organization_keys().of(self.organization), self.access
         limit = (
             parse_count(request.GET["limit"], "limit", MAX_LIMIT)
             if "limit" in request.GET

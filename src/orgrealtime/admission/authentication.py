@@ -32,6 +32,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.keys import user_keys
 from orgrealtime.overrides import is_overridden
 
 
@@ -126,9 +127,11 @@ def _load_together(store: Any, keys: Collection[str]) -> dict[str | None, tuple[
 
 
 def _users(sessions: Iterable[_Snapshot]) -> dict[Any, Any]:
-    """The users of sessions whose backend gets users as Django's own does, by their primary key."""
+    """The users of sessions whose backend gets users as Django's own does, by what the column of their primary key
+    holds."""
     keys = {_user_key(data) for data in sessions if _plain_backend(data) is not None}
-    return _primary(get_user_model()).in_bulk(keys) if keys else {}
+    found = _primary(get_user_model()).filter(pk__in=keys) if keys else ()
+    return {user_keys().stored_or_text(user.pk): user for user in found}
 
 
 def _user_of(data: _Snapshot, users: Mapping[Any, Any]) -> Any:
@@ -136,7 +139,8 @@ def _user_of(data: _Snapshot, users: Mapping[Any, Any]) -> Any:
     backend = _plain_backend(data)
     if backend is None:
         return get_user(cast(Any, SimpleNamespace(session=data)))
-    user = copy.copy(users.get(_user_key(data)))  # each connection has its own, as it has alone
+    # Each connection has its own, as it has alone.
+    user = copy.copy(users.get(user_keys().stored_or_text(_user_key(data))))
     if user is None or not backend.user_can_authenticate(user):
         return AnonymousUser()
     return user if _is_hash_of(user, data.get(HASH_SESSION_KEY, "")) else AnonymousUser()
@@ -172,9 +176,15 @@ def identify(user_id: Any, session_key: str | None) -> Identity:
 
 def session_of(user: Any, session: SessionBase | None) -> str | None:
     """Return the key of the session by which this user is logged in; None if it is another's, or there is none."""
-    if session is None or session.get(SESSION_KEY) != str(user.pk):
+    if session is None or not _is_session_of(session, user):
         return None
     return session.session_key
+
+
+def _is_session_of(session: SessionBase, user: Any) -> bool:
+    # What Django's login has put there needn't be the key's text.
+    key = user._meta.pk.value_to_string(user) if isinstance(user, models.Model) else str(user.pk)
+    return bool(session.get(SESSION_KEY) == key)
 
 
 def _active(identity: Identity) -> Identity:
@@ -209,7 +219,7 @@ def living_sessions(keys: Collection[str]) -> dict[str, float | None]:
 
 def _from_scope(scope: Mapping[str, Any]) -> Identity:
     user, session = scope["user"], scope.get("session")
-    if session is None or session.get(SESSION_KEY) != str(user.pk):
+    if session is None or not _is_session_of(session, user):
         return Identity(user)  # by a token, say; the session is another user's, or nobody's
     return Identity(user, session.session_key, session.get(HASH_SESSION_KEY, ""))
 

@@ -22,6 +22,7 @@ from orgrealtime.admission.service import AdmissionService
 from orgrealtime.admission.verdicts import Credentials, Rule
 from orgrealtime.delivery.resume import Start, find_start
 from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.keys import organization_keys
 from orgrealtime.protocol.query_string import parse_beginning
 from orgrealtime.stream.access import Access
 from orgrealtime.stream.database import HANDSHAKE
@@ -85,9 +86,10 @@ class Handshake:
         request = AdmissionRequest(self._scope, slug_of(self._scope), ticket)
         identity, organization, access = await self._service.lookup.find(request)
         await self._ask_host(identity, access)
-        position = await self._service.lookup.position(organization.pk)
-        start = await find_start(self._service.hub, organization.pk, access, beginning, position)
-        quotas = quotas_of(access.user_id, organization.pk, client_of(self._scope))
+        key = organization_keys().of(organization)
+        position = await self._service.lookup.position(key)
+        start = await find_start(self._service.hub, key, access, beginning, position)
+        quotas = quotas_of(access.user_id, key, client_of(self._scope))
         self._reservation = await self._service.quotas.reserve(quotas)
         credentials = Credentials(identity, self._is_allowed or _everybody, began)
         return Admission(identity, organization, access, credentials, start)

@@ -22,6 +22,7 @@ from orgrealtime.admission.refusals import no_access
 from orgrealtime.concurrency import background
 from orgrealtime.concurrency.batching import Batcher
 from orgrealtime.errors import Refused
+from orgrealtime.keys import organization_keys
 from orgrealtime.protocol.cursors import Position
 from orgrealtime.stream.access import Access
 from orgrealtime.stream.database import HANDSHAKE, is_away
@@ -137,7 +138,7 @@ def _found(identity: Identity, found: tuple[models.Model, Access] | None) -> Fou
 
 def _check_organization(redeemed: tickets.Redeemed, found: tuple[models.Model, Access] | None) -> None:
     if found is not None:
-        fits = found[0].pk == redeemed.organization_id
+        fits = organization_keys().of(found[0]) == redeemed.organization_id
     else:  # a former member is told 4403, as ever; for any other organisation the ticket isn't
         pair = (redeemed.organization_id, redeemed.identity.user.pk)
         fits = pair not in get_adapter().accesses({pair})

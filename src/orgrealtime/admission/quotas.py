@@ -24,6 +24,7 @@ from orgrealtime.concurrency import background
 from orgrealtime.concurrency.batching import Batcher, Conflator
 from orgrealtime.conf import get_settings
 from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.keys import Keys, organization_keys, user_keys
 from orgrealtime.limits import CACHE, is_enforced, key_of, log_exceeded
 
 logger = logging.getLogger("orgrealtime.census")
@@ -62,11 +63,11 @@ def quotas_of(user_id: Any, organization_id: Any, address: str | None) -> tuple[
     """Return the quotas in which a connection is counted under the settings in force."""
     given = get_settings()
     found = (
-        ("CONNECTIONS_PER_USER", "user", user_id, given.CONNECTIONS_PER_USER, "one user"),
+        ("CONNECTIONS_PER_USER", "user", _name(user_keys(), user_id), given.CONNECTIONS_PER_USER, "one user"),
         (
             "CONNECTIONS_PER_ORGANIZATION",
             "org",
-            organization_id,
+            _name(organization_keys(), organization_id),
             given.CONNECTIONS_PER_ORGANIZATION,
             "one organisation",
         ),
@@ -83,6 +84,10 @@ def quotas_of(user_id: Any, organization_id: Any, address: str | None) -> tuple[
         for limit, kind, ident, cap, whose in found
         if cap is not None and ident is not None
     )
+
+
+def _name(keys: Keys, key: Any) -> str | None:
+    return None if key is None else keys.name(key)
 
 
 class Reservation:

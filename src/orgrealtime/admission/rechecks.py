@@ -18,7 +18,7 @@ from orgrealtime.concurrency import background
 from orgrealtime.concurrency.batching import Conflator, answer_each
 from orgrealtime.conf import get_settings
 from orgrealtime.delivery.connection import Connection
-from orgrealtime.delivery.registry import Registry
+from orgrealtime.delivery.registry import Registry, names_of
 from orgrealtime.errors import INTERNAL_ERROR, CloseCode
 from orgrealtime.stream.access import Access
 from orgrealtime.stream.database import ACCESS, is_away, may_pass
@@ -35,10 +35,10 @@ MAX_REMEMBERED = 10_000
 
 
 class Target(NamedTuple):
-    """Whose connections are to be checked: a `user`'s, an `organization`'s or `everybody`'s; the key is text."""
+    """Whose connections are to be checked: a `user`'s, an `organization`'s or `everybody`'s; `name` is of the key."""
 
     kind: str
-    key: str = ""
+    name: str = ""
 
 
 EVERYBODY = Target("everybody")
@@ -116,7 +116,7 @@ class Rechecks:
         if target == EVERYBODY:
             return list(self._registry)
         of = self._registry.of_user if target.kind == "user" else self._registry.of_organization
-        return of(target.key)
+        return of(target.name)
 
     # ----------------------------------------------------------------------------------------------- regular
 
@@ -139,7 +139,7 @@ class Rechecks:
             if identity.has_expired(now):
                 connection.close(CloseCode.UNAUTHENTICATED, "login expired")
             elif identity.session_expires_at is not None and identity.session_expires_at <= now:
-                due.add(str(connection.access.user_id))
+                due.add(names_of(connection)[1])
         for user in due:
             self.hint_user(user)
 
@@ -197,7 +197,7 @@ class Rechecks:
 
     def _apply(self, connection: Connection, verdict: Verdict | Exception, number: int) -> None:
         if isinstance(verdict, Exception) and may_pass(verdict):
-            self._failed.add([Target("user", str(connection.access.user_id))])
+            self._failed.add([_targets(connection)[0]])
         elif isinstance(verdict, Exception):
             logger.error("access can't be checked", exc_info=verdict, extra={"connection_id": connection.id})
             connection.close(CloseCode.OVERLOADED, "access ended")
@@ -241,5 +241,5 @@ class _RecentHints:
 
 
 def _targets(connection: Connection) -> tuple[Target, ...]:
-    access = connection.access
-    return Target("user", str(access.user_id)), Target("organization", str(access.organization_id)), EVERYBODY
+    organization, user = names_of(connection)
+    return Target("user", user), Target("organization", organization), EVERYBODY

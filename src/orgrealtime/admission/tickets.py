@@ -14,6 +14,7 @@ from django.utils import timezone
 from orgrealtime.admission.authentication import Identity, identify
 from orgrealtime.admission.origins import fits_origin
 from orgrealtime.errors import CloseCode, Refused
+from orgrealtime.keys import organization_keys
 from orgrealtime.models import Ticket
 
 PREFIX = "orgrealtime.ticket."
@@ -44,7 +45,7 @@ def issue(user: Any, organization: models.Model, session_key: str | None, origin
     tickets.create(
         digest=_digest(ticket),
         user_id=user.pk,
-        organization_id=organization.pk,
+        organization_id=organization_keys().of(organization),
         session_key=session_key,
         origin=origin,
         expires_at=now + datetime.timedelta(seconds=LIFE_SECONDS),

@@ -21,6 +21,8 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from orgrealtime.concurrency import background
 from orgrealtime.conf import get_settings
+from orgrealtime.keys import organization_keys, user_keys
+from orgrealtime.protocol.keys import MAX_NAME
 
 logger = logging.getLogger("orgrealtime.bell")
 
@@ -48,7 +50,7 @@ class Topic(enum.Enum):
 
 
 class Hint(NamedTuple):
-    """What a ring says, ids as text: new events in an organisation, or access that may have ended.
+    """What a ring says, by the names of keys: new events in an organisation, or access that may have ended.
 
     The access of `user`, or with `everybody` that of all users who are connected to the organisation.
     """
@@ -74,7 +76,11 @@ class Listener(Protocol):
 
 def group(organization_id: Any) -> str:
     """Return the layer's group of an organisation."""
-    return f"org-{organization_id}"
+    return _group_of(organization_keys().name(organization_id))
+
+
+def _group_of(organization: str) -> str:
+    return f"org-{organization}"
 
 
 def get_layer() -> Any:
@@ -107,7 +113,7 @@ def read_message(message: object) -> Hint | None:
         return None
     organization, user = message.get("organization"), message.get("user")
     if any(
-        value is not None and not (isinstance(value, str) and len(value) <= 64)
+        value is not None and not (isinstance(value, str) and len(value) <= MAX_NAME)
         for value in (organization, user)
     ):
         return None
@@ -119,17 +125,22 @@ def read_message(message: object) -> Hint | None:
 
 def ring(organization_id: Any) -> None:
     """Say that an organisation may have new events; never blocks, never raises."""
-    _tell(Hint(organization=str(organization_id)))
+    _tell(lambda: Hint(organization=organization_keys().name(organization_id)))
 
 
 def check_user(user_id: Any, organization_id: Any = None) -> None:
     """Say that the access of a user, everywhere or to one organisation, may have ended; never blocks, never raises."""
-    _tell(Hint(None if organization_id is None else str(organization_id), str(user_id)))
+    _tell(
+        lambda: Hint(
+            organization=None if organization_id is None else organization_keys().name(organization_id),
+            user=user_keys().name(user_id),
+        )
+    )
 
 
 def check_organization(organization_id: Any) -> None:
     """Say that the access of everybody to an organisation may have ended; never blocks, never raises."""
-    _tell(Hint(organization=str(organization_id), everybody=True))
+    _tell(lambda: Hint(organization=organization_keys().name(organization_id), everybody=True))
 
 
 def flush(seconds: float = EXIT_SECONDS) -> bool:
@@ -148,8 +159,9 @@ def remove_listener(listener: Listener) -> None:
         _listeners.remove(listener)
 
 
-def _tell(hint: Hint) -> None:
+def _tell(make_hint: Callable[[], Hint]) -> None:
     try:
+        hint = make_hint()
         layer = get_layer()
         # A layer that tests put in to lose rings must be able to lose the rings of its own process too.
         if not getattr(type(layer), "carries_all_rings", False):
@@ -211,7 +223,7 @@ class _Ringer:
                 wake.clear()
 
     async def _send(self, hint: Hint) -> None:
-        target = EVERYONE if hint.organization is None else group(hint.organization)
+        target = EVERYONE if hint.organization is None else _group_of(hint.organization)
         message = {"type": MESSAGE_TYPE, "sender": self.token, **hint._asdict()}
         try:
             async with asyncio.timeout(SEND_TIMEOUT):

@@ -48,7 +48,7 @@ class Chunk:
     def frame_for(self, access: Access) -> Frame | None:
         """Return the frame for a reader with this access; None if it may see none of the events."""
         view: Any = access.event_types
-        if access.user_id in self._addressed:
+        if access.user_key in self._addressed:
             view = tuple(event.seq for event in self.events if access.sees(event))
         if view not in self._frames:
             self._frames[view] = self._frame([event.text for event in self.events if access.sees(event)])

@@ -15,6 +15,7 @@ from orgrealtime.delivery.connection import Connection
 from orgrealtime.delivery.registry import Registry
 from orgrealtime.delivery.tail import Tail
 from orgrealtime.errors import INTERNAL_ERROR, StreamReset
+from orgrealtime.keys import organization_keys
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import Head, Page
 from orgrealtime.stream.database import HANDSHAKE, LIVE, is_away
@@ -82,7 +83,7 @@ class Feed:
         self, organization_id: Any, position: Position, reader: FeedReader, registry: Registry
     ) -> None:
         self.organization_id = organization_id
-        self.key = str(organization_id)
+        self.key = self.key_of(organization_id)
         self.epoch = position.epoch
         self.tail = Tail(position.head)
         self._reader = reader
@@ -92,6 +93,11 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._reaching: asyncio.Task[None] | None = None
         self._cursor_timer: asyncio.TimerHandle | None = None
+
+    @staticmethod
+    def key_of(organization_id: Any) -> str:
+        """Return the name of an organisation, under which its feed is known."""
+        return organization_keys().name(organization_id)
 
     @property
     def connections(self) -> Collection[Connection]:
@@ -179,7 +185,7 @@ class Feed:
                         logger.warning(
                             "the stream can't be read, trying again",
                             extra={
-                                "organization_id": self.key,
+                                "organization_id": str(self.organization_id),
                                 "error": type(error).__name__,
                             },
                         )
@@ -218,7 +224,7 @@ class Feed:
             self._reaching = None  # the handshakes that wait read alone, and the next one may try again
             logger.warning(
                 "recent events can't be read",
-                extra={"organization_id": self.key, "error": type(error).__name__},
+                extra={"organization_id": str(self.organization_id), "error": type(error).__name__},
             )
             return
         # Meanwhile the window may have moved on, out of reach of what was read.
@@ -230,7 +236,7 @@ class Feed:
     async def _reset(self, position: Position, reason: str) -> None:
         logger.error(
             "the stream isn't the one that was followed; clients are told to reset",
-            extra={"organization_id": self.key, "reason": reason},
+            extra={"organization_id": str(self.organization_id), "reason": reason},
         )
         self.epoch = position.epoch
         self.tail = Tail(position.head)

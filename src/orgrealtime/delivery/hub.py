@@ -86,7 +86,7 @@ class Hub:
 
     def feed(self, organization_id: Any) -> Feed | None:
         """Return the feed of an organisation if it has one."""
-        return self._feeds.get(str(organization_id))
+        return self._feeds.get(Feed.key_of(organization_id))
 
     def open_feed(self, organization_id: Any, position: stream.Position) -> Feed:
         """Return the feed of an organisation, which starts at `position` if it is new, for a connection to come."""

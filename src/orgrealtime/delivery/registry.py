@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from orgrealtime.delivery.connection import Connection
+from orgrealtime.keys import organization_keys, user_keys
 
 NONE: frozenset[Connection] = frozenset()
 
@@ -21,7 +22,7 @@ class Observer(Protocol):
 
 
 class Registry:
-    """Knows the connections that are served now, by organisation and by user; keys are text."""
+    """Knows the connections that are served now, by the names of their organisations and users."""
 
     def __init__(self) -> None:
         self._of_organization: dict[str, set[Connection]] = {}
@@ -39,17 +40,17 @@ class Registry:
         """Tell an observer of all connections that join and leave from now on, after the index has changed."""
         self._observers.append(observer)
 
-    def of_organization(self, organization_id: str) -> Collection[Connection]:
+    def of_organization(self, organization: str) -> Collection[Connection]:
         """Return the connections to an organisation; changes with the index."""
-        return self._of_organization.get(organization_id, NONE)
+        return self._of_organization.get(organization, NONE)
 
-    def of_user(self, user_id: str) -> Collection[Connection]:
+    def of_user(self, user: str) -> Collection[Connection]:
         """Return the connections of a user; changes with the index."""
-        return self._of_user.get(user_id, NONE)
+        return self._of_user.get(user, NONE)
 
     def add(self, connection: Connection) -> None:
         """Add a connection, which is then served."""
-        organization, user = _keys(connection)
+        organization, user = names_of(connection)
         self._of_organization.setdefault(organization, set()).add(connection)
         self._of_user.setdefault(user, set()).add(connection)
         for observer in self._observers:
@@ -57,7 +58,7 @@ class Registry:
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection, which is then no longer served; a connection that isn't there is fine."""
-        organization, user = _keys(connection)
+        organization, user = names_of(connection)
         if connection not in self.of_organization(organization):
             return
         _discard(self._of_organization, organization, connection)
@@ -66,9 +67,10 @@ class Registry:
             observer.on_leave(connection)
 
 
-def _keys(connection: Connection) -> tuple[str, str]:
+def names_of(connection: Connection) -> tuple[str, str]:
+    """Return the names of a connection's organisation and user."""
     access = connection.access
-    return str(access.organization_id), str(access.user_id)
+    return organization_keys().name(access.organization_id), user_keys().name(access.user_id)
 
 
 def _discard(index: dict[str, set[Connection]], key: str, connection: Connection) -> None:

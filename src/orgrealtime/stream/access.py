@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from orgrealtime.keys import StoredKey, user_keys
 from orgrealtime.stream.types import StreamEvent
 
 
@@ -12,19 +13,24 @@ from orgrealtime.stream.types import StreamEvent
 class Access:
     """What one user may see of one organisation.
 
-    `event_types` are the only types shown to this user; None means all.
+    `event_types` are the only types shown to this user; None means all. `user_key` is the user's primary key as its
+    column holds it, which is what the audience of an event has.
     """
 
     organization_id: Any
     user_id: Any
     role: str = ""
     event_types: frozenset[str] | None = None
+    user_key: StoredKey = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "user_key", user_keys().stored_or_text(self.user_id))
 
     def sees(self, event: StreamEvent) -> bool:
         """Tell whether this user may have the event; `type_condition` and the recipients say so to the database."""
         if self.event_types is not None and event.type not in self.event_types:
             return False
-        return event.audience is None or self.user_id in event.audience
+        return event.audience is None or self.user_key in event.audience
 
     def type_condition(self, column: str) -> tuple[str, list[str]]:
         """Return the SQL condition on the column of the type, and its parameters, that agrees with `sees`."""

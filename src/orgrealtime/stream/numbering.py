@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef
 
 from orgrealtime.concurrency.threads import give_up_connections
+from orgrealtime.keys import organization_keys
 from orgrealtime.models import NotificationEvent, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import database, dialect
@@ -23,7 +24,7 @@ NUMBERING_BATCH = 1000
 
 def position(organization: models.Model, using: str | None = None) -> Position:
     """Return where the organisation's stream stands, committed events without a number included."""
-    return advance(organization.pk, using)
+    return advance(organization_keys().of(organization), using)
 
 
 def advance(organization_id: Any, using: str | None = None) -> Position:

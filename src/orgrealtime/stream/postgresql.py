@@ -14,6 +14,7 @@ from django.db import Error, OperationalError, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
 
+from orgrealtime.keys import INTEGER_BITS
 from orgrealtime.models import NotificationEvent, Recipient, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream.database import sqlstates
@@ -31,7 +32,6 @@ PATIENCE = f"set_config('lock_timeout', '{LOCK_MILLISECONDS}', TRUE)"
 DATABASE = "split_part(pg_relation_filepath('pg_catalog.pg_class'::regclass), '/', -2)"
 TIMELINE = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 NO_SUCH_FUNCTION = {"0A000", "42501", "42883"}  # not supported, not allowed, not there
-INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 FOLLOWED_CHARS = 16_384  # up to 64 KB: what a socket takes though its client doesn't read
 ROW_CHARS = 200  # about what a row takes besides its payload
 

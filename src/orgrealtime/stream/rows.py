@@ -13,11 +13,11 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
-from django.contrib.auth import get_user_model
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
+from orgrealtime.keys import StoredKey, user_keys
 from orgrealtime.models import NotificationEvent
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.cursors import Position
@@ -40,10 +40,10 @@ class Row(NamedTuple):
     audience: str | None
 
     def decoded(
-        self, position: Position, zone: datetime.tzinfo, user_key: Callable[[Any], Any]
+        self, position: Position, zone: datetime.tzinfo, load_key: Callable[[Any], Any], using: str
     ) -> StreamEvent:
         """Return the event in the stream at `position`; raises whatever comes of a row that has been edited by hand."""
-        actor = None if self.actor_id is None else user_key(self.actor_id)
+        actor = None if self.actor_id is None else load_key(self.actor_id)
         text = wire.encode_event(
             self.type,
             position.cursor_at(self.seq),
@@ -51,7 +51,7 @@ class Row(NamedTuple):
             None if actor is None else key_as_json(actor),
             self.payload,
         )
-        audience = None if self.audience is None else read_audience(self.audience)
+        audience = None if self.audience is None else read_audience(self.audience, using)
         return StreamEvent(self.seq, self.type, text, audience)
 
 
@@ -129,11 +129,11 @@ def _expression(column: str, moment: Callable[[str], str]) -> str:
 def decode(rows: Iterable[Row], position: Position, connection: BaseDatabaseWrapper) -> list[StreamEvent]:
     """Return the events that rows stand for; a row that can't be read is left out and logged."""
     zone = connection.timezone or timezone.get_default_timezone()
-    user_key = get_user_model()._meta.pk.to_python
+    load_key = user_keys().loaded(connection)
     events = []
     for row in rows:
         try:
-            events.append(row.decoded(position, zone, user_key))
+            events.append(row.decoded(position, zone, load_key, connection.alias))
         except Exception as error:
             # The row has been edited by hand: better to lose one event loudly than to stop the stream for ever.
             logger.error(
@@ -143,13 +143,13 @@ def decode(rows: Iterable[Row], position: Position, connection: BaseDatabaseWrap
     return events
 
 
-def read_audience(text: str) -> frozenset[Any]:
-    """Return the keys of the users whom a stored audience names; raise an error if it is no list of such keys."""
-    stored = json.loads(text)
-    if not isinstance(stored, list) or None in stored:
+def read_audience(text: str, using: str) -> frozenset[StoredKey]:
+    """Return the stored keys of the users whom an audience names; raise an error if it is no list of such keys."""
+    listed = json.loads(text)
+    if not isinstance(listed, list):
         raise TypeError("an audience is a list of primary keys")
-    to_python = get_user_model()._meta.pk.to_python
-    return frozenset(to_python(user_id) for user_id in stored)
+    keys = user_keys()
+    return frozenset(keys.read(value, using) for value in listed)
 
 
 def _utc(moment: datetime.datetime | str | None, zone: datetime.tzinfo) -> datetime.datetime:

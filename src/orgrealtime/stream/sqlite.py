@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
 from django.db import OperationalError, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists
 from django.db.models.functions import Cast
 
+from orgrealtime.keys import StoredKey, user_keys
 from orgrealtime.models import NotificationEvent, Recipient, Stream
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream.rows import Followed, Insertion, read_audience
@@ -47,10 +46,21 @@ class SQLite:
             for seq, event in enumerate(waiting, stream.head + 1):
                 event.seq = seq
             NotificationEvent.objects.using(using).bulk_update(waiting, ["seq"])
-            Recipient.objects.using(using).bulk_create(_recipients(organization_id, waiting))
+            self._address(organization_id, waiting)
             streams.update(head=stream.head + len(waiting))
         position = Position(stream.epoch, stream.head + len(waiting), stream.floor)
         return Numbering(position, len(waiting), len(waiting))
+
+    def _address(self, organization_id: Any, events: Iterable[NotificationEvent]) -> None:
+        organization = Stream._meta.pk.get_db_prep_value(organization_id, self.connection)
+        sql = f"INSERT INTO {Recipient._meta.db_table} (organization_id, user_id, seq) VALUES (%s, %s, %s)"
+        rows = [
+            (organization, user, event.seq)
+            for event in events
+            for user in _addressed(event.text, self.connection)  # type: ignore[attr-defined]
+        ]
+        with self.connection.cursor() as cursor:
+            cursor.executemany(sql, rows)
 
     def settle(self, organization_id: Any) -> None:
         """Do nothing: a stream is at home wherever it is, since a copied file can't be told from the first."""
@@ -96,22 +106,13 @@ class SQLite:
         return column
 
 
-def _recipients(organization_id: Any, events: Iterable[NotificationEvent]) -> list[Recipient]:
-    return [
-        Recipient(organization_id=organization_id, user_id=user_id, seq=event.seq)
-        for event in events
-        if event.seq is not None
-        for user_id in _addressed(event.text)  # type: ignore[attr-defined]
-    ]
-
-
-def _addressed(audience: str | None) -> Collection[Any]:
+def _addressed(audience: str | None, connection: BaseDatabaseWrapper) -> Iterator[StoredKey]:
+    """The users whom an audience names, as their column holds them."""
     if audience is None:
-        return ()
+        return
     try:
-        keys = read_audience(audience)
-        for key in keys:
-            get_user_model()._meta.pk.clean(key, None)
-        return keys
-    except (TypeError, ValueError, ValidationError):
-        return ()  # edited by hand; reading the event will log it
+        stored = read_audience(audience, connection.alias)
+    except Exception:
+        return  # edited by hand; reading the event will log it
+    for key in stored:
+        yield user_keys().column_value(key, connection)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from orgrealtime.keys import StoredKey
 from orgrealtime.protocol.cursors import Position
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """One numbered event: `text` is its JSON as all see it, `audience` the user ids it is for (None: all members)."""
+    """One numbered event: `text` is its JSON as all see it, `audience` the keys of the users it is for, as
+    their column holds them (None: all members)."""
 
     seq: int
     type: str
     text: str
-    audience: frozenset[Any] | None = None
+    audience: frozenset[StoredKey] | None = None
 
     @property
     def weight(self) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urljoin
 
 from django import template
-from django.apps import apps
 from django.conf import settings
 from django.db import models
 from django.templatetags.static import static
@@ -16,7 +15,8 @@ from django.utils.html import format_html, json_script
 from django.utils.safestring import SafeString, mark_safe
 
 from orgrealtime import stream
-from orgrealtime.conf import get_settings, organization_model
+from orgrealtime.conf import get_settings
+from orgrealtime.keys import organization_keys, user_keys
 
 register = template.Library()
 
@@ -69,9 +69,11 @@ def orgrealtime_client(
 
 
 def _check(organization: Any, tag: str) -> None:
-    model = apps.get_model(organization_model())
-    if not isinstance(organization, model):
-        raise TypeError(f"{{% {tag} %}} needs an instance of {model._meta.label}, not {organization!r:.80}")
+    keys = organization_keys()
+    if not keys.is_of_family(organization):
+        raise TypeError(
+            f"{{% {tag} %}} needs an instance of {keys.model._meta.label}, not {organization!r:.80}"
+        )
 
 
 def _imports() -> dict[str, str]:
@@ -90,7 +92,7 @@ def _path(name: str, slug: str) -> str | None:
 
 def _user_key(context: dict[str, Any]) -> str | None:
     user = getattr(context.get("request"), "user", None)
-    return str(user.pk) if user is not None and user.is_authenticated else None
+    return user_keys().name(user.pk) if user is not None and user.is_authenticated else None
 
 
 def _nonce(context: dict[str, Any]) -> SafeString | str:
