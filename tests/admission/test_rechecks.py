@@ -627,7 +627,7 @@ async def test_healthy_connections_outlive_a_database_that_drops_its_own(
         await eventually(lambda: not Flapping.left)
     await publish_event(acme, number=1)
     for socket in (hers, his):
-        assert (await socket.events(1))[0]["number"] == 1
+        assert (await socket.next_events(1))[0]["number"] == 1
 
 
 @pytest.mark.parametrize(

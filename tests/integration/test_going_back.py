@@ -176,7 +176,7 @@ async def workers_held_up() -> AsyncIterator[None]:
 async def grown_up_to(sockets: list[Socket], org: Organization, numbers: range) -> list[Frame]:
     for number in numbers:
         await elsewhere(publish, org, "note", {"number": number})
-    return [(await socket.events(len(numbers)))[-1] for socket in sockets]
+    return [(await socket.next_events(len(numbers)))[-1] for socket in sockets]
 
 
 def publish_more(org: Organization, count: int) -> None:
@@ -203,7 +203,7 @@ async def grown_up_to_after_errors(sockets: list[Socket], org: Organization, num
     """The connections of all threads have been ended; the first use of each finds that out."""
     for number in numbers:
         await elsewhere(publish, org, "note", {"number": number})
-    return [(await socket.events(len(numbers)))[-1] for socket in sockets]
+    return [(await socket.next_events(len(numbers)))[-1] for socket in sockets]
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ async def test_events_flow_soon_after_a_promotion_though_the_old_primary_still_a
             assert not events_of(await socket.until("reset"))
         await elsewhere(publish_more, acme, 1)
         for socket in there:
-            assert [event["type"] for event in await socket.events(1)] == ["new"]
+            assert [event["type"] for event in await socket.next_events(1)] == ["new"]
         watch.check(10, "events flow")
 
 
@@ -275,7 +275,7 @@ async def test_plain_restart_and_crash_recovery_reset_nobody(
     socket = await (await sockets.open(alice)).synced()
     for again in (history.primary.restart, lambda: (history.primary.kill(), history.primary.start())):
         await elsewhere(publish_more, acme, 1)
-        await socket.events(1)
+        await socket.next_events(1)
         await elsewhere(again)
         await elsewhere(publish_more, acme, 1)
         assert [event["type"] for event in events_of([await socket.frame()])] == ["new"]
