@@ -222,7 +222,7 @@ async def hers(sockets: Sockets, alice: User) -> Socket:
 @pytest.mark.django_db(transaction=True)
 async def test_member_is_let_in_and_gets_events(hers: Socket, acme: Organization, alice: User) -> None:
     await sync_to_async(publish)(acme, "note", {}, to=alice)
-    [event] = await hers.events(1)
+    [event] = await hers.next_events(1)
     assert event["type"] == "note"
 
 
@@ -236,7 +236,7 @@ async def test_organisation_may_be_found_as_a_child_of_its_model(
     welcome = (await socket.until("synced"))[0]
     assert welcome["org"] == {"id": 70, "slug": "acme"}
     await sync_to_async(publish)(acme, "note", {})
-    await socket.events(1)
+    await socket.next_events(1)
     client = Client()
     await sync_to_async(client.force_login)(alice)
     page = await sync_to_async(client.get)("/orgs/acme/notifications/")

@@ -134,11 +134,11 @@ async def test_client_is_let_in_gets_its_events_and_catches_up(
     assert welcome["org"] == {"id": str(acme.pk), "slug": "acme"}
     for to in (alice, bob, None):
         await sync_to_async(publish)(acme, "note", {"to": to and to.username}, to=to, actor=alice)
-    events = await socket.events(2)
+    events = await socket.next_events(2)
     assert [event["to"] for event in events] == ["bob", None]
     assert {event["actor"] for event in events} == {str(alice.pk)}
     again = await sockets.open(bob, query=f"since={welcome['cursor']}")
-    assert [event["to"] for event in await again.events(2)] == ["bob", None]
+    assert [event["to"] for event in await again.next_events(2)] == ["bob", None]
     over_http = await sync_to_async(caught_up_over_http)(bob, welcome["cursor"])
     assert [event["to"] for event in over_http["events"]] == ["bob", None]
 
