@@ -363,7 +363,7 @@ def test_consumer_with_a_rule_that_the_views_lack_is_e010(host_class: Any, name:
     own = host_class(OrgConsumer, **{name: refuse})
     messages = [message for message in run_checks(tags=["orgrealtime"]) if message.id == "orgrealtime.E010"]
     assert len(messages) == 2, own
-    assert f"Own has its own {name}(), but 'orgs/<slug:org_slug>/notifications/'" in messages[0].msg
+    assert f"Own has a rule, {name}(), but 'orgs/<slug:org_slug>/notifications/'" in messages[0].msg
 
 
 def test_view_with_a_rule_that_the_event_stream_lacks_is_e010(host_class: Any, settings: Settings) -> None:
@@ -385,5 +385,20 @@ def test_rule_that_every_way_to_read_has_is_fine(host_class: Any, settings: Sett
 def test_policy_leaves_nothing_open(host_class: Any, settings: Settings) -> None:
     closed = host_class(Policy, allow=refuse, render=refuse)
     board = routes(host_class(OrgConsumer, policy=closed))
-    settings.ROOT_URLCONF = (path("", include(board.http)), path("other/", include(routes().http)))
+    settings.ROOT_URLCONF = (path("", include(board.http)),)
     assert shown() == set()
+    settings.ROOT_URLCONF = (path("", include(board.http)), path("other/", include(routes().http)))
+    assert shown() == {"E010"}
+    opened = routes(policy=host_class(Policy))
+    settings.ROOT_URLCONF = (path("", include(board.http)), path("other/", include(opened.http)))
+    assert shown() == set()
+
+
+@pytest.mark.parametrize("module", ["tests.host.live", "config.live"])
+def test_consumer_with_a_policy_beside_the_routes_without_is_e010(settings: Settings, module: str) -> None:
+    settings.ASGI_APPLICATION = "config.asgi.application"
+    closed = type("Closed", (Policy,), {"allow": refuse})
+    own = type("Own", (OrgConsumer,), {"policy": closed, "__module__": module})
+    assert shown() == {"E010"}, own
+    del own
+    gc.collect()

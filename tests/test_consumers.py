@@ -927,18 +927,32 @@ def publish_many(acme: Organization, count: int) -> None:
             publish(acme, "note", {"number": number})
 
 
-async def test_closed_connection_isnt_left_to_the_garbage_collector(sockets: Sockets, alice: User) -> None:
+@pytest.mark.parametrize("commands", [0, 3])
+async def test_closed_connection_isnt_left_to_the_garbage_collector(
+    sockets: Sockets, alice: User, commands: int
+) -> None:
     seen: list[weakref.ref[OrgConsumer]] = []
 
     class Watched(NotificationsConsumer):
         async def connected(self) -> None:
             seen.append(weakref.ref(self))
 
+        @command("slow")
+        async def slow(self, message: Frame) -> None:
+            is_begun.set()
+            await asyncio.Event().wait()
+
+    is_begun = asyncio.Event()
     gc.collect()
     gc.disable()
     try:
         socket = await sockets.open(alice, application=routed(Watched))
         await socket.synced()
+        for _ in range(commands):
+            await socket.send_json_to({"type": "slow"})
+        if commands:
+            await socket.ask({"type": "ping"})  # which is answered after all have been received
+            await is_begun.wait()
         await socket.disconnect()
         await eventually(lambda: seen[0]() is None)
     finally:

@@ -145,3 +145,40 @@ def test_rule_that_is_a_coroutine_is_refused(base: type, name: str) -> None:
 
     with pytest.raises(TypeError, match=f"{name} must not be async"):
         type("Wrong", (base,), {name: rule})
+
+
+class Falsy(MembersOnly):
+    """A policy that counts as false."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_rule_on_an_instance_counts() -> None:
+    policy = Policy()
+    policy.allow = lambda user, access: False  # type: ignore[method-assign]
+    socket = NotificationsConsumer.under(policy)
+    assert socket.has_rule("allow")
+    assert not socket.has_rule("render")
+
+
+def test_coroutine_on_an_instance_is_refused() -> None:
+    async def allow(user: Any, access: Access) -> bool:
+        return False
+
+    policy = Policy()
+    policy.allow = allow  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="allow must not be async"):
+        routes(policy=policy)
+
+
+def test_policy_that_counts_as_false_counts() -> None:
+    assert CatchUpView.as_view(policy=Falsy()).view_class.policy is not CatchUpView.policy
+    assert NotificationsConsumer.as_asgi(policy=Falsy()).consumer_class.has_rule("allow")
+
+
+def test_policy_that_would_not_be_asked_is_refused() -> None:
+    with pytest.raises(TypeError, match="OwnAllow has its own allow; put it into the policy"):
+        OwnAllow.as_asgi(policy=MembersOnly)
+    with pytest.raises(TypeError, match="policy would not be asked: set it on the consumer"):
+        type("Stream", (EventSourceView,), {"policy": MembersOnly})

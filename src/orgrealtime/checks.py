@@ -209,24 +209,35 @@ def _serves_event_streams() -> bool:
 def check_rules(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check that no way to read a stream is left open that another one closes by an `allow` or `render` of its own."""
     from orgrealtime.consumers import OrgConsumer
+    from orgrealtime.policy import Governed
 
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     routed = list(_ways_to_read(get_resolver().url_patterns))
-    consumers = [cls for cls in _subclasses(OrgConsumer) if apps.get_containing_app_config(cls.__module__)]
+    consumers = [cls for cls in _subclasses(OrgConsumer) if _is_of_the_project(cls.__module__)]
     ways = [*(way for _, way in routed), *consumers]
     return [
         checks.Error(
-            f"{closed.__qualname__} has its own {name}(), but {route!r} shows the same stream without it, by "
+            f"{closed.__qualname__} has a rule, {name}(), but {route!r} shows the same stream without it, by "
             f"{opened.__qualname__}.",
-            hint="Put the rule into an orgrealtime.policy.Policy, and use the routes of orgrealtime.routing.routes().",
+            hint="Put the rule into an orgrealtime.policy.Policy, and use the routes of orgrealtime.routing.routes() "
+            "alone; where a route shall be open, give it a policy that says so.",
             id="orgrealtime.E010",
         )
         for name in ("allow", "render")
-        for closed in dict.fromkeys(way for way in ways if way.has_own(name))
+        for closed in dict.fromkeys(way for way in ways if way.has_rule(name))
         for route, opened in routed
-        if not opened.has_rule(name)
+        if opened.policy is Governed.policy and not opened.has_rule(name)
     ]
+
+
+def _is_of_the_project(module: str) -> bool:
+    """Whether a module is of an installed app, or lies beside the project's URLs or its ASGI application."""
+    named = (settings.ROOT_URLCONF, (getattr(settings, "ASGI_APPLICATION", None) or "").rpartition(".")[0])
+    beside = {name.rpartition(".")[0] for name in named if isinstance(name, str) and "." in name}
+    return apps.get_containing_app_config(module) is not None or any(
+        module.startswith(f"{package}.") for package in beside
+    )
 
 
 def _ways_to_read(patterns: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -102,6 +102,7 @@ class CommandQueue:
 
     def close(self) -> None:
         """Cancel the command under way, and drop what waits."""
+        self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
 

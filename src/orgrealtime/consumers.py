@@ -82,7 +82,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
     @classmethod
     def as_asgi(cls, *, policy: Any = None, **attributes: Any) -> Any:
         """Return the ASGI application for a route, under a `policy` of its own if one is given."""
-        return cls.under(policy).as_asgi(**attributes) if policy else super().as_asgi(**attributes)
+        return super().as_asgi(**attributes) if policy is None else cls.under(policy).as_asgi(**attributes)
 
     # ---------------------------------------------------------------------------- what host projects override
 
@@ -273,11 +273,11 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             self._enqueue(kind, method, message)
 
     @protocol_command("ping")
-    def _ping(self, message: Message) -> None:
+    def _carry_out_ping(self, message: Message) -> None:
         self.connection.ping(asyncio.get_running_loop().time())
 
     @protocol_command("ack")
-    def _acknowledge(self, message: Message) -> None:
+    def _carry_out_ack(self, message: Message) -> None:
         try:
             cursor = Cursor.parse(message.get("cursor"))
         except CursorError as error:

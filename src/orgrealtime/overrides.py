@@ -10,8 +10,12 @@ def is_overridden(cls: type, base: type, name: str) -> bool:
     return getattr(cls, name) is not getattr(base, name)
 
 
-def refuse_coroutines(cls: type, *names: str) -> None:
-    """Raise TypeError if one of these methods is async: a coroutine counts as true, and would let everybody in."""
+def refuse_coroutines(owner: object, *names: str) -> None:
+    """Raise TypeError if one of these methods of a class or an instance is async.
+
+    A coroutine counts as true, and would let everybody in.
+    """
+    cls = owner if isinstance(owner, type) else type(owner)
     for name in names:
-        if inspect.iscoroutinefunction(getattr(cls, name)):
+        if inspect.iscoroutinefunction(getattr(owner, name)):
             raise TypeError(f"{cls.__qualname__}.{name} must not be async: it is called without await")

@@ -64,10 +64,15 @@ class Governed:
 
     @classmethod
     def under(cls, policy: Any) -> type[Self]:
-        """Return this class, or a subclass of it, under a policy that is given as a class or an instance."""
+        """Return this class, or a subclass of it, under a policy that is given as a class or an instance.
+
+        Raises TypeError if this class has an `allow` or `render` of its own, by which the policy would never be asked.
+        """
         shared = as_policy(policy)
         if cls.policy is shared:
             return cls
+        if own := [name for name in ("allow", "render") if cls.has_own(name)]:
+            raise TypeError(f"{cls.__qualname__} has its own {' and '.join(own)}; put it into the policy")
         return type(cls.__name__, (cls,), {"policy": shared, "__module__": cls.__module__})
 
     @classmethod
@@ -78,7 +83,8 @@ class Governed:
     @classmethod
     def has_rule(cls, name: str) -> bool:
         """Tell whether `allow` or `render` is anything but the default: then it has to be called."""
-        return cls.has_own(name) or is_overridden(type(cls.policy), Policy, name)
+        rule = getattr(cls.policy, name)  # of its class, or put on the instance
+        return cls.has_own(name) or getattr(rule, "__func__", None) is not getattr(Policy, name)
 
 
 def as_policy(given: Any) -> Policy:
@@ -86,6 +92,7 @@ def as_policy(given: Any) -> Policy:
     policy = given() if isinstance(given, type) and issubclass(given, Policy) else given
     if not isinstance(policy, Policy):
         raise TypeError(f"a policy is a subclass of orgrealtime.policy.Policy, not {given!r:.80}")
+    refuse_coroutines(policy, "allow", "render")
     return policy
 
 

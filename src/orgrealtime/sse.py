@@ -56,6 +56,11 @@ class EventSourceView(View):
     http_method_names = ["get", "options"]
     consumer: type[OrgConsumer] = NotificationsConsumer
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if rules := {"policy", "allow", "render"} & vars(cls).keys():
+            raise TypeError(f"{cls.__qualname__}.{min(rules)} would not be asked: set it on the consumer")
+
     async def get(self, request: HttpRequest, org_slug: str) -> HttpResponseBase:
         """Answer with the stream, or refuse."""
         if not isinstance(request, ASGIRequest):
@@ -190,7 +195,9 @@ _read_frame = msgspec.json.Decoder(_Frame).decode
 
 def _event(text: str) -> str:
     frame = _read_frame(text)
-    text = text.translate(LINE_BREAKS)  # JSON has them between its tokens only, and ours has none there
+    # JSON has line breaks between its tokens only, so only in a row that has been edited by hand: there they could
+    # forge lines of an event.
+    text = text.translate(LINE_BREAKS)
     # None for a reset: a client that is interrupted before it has fetched its state must come back with the old cursor.
     if frame.type == "reset" or not is_cursor(frame.cursor):
         return f"data: {text}\n\n"

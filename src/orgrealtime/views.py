@@ -59,7 +59,7 @@ class GovernedView(Governed, View):
     @classmethod
     def as_view(cls, *, policy: Any = None, **attributes: Any) -> Any:
         """Return the view for a route, under a `policy` of its own if one is given."""
-        return cls.under(policy).as_view(**attributes) if policy else super().as_view(**attributes)
+        return super().as_view(**attributes) if policy is None else cls.under(policy).as_view(**attributes)
 
 
 # Numbering doesn't happen inside a transaction that stays open, so ATOMIC_REQUESTS must not open one here. And clients

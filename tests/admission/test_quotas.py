@@ -21,7 +21,6 @@ from orgrealtime.admission.quotas import Quotas, quotas_of
 from orgrealtime.concurrency import background
 from orgrealtime.consumers import OrgConsumer
 from orgrealtime.errors import Refused
-from orgrealtime.limits import CACHE
 from tests.conftest import Configure
 from tests.host.models import Organization
 from tests.sockets import Socket, Sockets, routed
@@ -179,7 +178,7 @@ async def two() -> object:
     yield both
     for one in both:
         await one.close()
-    CACHE.close()
+    quotas.COUNTS.close()
 
 
 async def is_let_in(one: Quotas, user: object = 7) -> bool:

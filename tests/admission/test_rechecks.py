@@ -630,6 +630,39 @@ async def test_healthy_connections_outlive_a_database_that_drops_its_own(
         assert (await socket.next_events(1))[0]["number"] == 1
 
 
+class Elsewhere(OrgConsumer):
+    """Asks a database of the host's own about alice, which is away once she has connected."""
+
+    asked = 0
+
+    def allow(self, user: Any, access: Access) -> bool:
+        type(self).asked += user.username == "alice"
+        if self.asked > 1 and user.username == "alice":
+            raise OperationalError("the other database is away")
+        return True
+
+
+async def test_connection_that_can_not_be_checked_for_long_is_closed_and_others_are_none_the_worse(
+    configure: Configure,
+    sockets: Sockets,
+    alice: User,
+    bob: User,
+    acme: Organization,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    configure(ACCESS_CHECK_SECONDS=3600.0)
+    monkeypatch.setattr(Elsewhere, "asked", 0)
+    monkeypatch.setattr(rechecks, "GIVE_UP_SECONDS", 2.0)
+    hers = await (await sockets.open(alice, application=routed(Elsewhere))).synced()
+    his = await (await sockets.open(bob, application=routed(Elsewhere))).synced()
+    bell.check_organization(acme.pk)
+    await publish_event(acme, number=1)
+    assert (await his.next_events(1))[0]["number"] == 1
+    assert await hers.close_code() == 4503
+    assert caplog.messages.count("the database can't be asked about access, trying again") == 1
+
+
 @pytest.mark.parametrize(
     ("error", "may_pass"),
     [

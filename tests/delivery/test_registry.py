@@ -90,6 +90,15 @@ def test_connections_of_an_organisation_change_with_the_index(registry: Registry
     assert set(here) == {first, second}
 
 
+def test_connection_whose_access_has_other_keys_by_now_leaves_all_the_same(registry: Registry) -> None:
+    connection: Any = Served("acme", "alice")
+    registry.add(connection)
+    connection.access = Access("ACME", "ALICE")
+    registry.remove(connection)
+    assert not registry.of_organization("acme")
+    assert not registry.of_user("alice")
+
+
 def test_registry_keeps_nothing_of_who_has_left(registry: Registry) -> None:
     connection: Any = Served(1, 1)
     registry.add(connection)

@@ -49,3 +49,13 @@ async def test_loop_that_is_only_busy_or_idle_has_not_stalled() -> None:
     await asyncio.sleep(3600)
     assert noticed == []
     watching.cancel()
+
+
+@virtually
+async def test_stall_of_several_blocks_in_one_turn_of_the_loop_is_noticed() -> None:
+    noticed: list[float] = []
+    stalls = Stalls(lambda: noticed.append(virtual_loop().time()))
+    for _ in range(3):
+        virtual_loop().block(STALL_SECONDS / 2)
+        stalls.notice()
+    assert len(noticed) == 1

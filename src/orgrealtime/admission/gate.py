@@ -89,6 +89,7 @@ class Gate:
             refuse_if(self._is_draining())
             await self._acquire()
             try:
+                refuse_if(self._is_draining())
                 yield
             finally:
                 self._limiter.release(get_settings().MAX_HANDSHAKES)

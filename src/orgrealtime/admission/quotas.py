@@ -22,10 +22,11 @@ from django.core.cache import cache
 from orgrealtime.admission.addresses import group_of
 from orgrealtime.concurrency import background
 from orgrealtime.concurrency.batching import Batcher, Conflator
+from orgrealtime.concurrency.threads import Threads
 from orgrealtime.conf import get_settings
 from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.keys import Keys, organization_keys, user_keys
-from orgrealtime.limits import CACHE, is_enforced, key_of, log_exceeded
+from orgrealtime.limits import is_enforced, key_of, log_exceeded
 
 logger = logging.getLogger("orgrealtime.census")
 
@@ -41,6 +42,9 @@ CHUNK = 500
 MAX_CONNECTIONS = 1_000_000  # that one process could have
 SLOTS_AT_ONCE = 64
 SLOTS_LOOKED_AT = 256  # at least: where many processes end at once, processes with higher slots live on
+
+# Apart: a cache that hangs must not hold up anything else. It may itself be kept in the database.
+COUNTS = Threads("census", 1)
 
 VERSION_KEY = "orgrealtime.processes"
 
@@ -142,10 +146,11 @@ class Quotas:
     async def close(self) -> None:
         """End all work, and take what is counted here out of the cache."""
         self._is_closed = True
+        keys = {*self._counts, *self._lowered.waiting}
         await self._reservations.close()
         await background.end(self._tasks)
         if not self._is_alone:
-            await self._ask(self._others.leave, [*self._counts, *self._lowered.waiting])
+            await self._ask(self._others.leave, keys | self._counts.keys())
 
     # --------------------------------------------------------------------------------------------- counting
 
@@ -210,7 +215,7 @@ class Quotas:
     async def _ask(self, work: Callable[..., R], *args: Any) -> R | None:
         try:
             async with asyncio.timeout(CACHE_SECONDS):
-                return await CACHE.run(work, *args)
+                return await COUNTS.run(work, *args)
         except Exception as error:
             if not self._is_alone:
                 self._is_alone = True
@@ -231,7 +236,7 @@ async def _concerns_all(error: Exception) -> bool:
 
 
 class _Others:
-    """The counts of this process and of the others in the cache; used in the one thread of `CACHE`."""
+    """The counts of this process and of the others in the cache; used in the one thread of `COUNTS`."""
 
     def __init__(self) -> None:
         self._token = secrets.token_hex(8)

@@ -27,6 +27,7 @@ logger = logging.getLogger("orgrealtime.guard")
 
 BATCH = 500  # connections checked at once, so that the event loop gets its turn in between
 SECOND_LOOK_SECONDS = 0.7  # a session ends after its logout signal
+GIVE_UP_SECONDS = 60.0  # after which a connection that can't be checked is closed
 RETRY_SECONDS = 0.7  # after which a database that couldn't be asked may be there again
 MAX_ROUNDS = 2  # the second for connections about which the host takes long
 EXPIRY_SECONDS = 1.0  # between two looks at the ends of logins
@@ -61,6 +62,7 @@ class Rechecks:
         self._due = Conflator[_Due](self._check_due, self._start, MAX_ROUNDS)
         self._failed = Conflator[Target](self._check_failed_again, self._start, gather_seconds=RETRY_SECONDS)
         self._is_failing = False
+        self._failures = 0
         self._numbers = itertools.count(1)
         self._start(self._check_all_regularly())
         self._start(self._check_expiry_regularly())
@@ -73,10 +75,10 @@ class Rechecks:
 
     def on_join(self, connection: Connection) -> None:
         """Check a connection that was looked up before the last hint about it."""
-        for target in _targets(connection):
-            if self._hints.is_later(target, connection.credentials.admitted_at):
-                connection.hold(next(self._numbers))
-                self._check_soon(target)
+        user, *others = _targets(connection)
+        if any(self._hints.is_later(each, connection.credentials.admitted_at) for each in (user, *others)):
+            connection.hold(next(self._numbers))
+            self._check_soon(user)
 
     def on_leave(self, connection: Connection) -> None:
         """Nothing: what is due is looked up in the registry."""
@@ -162,18 +164,13 @@ class Rechecks:
 
     async def _try_to_check(self, connections: Collection[Connection]) -> bool:
         """Check connections; return whether the database could be asked."""
+        failures = self._failures
         try:
             await self.check(connections)
         except Exception as error:
-            if not self._is_failing:
-                logger.warning(
-                    "the database can't be asked about access, trying again",
-                    exc_info=not isinstance(error, AnyDatabaseError),
-                    extra={"error": type(error).__name__},
-                )
-            self._is_failing = True
+            self._log_failure(error)
             return False
-        self._is_failing = False
+        self._is_failing = self._failures > failures
         return True
 
     async def check(self, connections: Collection[Connection]) -> None:
@@ -196,7 +193,8 @@ class Rechecks:
             self._apply(connection, verdict, number)
 
     def _apply(self, connection: Connection, verdict: Verdict | Exception, number: int) -> None:
-        if isinstance(verdict, Exception) and may_pass(verdict):
+        if isinstance(verdict, Exception) and may_pass(verdict) and not self._has_failed_too_long(connection):
+            self._log_failure(verdict)
             self._failed.add([_targets(connection)[0]])
         elif isinstance(verdict, Exception):
             logger.error("access can't be checked", exc_info=verdict, extra={"connection_id": connection.id})
@@ -205,7 +203,27 @@ class Rechecks:
             connection.close(verdict.answer, "access ended")
         elif connection.close_code is None:
             connection.credentials.identity = verdict.identity
+            connection.credentials.failing_since = None
             self._admit(connection, verdict.answer, number)
+
+    def _has_failed_too_long(self, connection: Connection) -> bool:
+        now, credentials = self._clock(), connection.credentials
+        if credentials is None:
+            return False
+        if credentials.failing_since is None:
+            credentials.failing_since = now
+        return bool(now - credentials.failing_since > GIVE_UP_SECONDS)
+
+    def _log_failure(self, error: Exception) -> None:
+        """Log that access can't be checked, the first of several failures on end."""
+        if not self._is_failing:
+            logger.warning(
+                "the database can't be asked about access, trying again",
+                exc_info=not isinstance(error, AnyDatabaseError),
+                extra={"error": type(error).__name__},
+            )
+        self._is_failing = True
+        self._failures += 1
 
     def _admit(self, connection: Connection, access: Access, number: int) -> None:
         try:

@@ -29,12 +29,13 @@ class Credentials:
     `admitted_at` is when its access began to be looked up, in seconds of the loop's clock.
     """
 
-    __slots__ = ("admitted_at", "identity", "is_allowed")
+    __slots__ = ("admitted_at", "failing_since", "identity", "is_allowed")
 
     def __init__(self, identity: Identity, is_allowed: Rule, admitted_at: float) -> None:
         self.identity = identity
         self.is_allowed = is_allowed
         self.admitted_at = admitted_at
+        self.failing_since: float | None = None  # by the loop's clock, while it can't be checked
 
 
 class Subject(NamedTuple):
@@ -52,7 +53,7 @@ class Verdict(NamedTuple):
     identity: Identity
 
 
-def recheck(subjects: Sequence[Subject]) -> list[Verdict]:
+def recheck(subjects: Sequence[Subject]) -> list[Verdict | Exception]:
     """Return for each connection today's access, or the code to close it with.
 
     Needs a thread that may use the database; two queries whatever the number of connections.
@@ -63,7 +64,7 @@ def recheck(subjects: Sequence[Subject]) -> list[Verdict]:
     sessions = {identity.session_key for identity in identities if identity.session_key is not None}
     living = _living(sessions) if sessions else {}
     return [
-        Verdict(_judge(subject, identity, accesses, living), _with_end(identity, living))
+        _verdict(subject, identity, accesses, living)
         for subject, identity in zip(subjects, identities, strict=True)
     ]
 
@@ -80,6 +81,18 @@ def _living(sessions: set[str]) -> dict[str, float | None]:
 def _with_end(identity: Identity, living: Mapping[str, float | None]) -> Identity:
     end = living.get(identity.session_key or "")
     return identity if end == identity.session_expires_at else replace(identity, session_expires_at=end)
+
+
+def _verdict(
+    subject: Subject,
+    identity: Identity,
+    accesses: Mapping[tuple[Any, Any], tuple[Access, Any]],
+    living: Mapping[str, float | None],
+) -> Verdict | Exception:
+    try:
+        return Verdict(_judge(subject, identity, accesses, living), _with_end(identity, living))
+    except Exception as error:  # of a database: the others are none the worse for it
+        return error
 
 
 def _judge(

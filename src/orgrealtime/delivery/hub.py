@@ -132,11 +132,11 @@ class Hub:
             timer.cancel()
         for feed in self._feeds.values():
             feed.stop()
+        await background.end(self._tasks)
+        await self._subscription.close()  # so that no hint comes to a service that is closed
         for service in reversed(self._services.values()):
             await service.close()
-        await background.end(self._tasks)
         await self._reader.close()
-        await self._subscription.close()
 
     # ------------------------------------------------------------------------------------------------- hints
 
@@ -160,7 +160,8 @@ class Hub:
         feed.wake()  # what was committed before the layer knew us
         self._dispatch(bell.Hint(feed.key), bell.Topic.MISSED)
         await asyncio.sleep(SECOND_LOOK_SECONDS)
-        feed.wake()
+        if self._feeds.get(feed.key) is feed:  # else another has taken its place
+            feed.wake()
 
     def on_join(self, connection: Connection) -> None:
         """Nothing: `attach` has seen to the feed."""

@@ -59,11 +59,9 @@ class Registry:
     def remove(self, connection: Connection) -> None:
         """Remove a connection, which is then no longer served; a connection that isn't there is fine."""
         organization, user = names_of(connection)
-        if connection not in self.of_organization(organization):
-            return
-        _discard(self._of_organization, organization, connection)
+        is_known = _discard(self._of_organization, organization, connection)
         _discard(self._of_user, user, connection)
-        for observer in self._observers:
+        for observer in self._observers if is_known else ():
             observer.on_leave(connection)
 
 
@@ -73,7 +71,14 @@ def names_of(connection: Connection) -> tuple[str, str]:
     return organization_keys().name(access.organization_id), user_keys().name(access.user_id)
 
 
-def _discard(index: dict[str, set[Connection]], key: str, connection: Connection) -> None:
-    index[key].discard(connection)
-    if not index[key]:
-        del index[key]
+def _discard(index: dict[str, set[Connection]], name: str, connection: Connection) -> bool:
+    """Take a connection out of an index; return whether it was in it."""
+    if connection not in index.get(name, NONE):  # its access may have been given with other keys since
+        found = next((other for other, connections in index.items() if connection in connections), None)
+        if found is None:
+            return False
+        name = found
+    index[name].discard(connection)
+    if not index[name]:
+        del index[name]
+    return True

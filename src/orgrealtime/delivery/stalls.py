@@ -26,8 +26,9 @@ class Stalls:
     def notice(self) -> None:
         """Notice a stall that has just ended: to be called before events are sent that have been read just now."""
         now = self._clock()
-        seconds, self._last = now - self._last, now
+        seconds = now - self._last
         if seconds > STALL_SECONDS:
+            self._last = now
             logger.warning("the event loop was blocked", extra={"seconds": round(seconds, 2)})
             self._on_stall()
 
@@ -36,3 +37,4 @@ class Stalls:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self.notice()
+            self._last = self._clock()
