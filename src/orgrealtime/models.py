@@ -29,7 +29,7 @@ class Stream(models.Model):
     # PostgreSQL's number of the table in which this row belongs: in one restored from a dump it is another's.
     table_oid = models.BigIntegerField(null=True, editable=False)
     # PostgreSQL's number of the database, and the timeline of its history: in a copy, and after a promotion, others.
-    home = models.CharField(max_length=40, null=True, editable=False)  # noqa: DJ001 - NULL: nobody has looked yet
+    home = models.CharField(max_length=40, null=True, editable=False)  # noqa: DJ001 - NULL: not looked at yet
 
     def __str__(self) -> str:
         return f"stream of {self.organization_id} at {self.epoch}.{self.head}"

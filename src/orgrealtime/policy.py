@@ -71,9 +71,14 @@ class Governed:
         shared = as_policy(policy)
         if cls.policy is shared:
             return cls
-        if own := [name for name in ("allow", "render") if cls.has_own(name)]:
+        if own := cls.own_rules():
             raise TypeError(f"{cls.__qualname__} has its own {' and '.join(own)}; put it into the policy")
         return type(cls.__name__, (cls,), {"policy": shared, "__module__": cls.__module__})
+
+    @classmethod
+    def own_rules(cls) -> list[str]:
+        """Return which of `allow` and `render` are overridden here, instead of in the policy."""
+        return [name for name in ("allow", "render") if cls.has_own(name)]
 
     @classmethod
     def has_own(cls, name: str) -> bool:

@@ -32,8 +32,7 @@ def routes(
     Raises TypeError if the policy is none, or if the consumer has an `allow` or `render` of its own, which wouldn't
     hold for the HTTP views: put these into a Policy.
     """
-    own = [name for name in ("allow", "render") if consumer.has_own(name)]
-    if own:
+    if own := consumer.own_rules():
         raise TypeError(
             f"{consumer.__qualname__} has its own {' and '.join(own)}, which wouldn't hold for the HTTP views: "
             f"put it into an orgrealtime.policy.Policy, and set `policy` on the consumer"

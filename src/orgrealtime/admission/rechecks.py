@@ -193,26 +193,28 @@ class Rechecks:
             self._apply(connection, verdict, number)
 
     def _apply(self, connection: Connection, verdict: Verdict | Exception, number: int) -> None:
-        if isinstance(verdict, Exception) and may_pass(verdict) and not self._has_failed_too_long(connection):
-            self._log_failure(verdict)
-            self._failed.add([_targets(connection)[0]])
-        elif isinstance(verdict, Exception):
-            logger.error("access can't be checked", exc_info=verdict, extra={"connection_id": connection.id})
-            connection.close(CloseCode.OVERLOADED, "access ended")
+        if connection.close_code is not None:
+            return  # it was closed while it was checked
+        if isinstance(verdict, Exception):
+            self._apply_failure(connection, verdict)
         elif isinstance(verdict.answer, CloseCode):
             connection.close(verdict.answer, "access ended")
-        elif connection.close_code is None:
+        else:
             connection.credentials.identity = verdict.identity
             connection.credentials.failing_since = None
             self._admit(connection, verdict.answer, number)
 
-    def _has_failed_too_long(self, connection: Connection) -> bool:
-        now, credentials = self._clock(), connection.credentials
-        if credentials is None:
-            return False
+    def _apply_failure(self, connection: Connection, error: Exception) -> None:
+        """Check a connection again soon if the error may pass, and hasn't come for too long; else close it."""
+        credentials, now = connection.credentials, self._clock()
         if credentials.failing_since is None:
             credentials.failing_since = now
-        return bool(now - credentials.failing_since > GIVE_UP_SECONDS)
+        if may_pass(error) and now - credentials.failing_since <= GIVE_UP_SECONDS:
+            self._log_failure(error)
+            self._failed.add([_targets(connection)[0]])
+        else:
+            logger.error("access can't be checked", exc_info=error, extra={"connection_id": connection.id})
+            connection.close(CloseCode.OVERLOADED, "access can't be checked")
 
     def _log_failure(self, error: Exception) -> None:
         """Log that access can't be checked, the first of several failures on end."""

@@ -156,7 +156,7 @@ def give_up_connections(connection: BaseDatabaseWrapper) -> None:
 
 def _disconnect(connection: BaseDatabaseWrapper) -> None:
     if connection.connection is not None and getattr(connection, "pool", None) is not None:
-        connection.connection.close()  # or the pool would give it to the next who asks
+        connection.connection.close()  # or the pool would give it out again
     connection.close()
 
 

@@ -24,7 +24,7 @@ def mend(organization_id: Any, using: str) -> None:
     connection = connections[using]
     key = Stream._meta.pk.get_db_prep_value(organization_id, connection)
     damage = _damage(key, connection)
-    # Whoever comes first: if somebody has mended it meanwhile, or gone on with it, it isn't as it was found.
+    # The first process mends it: once another has, or has gone on with the stream, it isn't as it was found.
     if damage is not None and _begin_anew(key, *damage, connection):
         epoch, head, last, floor = damage
         logger.error(

@@ -236,7 +236,7 @@ class PostgreSQL:
 def _numbering_sql(key: str, user_key: str, home: str, patience: str, who_waits: str) -> str:
     # One statement, so that no client ever holds a stream's lock while it sleeps, hangs or dies. All parts of a
     # statement see the snapshot of its start, except rows that FOR UPDATE locks, which are the newest. If the two
-    # heads differ, somebody has numbered since the snapshot: nothing is done, and the caller tries again. Events that
+    # heads differ, another process has numbered since: nothing is done, and the caller tries again. Events that
     # a transaction of the host has locked (deleting a user does, for the actor) get their numbers when it has ended.
     # That nothing is beyond the head is read off the end of an index: EXISTS might read through the whole table for it.
     # The wait for the stream itself is bounded, within this statement: who deletes an organisation holds its stream.

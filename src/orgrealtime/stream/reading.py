@@ -91,7 +91,7 @@ def follow(cursors: Mapping[Any, Cursor], *, limit: int = PAGE_SIZE) -> dict[Any
     try:
         with database.as_primary(connection):
             together = dialect.of(connection).follow(cursors, limit=limit, most=numbering.NUMBERING_BATCH)
-    except IntegrityError:  # a stream has to be mended, which is for those who read alone
+    except IntegrityError:  # a stream has to be mended, which `follow_one` does
         return {}
     except Error as error:
         if not dialect.of(connection).forgoes_timeline(error):

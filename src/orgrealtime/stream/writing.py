@@ -57,7 +57,7 @@ def _create(organization_id: Any, connection: BaseDatabaseWrapper) -> None:
 
 
 def _first_head(key: Any) -> RawSQL:
-    # What has numbers belongs to a stream that was lost. Before all of them: whoever looks at it mends it.
+    # What has numbers belongs to a stream that was lost. The head is before all of them: the first look mends it.
     event, recipient = (model._meta.db_table for model in (NotificationEvent, Recipient))
     return RawSQL(  # noqa: S611 - names of tables, from the models
         f"""CASE WHEN COALESCE(
