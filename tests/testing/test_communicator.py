@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.db import connections
 from pytest_django.fixtures import Settings
 
 from orgrealtime import publish
@@ -235,3 +237,16 @@ async def test_examples_of_the_page_run(
         names,
     )
     await names["test_a_note_arrives"](acme, alice)
+    assert await sync_to_async(open_connections)() == []
+
+
+def open_connections() -> list[str]:
+    return [
+        connection.alias for connection in connections.all(initialized_only=True) if connection.connection
+    ]
+
+
+@with_commits
+async def test_logging_in_leaves_no_database_connection(alice: User, acme: Organization) -> None:
+    await OrgCommunicator.logged_in(alice, acme, application=APPLICATION)
+    assert await sync_to_async(open_connections)() == []

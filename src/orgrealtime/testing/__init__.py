@@ -25,12 +25,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.test import override_settings
 
-from orgrealtime.delivery.hub import close_hub
+from orgrealtime.delivery import hub
 from orgrealtime.models import NotificationEvent
 from orgrealtime.publishers import Publisher
+from orgrealtime.testing.connections import close_connections
 
 __all__ = ["OutboxPublisher", "capture_events", "close_hub", "outbox"]
 
@@ -49,6 +51,12 @@ class OutboxPublisher(Publisher):
         event.payload = json.loads(json.dumps(event.payload))  # what the caller changes later doesn't count
         outbox.append(event)
         return event
+
+
+async def close_hub() -> None:
+    """End what runs in the background of this event loop, and close the database connections of `sync_to_async`."""
+    await hub.close_hub()
+    await sync_to_async(close_connections)()
 
 
 @contextmanager

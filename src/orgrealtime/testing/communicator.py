@@ -15,6 +15,7 @@ from django.test import Client
 
 from orgrealtime.conf import get_settings
 from orgrealtime.protocol.wire import SERVER_FRAMES
+from orgrealtime.testing.connections import close_connections
 
 try:
     from channels.testing import WebsocketCommunicator
@@ -59,7 +60,7 @@ class OrgCommunicator(WebsocketCommunicator):
         """
         slug = str(getattr(organization, get_settings().ORGANIZATION_SLUG_FIELD))
         url = path.format(slug=quote(slug, safe="")) + (f"?{urlencode(query)}" if query else "")
-        return cls(application, url, browser_headers(await sync_to_async(log_in)(user)))
+        return cls(application, url, browser_headers(await sync_to_async(_log_in_and_disconnect)(user)))
 
     @classmethod
     async def connect_as(
@@ -222,6 +223,13 @@ def log_in(user: Any) -> str:
     client = Client()
     client.force_login(user)
     return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+
+
+def _log_in_and_disconnect(user: Any) -> str:
+    try:
+        return log_in(user)
+    finally:
+        close_connections()
 
 
 def _events_of(frame: dict[str, Any]) -> Iterator[dict[str, Any]]:
