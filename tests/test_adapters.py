@@ -18,7 +18,7 @@ from pytest_django.fixtures import Settings
 from orgrealtime import publish
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter, _check_reference, get_adapter
-from orgrealtime.admission import authentication
+from orgrealtime.admission import sessions
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
 
@@ -280,4 +280,4 @@ class ReadsFromAReplica:
 def test_who_is_a_member_is_asked_of_the_primary(settings: Settings) -> None:
     settings.DATABASE_ROUTERS = ["tests.test_adapters.ReadsFromAReplica"]
     assert MembershipAdapter().queryset().db == "default"
-    assert authentication._primary(Session).db == "default"
+    assert sessions.primary(Session).db == "default"

@@ -8,16 +8,35 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ObjectDoesNotExist
-from django.db import models, router
+from django.core.exceptions import (
+    FieldDoesNotExist,
+    ImproperlyConfigured,
+    ObjectDoesNotExist,
+    PermissionDenied,
+    ValidationError,
+)
+from django.db import DataError, models, router
+from django.http import Http404
 from django.utils.module_loading import import_string
 
 from orgrealtime.conf import get_settings, organization_model
-from orgrealtime.keys import organization_keys
+from orgrealtime.keys import can_hold, organization_keys
 from orgrealtime.overrides import is_overridden
 from orgrealtime.stream.access import Access
 
 logger = logging.getLogger("orgrealtime.adapters")
+
+# What comes of looking for a slug that isn't there, or can't be: by `get`, by a mapping, as a number or a UUID.
+NO_ORGANIZATION = (
+    ObjectDoesNotExist,
+    Http404,
+    PermissionDenied,
+    ValidationError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    DataError,
+)
 
 
 class OrganizationAdapter:
@@ -103,7 +122,9 @@ class MembershipAdapter(OrganizationAdapter):
         )
 
     def find(self, slug: str, user: Any) -> tuple[models.Model, Access] | None:
-        """Return organisation and access in one query that is the same for all slugs."""
+        """Return organisation and access in one query that is the same for all slugs that there can be."""
+        if not self._can_be(slug):
+            return None
         of_user = {f"{self.organization_field}__{self.slug_field}": slug, f"{self.user_field}__pk": user.pk}
         membership = self._members(self.organization_field).filter(**of_user).first()
         if membership is None:
@@ -114,7 +135,10 @@ class MembershipAdapter(OrganizationAdapter):
         self, pairs: Collection[tuple[str, Any]]
     ) -> dict[tuple[str, Any], tuple[models.Model, Access]]:
         """Return organisations and accesses in one query."""
+        pairs = [(slug, user) for slug, user in pairs if self._can_be(slug)]
         wanted = {(slug, user.pk) for slug, user in pairs}
+        if not wanted:
+            return {}
         members = self._members(self.organization_field).filter(
             **{
                 f"{self.organization_field}__{self.slug_field}__in": {slug for slug, _ in wanted},
@@ -154,6 +178,8 @@ class MembershipAdapter(OrganizationAdapter):
 
     def resolve(self, slug: str) -> models.Model | None:
         """Return the organisation by its slug."""
+        if not self._can_be(slug):
+            return None
         found: models.Model | None = self.organizations().filter(**{self.slug_field: slug}).first()
         return found
 
@@ -193,6 +219,12 @@ class MembershipAdapter(OrganizationAdapter):
         if existing.query.where or existing.query.is_sliced:  # else it hides nothing, and needn't be asked
             members = members.filter(**{f"{self.organization_field}__in": existing})
         return members
+
+    def _can_be(self, slug: str) -> bool:
+        """Tell whether there can be an organisation with this slug: the field may be a number or a UUID."""
+        organizations = self.organizations()
+        field = organizations.model._meta.get_field(self.slug_field)
+        return can_hold(field, slug, router.db_for_write(organizations.model))
 
     def _model(self) -> type[models.Model]:
         if not self.membership_model:
@@ -266,14 +298,52 @@ class DjangoOrganizationsAdapter(MembershipAdapter):
         return super().queryset().filter(organization__is_active=True)
 
 
-def is_text(slug: str) -> bool:
-    """Tell whether a database can be asked for this: PostgreSQL takes no NUL."""
-    return "\x00" not in slug
+Found = tuple[models.Model, Access]
 
 
-def find(slug: str, user: Any) -> tuple[models.Model, Access] | None:
-    """Return what the adapter in force finds; needs a thread that may use the database."""
-    return get_adapter().find(slug, user) if is_text(slug) else None
+def find(slug: str, user: Any) -> Found | None:
+    """Return what the adapter in force finds; None also for a slug of which it can make nothing.
+
+    Needs a thread that may use the database.
+    """
+    if not _is_text(slug):
+        return None
+    try:
+        return get_adapter().find(slug, user)
+    except NO_ORGANIZATION as error:
+        _log_no_organization(error)
+        return None
+
+
+def find_together(pairs: Collection[tuple[str, Any]]) -> dict[tuple[str, Any], Found]:
+    """Return what the adapter in force finds together, as `find` does for each."""
+    wanted = {(slug, user) for slug, user in pairs if _is_text(slug)}
+    try:
+        return get_adapter().find_together(wanted) if wanted else {}
+    except NO_ORGANIZATION:
+        found = {(slug, user.pk): find(slug, user) for slug, user in wanted}
+        return {pair: access for pair, access in found.items() if access is not None}
+
+
+def resolve(slug: str) -> models.Model | None:
+    """Return what the adapter in force resolves; None also for a slug of which it can make nothing."""
+    if not _is_text(slug):
+        return None
+    try:
+        return get_adapter().resolve(slug)
+    except NO_ORGANIZATION as error:
+        _log_no_organization(error)
+        return None
+
+
+def _is_text(slug: str) -> bool:
+    """Tell whether a database can be asked for this: PostgreSQL takes no NUL, and no driver half a character."""
+    return "\x00" not in slug and not any("\ud800" <= character <= "\udfff" for character in slug)
+
+
+def _log_no_organization(error: Exception) -> None:
+    # Every member of nothing can cause it, and a mistake in an adapter too: it is no error, and it is to be found.
+    logger.info("the adapter can't read a slug, it counts as unknown", extra={"error": type(error).__name__})
 
 
 def finds_together() -> bool:

@@ -78,6 +78,14 @@ class _Column:
         return str(stored).replace("-", "") if is_hex else stored
 
 
+def _target(field: Any) -> models.Field[Any, Any]:
+    """The field whose values a field has: of a foreign key that to which it leads."""
+    while field.remote_field is not None:
+        field = field.target_field
+    target: models.Field[Any, Any] = field
+    return target
+
+
 @functools.lru_cache(maxsize=64)
 def _column(field: models.Field[Any, Any], alias: str) -> _Column:
     connection = connections[alias]
@@ -101,11 +109,7 @@ class Keys:
     @property
     def field(self) -> models.Field[Any, Any]:
         """The field that makes the keys: of a child of another model it is the parent's."""
-        field: Any = self.model._meta.pk
-        while field.remote_field is not None:
-            field = field.target_field
-        made: models.Field[Any, Any] = field
-        return made
+        return _target(self.model._meta.pk)
 
     def is_of_family(self, instance: object) -> bool:
         """Tell whether this is an instance of the model, its proxies, what it is a proxy of, or its children."""
@@ -167,6 +171,16 @@ class Keys:
 
     def _prepared(self, key: Any, alias: str) -> Any:
         return self.field.get_db_prep_value(key, connections[alias], prepared=False)
+
+
+def can_hold(field: models.Field[Any, Any], value: Any, alias: str) -> bool:
+    """Tell whether the column of a field can hold what a text stands for, so that a database may be asked for it."""
+    try:
+        prepared = field.get_db_prep_value(value, connections[alias], prepared=False)
+        column = _column(_target(field), alias)
+        return column.bits is None or column.take(prepared) is not None
+    except Exception:  # whatever a host's field makes of it
+        return False
 
 
 def user_keys() -> Keys:

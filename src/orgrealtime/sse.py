@@ -205,7 +205,10 @@ def _event(text: str) -> str:
 
 
 def _scope(request: ASGIRequest, org_slug: str) -> dict[str, Any]:
+    # A session of middleware that has its own name for the cookie, say; ASGI middleware knows better.
+    session = {"session": request.session} if hasattr(request, "session") else {}
     return {
+        **session,
         **request.scope,
         "type": "websocket",
         "url_route": {"args": (), "kwargs": {"org_slug": org_slug}},

@@ -18,7 +18,6 @@ from django.views.decorators.vary import vary_on_cookie
 
 from orgrealtime import stream
 from orgrealtime.admission import tickets
-from orgrealtime.admission.authentication import session_of
 from orgrealtime.admission.gate import refuse_if
 from orgrealtime.admission.handshake import check_request
 from orgrealtime.admission.refusals import HttpAnswer, answer, refusal
@@ -93,7 +92,8 @@ class CatchUpView(GovernedView):
 
     def let_in(self, request: HttpRequest, org_slug: str) -> tuple[models.Model, Access]:
         """Return organisation and access of the request's user; raise Refused without user or access."""
-        return check_request(request.user, org_slug, self.allow)
+        found = check_request(request, org_slug, self.allow)
+        return found.organization, found.access
 
     def _read(self, request: HttpRequest) -> Page:
         organization_id, access = organization_keys().of(self.organization), self.access
@@ -130,9 +130,9 @@ class TicketView(GovernedView):
     def post(self, request: HttpRequest, org_slug: str) -> HttpResponse:
         """Answer with a new ticket."""
         try:
-            organization, _ = check_request(request.user, org_slug, self.allow)
-            session_key = session_of(request.user, getattr(request, "session", None))
-            ticket = tickets.issue(request.user, organization, session_key, request.headers.get("Origin"))
+            identity, organization, _ = check_request(request, org_slug, self.allow)
+            origin = request.headers.get("Origin")
+            ticket = tickets.issue(identity.user, organization, identity.session_key, origin)
         except Refused as refused:
             return refusal(refused.code, refused.message).response()
         body = {"ticket": ticket, "expires_in": tickets.LIFE_SECONDS}

@@ -18,12 +18,8 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from orgrealtime.admission import authentication as identities
-from orgrealtime.admission.authentication import (
-    Identity,
-    authenticate_together,
-    has_plain_session,
-    living_sessions,
-)
+from orgrealtime.admission import sessions
+from orgrealtime.admission.authentication import Identity, authenticate_together, has_plain_session
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.stream import database
@@ -184,7 +180,7 @@ def test_user_is_known_whatever_keeps_the_sessions(engine: str, alice: User) -> 
     identity = authenticate(scope_with(log_in(alice)))
     assert identity.user == alice
     assert identity.session_key is not None
-    assert set(living_sessions([identity.session_key])) == {identity.session_key}
+    assert set(sessions.read([identity.session_key])) == {identity.session_key}
 
 
 def test_unknown_session_is_refused_whatever_keeps_the_sessions(engine: str) -> None:
@@ -195,13 +191,13 @@ def test_unknown_session_is_refused_whatever_keeps_the_sessions(engine: str) -> 
 def test_session_that_has_ended_lives_no_longer_whatever_kept_it(engine: str, alice: User) -> None:
     ended, lasting = key_of(log_in(alice)), key_of(log_in(alice))
     import_module(django_settings.SESSION_ENGINE).SessionStore(ended).flush()
-    assert set(living_sessions([ended, lasting])) == {lasting}
+    assert set(sessions.read([ended, lasting])) == {lasting}
 
 
 def test_expired_session_lives_no_longer(alice: User) -> None:
     cookie = log_in(alice)
     Session.objects.update(expire_date=timezone.now())
-    assert living_sessions([key_of(cookie)]) == {}
+    assert sessions.read([key_of(cookie)]) == {}
 
 
 def test_many_sessions_are_looked_up_in_one_query(
@@ -209,7 +205,7 @@ def test_many_sessions_are_looked_up_in_one_query(
 ) -> None:
     keys = [key_of(log_in(alice)) for _ in range(3)]
     with django_assert_num_queries(1):
-        assert set(living_sessions(keys)) == set(keys)
+        assert set(sessions.read(keys)) == set(keys)
 
 
 # ----------------------------------------------------------------------------------------- the host's middleware

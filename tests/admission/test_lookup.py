@@ -17,7 +17,7 @@ from django.test.utils import register_lookup
 from orgrealtime import publish, stream
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter, OrganizationAdapter, finds_together
-from orgrealtime.admission import authentication, lookup
+from orgrealtime.admission import lookup, sessions
 from orgrealtime.admission.lookup import AdmissionRequest, Found, Lookup
 from orgrealtime.concurrency import batching
 from orgrealtime.concurrency import threads as pools
@@ -282,16 +282,16 @@ async def test_ended_session_is_refused_in_a_crowd(sockets: Sockets, alice: User
 async def test_statement_that_fails_for_one_is_that_one_s_failure_only(
     sockets: Sockets, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch, groups: list[int]
 ) -> None:
-    load = authentication._load_together
+    read = sessions.read
 
-    def fail(store: Any, keys: set[str]) -> Any:
+    def fail(keys: set[str]) -> Any:
         if key in keys:
             raise DataError("this one is too much")
-        return load(store, keys)
+        return read(keys)
 
     crowd = [await sockets.knock(user) for user in (alice, bob, alice)]
     key = crowd[1].scope["headers"][-1][1].decode().partition("=")[2]
-    monkeypatch.setattr(authentication, "_load_together", fail)
+    monkeypatch.setattr(sessions, "read", fail)
     assert await come_together(crowd) == [None, 4503, None]
     assert max(groups) == 3
 

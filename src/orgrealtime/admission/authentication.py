@@ -1,14 +1,14 @@
-"""The user at the other end of a connection, and whether the login still stands."""
+"""The user at the other end of a connection or request, and whether the login still stands."""
 
 from __future__ import annotations
 
 import copy
 import datetime
+import logging
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -21,19 +21,21 @@ from django.contrib.auth import (
     get_user_model,
     load_backend,
 )
-from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.models import AnonymousUser
-from django.contrib.sessions.backends.base import SessionBase
-from django.contrib.sessions.backends.db import SessionStore as DatabaseSession
-from django.core.exceptions import ImproperlyConfigured
-from django.db import models, router
-from django.http import parse_cookie
-from django.utils import timezone
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, ValidationError
+from django.db import DatabaseError, DataError
+from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 
+from orgrealtime.admission import sessions
+from orgrealtime.admission.sessions import SessionData, StoredSession, primary
 from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.keys import user_keys
 from orgrealtime.overrides import is_overridden
+
+logger = logging.getLogger("orgrealtime.connection")
+
+# What comes of a key in a session or token that is of another type than the user's.
+NO_KEY = (ValueError, TypeError, OverflowError, ValidationError, ObjectDoesNotExist, DataError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Identity:
 
     `session_hash` is the part of the session that changes with the password. Both ends are in Unix seconds, None where
     there is none or it isn't known: at `expires_at` the login ends, after `session_expires_at` the session is asked
-    again, for it may have been prolonged.
+    again, for it may have been prolonged. `session_version` is as in StoredSession.
     """
 
     user: Any
@@ -50,6 +52,7 @@ class Identity:
     session_hash: str = ""
     expires_at: float | None = None
     session_expires_at: float | None = field(default=None, compare=False)
+    session_version: int | None = field(default=None, compare=False)
 
     def has_expired(self, now: float) -> bool:
         """Tell whether the login has reached its end; `now` is in Unix seconds."""
@@ -57,7 +60,28 @@ class Identity:
 
     def is_valid_for(self, user: Any) -> bool:
         """Tell whether this login still stands, given the user as the database has it now."""
-        return user.is_active and (self.session_key is None or _is_hash_of(user, self.session_hash))
+        return _is_active(user) and (self.session_key is None or _is_hash_of(user, self.session_hash))
+
+    def renewed(self, stored: StoredSession) -> Identity | None:
+        """Return this identity as its session is now; None if that is another user's by now, or nobody's."""
+        if stored.version is not None and stored.version == self.session_version:
+            if stored.expires_at == self.session_expires_at:
+                return self
+            return replace(self, session_expires_at=stored.expires_at)
+        return _identity(self, stored) if _names(stored.data, self.user) else None
+
+
+def _identity(identity: Identity, stored: StoredSession) -> Identity:
+    return replace(
+        identity,
+        session_hash=stored.data.get(HASH_SESSION_KEY, ""),
+        session_expires_at=stored.expires_at,
+        session_version=stored.version,
+    )
+
+
+def _is_active(user: Any) -> bool:
+    return bool(getattr(user, "is_active", True))
 
 
 def _is_hash_of(user: Any, session_hash: str) -> bool:
@@ -67,32 +91,43 @@ def _is_hash_of(user: Any, session_hash: str) -> bool:
     return any(constant_time_compare(session_hash, current) for current in hashes)
 
 
-class _Snapshot(dict[str, Any]):
-    """A session's data for Django's `get_user`, which would cycle or flush the browser's session from here."""
-
-    def cycle_key(self) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
+# -------------------------------------------------------------------------------------- who is at the other end
 
 
 def authenticate(scope: Mapping[str, Any]) -> Identity:
     """Return the identity of this connection: the user that middleware put into the scope, else the session's.
 
-    Needs a thread that may use the database. Raises Refused (4401) without a user and for users who aren't active.
+    Either as the primary database has it now. Needs a thread that may use the database. Raises Refused (4401) without
+    a user, for users who aren't active, and for what isn't a row of the user model; Refused (4503) if the store of the
+    sessions is away.
     """
-    identity = _from_scope(scope) if "user" in scope else _from_session(_session(scope))
-    if "expires_at" in scope:
-        identity = replace(identity, expires_at=_unix_seconds(scope["expires_at"]))
-        if identity.has_expired(time.time()):
-            raise Refused(CloseCode.UNAUTHENTICATED, "login expired")
-    return _active(identity)
+    identity = _from_scope(scope) if "user" in scope else _active(_of_session(sessions.key_of(scope)))
+    if "expires_at" not in scope:
+        return identity
+    identity = replace(identity, expires_at=_unix_seconds(scope["expires_at"]))
+    if identity.has_expired(time.time()):
+        raise Refused(CloseCode.UNAUTHENTICATED, "login expired")
+    return identity
+
+
+def authenticate_request(request: HttpRequest) -> Identity:
+    """Return the identity of an HTTP request, as `authenticate` does: `request.user` is the user of its scope.
+
+    Without middleware that has set `request.user` it is the user that ASGI middleware put into the scope, or the
+    session's.
+    """
+    scope: dict[str, Any] = dict(getattr(request, "scope", None) or {"headers": _cookie_header(request)})
+    scope.update((name, getattr(request, name)) for name in ("user", "session") if hasattr(request, name))
+    return authenticate(scope)
+
+
+def _cookie_header(request: HttpRequest) -> list[tuple[bytes, bytes]]:
+    return [(b"cookie", request.META.get("HTTP_COOKIE", "").encode("latin-1", "replace"))]
 
 
 def has_plain_session(scope: Mapping[str, Any]) -> bool:
-    """Tell whether a session that the database keeps, and nothing else, names the user: `authenticate_together`."""
-    return "user" not in scope and scope.get("session") is None and _is_in_database(_session_store())
+    """Tell whether a session that a table keeps, and nothing else, names the user: `authenticate_together`."""
+    return "user" not in scope and sessions.are_rows()
 
 
 def authenticate_together(scopes: Sequence[Mapping[str, Any]]) -> list[Identity | Refused]:
@@ -100,53 +135,144 @@ def authenticate_together(scopes: Sequence[Mapping[str, Any]]) -> list[Identity 
 
     Needs a thread that may use the database. All have a plain session (`has_plain_session`) and no `expires_at`.
     """
-    store = _session_store()
-    keys = [store(_session_key(scope)).session_key for scope in scopes]
-    sessions = _load_together(store(), {key for key in keys if key is not None})
-    users = _users([data for data, _ in sessions.values()])
-    return [_verdict(key, sessions, users) for key in keys]
+    return [_active_or_refused(found) for found in _of_sessions([sessions.key_of(scope) for scope in scopes])]
 
 
-def _verdict(
-    key: str | None, sessions: Mapping[str | None, tuple[_Snapshot, float]], users: Mapping[Any, Any]
-) -> Identity | Refused:
-    data, end = sessions.get(key, (_Snapshot(), None))
-    user = _user_of(data, users)
-    identity = Identity(user, key, data.get(HASH_SESSION_KEY, ""), session_expires_at=end)
+def identify(user_id: Any, session_key: str | None) -> Identity:
+    """Return this user by the session that must be theirs still, or without one.
+
+    Needs a thread that may use the database. Raises Refused (4401) if the session has ended or the user isn't active.
+    """
+    if session_key is None:
+        return _active(Identity(primary(get_user_model()).filter(pk=user_id).first()))
+    identity = _active(_of_session(session_key))
+    if identity.user.pk != user_id:
+        raise Refused(CloseCode.UNAUTHENTICATED, "another user's session")
+    return identity
+
+
+def _active_or_refused(identity: Identity) -> Identity | Refused:
     try:
         return _active(identity)
     except Refused as refused:
         return refused
 
 
-def _load_together(store: Any, keys: Collection[str]) -> dict[str | None, tuple[_Snapshot, float]]:
-    """The sessions in the database that have not ended, as the store's `load` gets them, and when they will."""
-    living = _primary(store.get_model_class()).filter(session_key__in=keys, expire_date__gt=timezone.now())
-    rows = living.values_list("session_key", "session_data", "expire_date")
-    return {key: (_Snapshot(store.decode(data)), end.timestamp()) for key, data, end in rows}
+def _active(identity: Identity) -> Identity:
+    if identity.user is None:
+        raise Refused(CloseCode.UNAUTHENTICATED, "anonymous")
+    if not _is_active(identity.user):
+        raise Refused(CloseCode.UNAUTHENTICATED, "inactive user")
+    return identity
 
 
-def _users(sessions: Iterable[_Snapshot]) -> dict[Any, Any]:
+# ------------------------------------------------------------------------------------- the user that middleware found
+
+
+def _from_scope(scope: Mapping[str, Any]) -> Identity:
+    given = _given_user(scope["user"])
+    session = sessions.session_of(scope)
+    if session is None or not _names(session, given):
+        return _active(
+            Identity(_as_stored(given))
+        )  # by a token, say; the session is another user's, or nobody's
+    if _is_new(session, scope):
+        return _active(Identity(_as_stored(given), session.session_key, session.get(HASH_SESSION_KEY, "")))
+    identity = _active(_of_session(session.session_key))
+    if identity.user.pk != user_keys().of(given):
+        raise Refused(CloseCode.UNAUTHENTICATED, "another user's session")
+    return identity
+
+
+def _given_user(given: Any) -> Any:
+    """The user whom middleware has named; raises Refused (4401) unless it is of the model that the streams refer to."""
+    reason = "anonymous"
+    try:
+        if not user_keys().is_of_family(given):  # a lazy one is looked for here
+            reason = "no user of AUTH_USER_MODEL" if given.is_authenticated else "anonymous"
+        elif _is_active(given):
+            return given
+        else:
+            reason = "inactive user"
+    except Exception as error:
+        if not isinstance(error, (*NO_KEY, AttributeError)) and sessions.why_there_are_none() is None:
+            raise
+    raise Refused(CloseCode.UNAUTHENTICATED, reason)
+
+
+def _as_stored(user: Any) -> Any:
+    return primary(get_user_model()).filter(pk=user_keys().of(user)).first()
+
+
+def _is_new(session: Any, scope: Mapping[str, Any]) -> bool:
+    """Tell whether the login was made in this very request, so that its session isn't stored yet."""
+    return bool(session.modified) and session.session_key not in sessions.cookies_of(scope).values()
+
+
+# ------------------------------------------------------------------------------------------ the user of a session
+
+
+def _of_session(key: str | None) -> Identity:
+    (identity,) = _of_sessions([key])
+    return identity
+
+
+def _of_sessions(keys: Sequence[str | None]) -> list[Identity]:
+    """Return whom these sessions stand for; the user is None where that is nobody. Two queries."""
+    stored = _read({key for key in keys if key is not None})
+    users = _users([each.data for each in stored.values()])
+    return [_of_stored(key, stored[key], users) if key in stored else Identity(None, key) for key in keys]
+
+
+def _of_stored(key: str | None, stored: StoredSession, users: Mapping[Any, Any]) -> Identity:
+    return _identity(Identity(_user_of(stored.data, users), key), stored)
+
+
+def _read(keys: Collection[str]) -> dict[str, StoredSession]:
+    try:
+        return sessions.read(keys)
+    except DatabaseError:
+        raise
+    except Exception as error:  # of a cache or a store of the host's
+        logger.warning("the sessions can't be asked", extra={"error": type(error).__name__})
+        raise Refused(
+            CloseCode.OVERLOADED, "the sessions can't be asked", "logins can't be looked up now"
+        ) from None
+
+
+def _users(found: Iterable[SessionData]) -> dict[Any, Any]:
     """The users of sessions whose backend gets users as Django's own does, by what the column of their primary key
     holds."""
-    keys = {_user_key(data) for data in sessions if _plain_backend(data) is not None}
-    found = _primary(get_user_model()).filter(pk__in=keys) if keys else ()
-    return {user_keys().stored_or_text(user.pk): user for user in found}
+    keys = {_user_key(data) for data in found if _plain_backend(data) is not None}
+    keys.discard(None)
+    rows = primary(get_user_model()).filter(pk__in=keys) if keys else ()
+    return {user_keys().stored_or_text(user.pk): user for user in rows}
 
 
-def _user_of(data: _Snapshot, users: Mapping[Any, Any]) -> Any:
-    """What Django's `get_user` returns for a session."""
+def _user_of(data: SessionData, users: Mapping[Any, Any]) -> Any:
+    """The user whom Django's `get_user` returns for a session, from the primary; None for AnonymousUser."""
+    if _user_key(data) is None:
+        return None
     backend = _plain_backend(data)
     if backend is None:
-        return get_user(cast(Any, SimpleNamespace(session=data)))
+        return _user_of_backend(data)
     # Each connection has its own, as it has alone.
     user = copy.copy(users.get(user_keys().stored_or_text(_user_key(data))))
     if user is None or not backend.user_can_authenticate(user):
-        return AnonymousUser()
-    return user if _is_hash_of(user, data.get(HASH_SESSION_KEY, "")) else AnonymousUser()
+        return None
+    return user if _is_hash_of(user, data.get(HASH_SESSION_KEY, "")) else None
 
 
-def _plain_backend(data: _Snapshot) -> ModelBackend | None:
+def _user_of_backend(data: SessionData) -> Any:
+    """The user whom a backend of the host's returns, which may have asked a replica, as the primary has it."""
+    found = get_user(cast(Any, SimpleNamespace(session=data)))
+    user = _as_stored(found) if user_keys().is_of_family(found) else None
+    return user if user is not None and _is_hash_of(user, data.get(HASH_SESSION_KEY, "")) else None
+
+
+def _plain_backend(data: SessionData) -> Any:
+    from django.contrib.auth.backends import ModelBackend  # not without django.contrib.auth
+
     path = data.get(BACKEND_SESSION_KEY)
     if path is None or SESSION_KEY not in data or path not in settings.AUTHENTICATION_BACKENDS:
         return None
@@ -156,91 +282,25 @@ def _plain_backend(data: _Snapshot) -> ModelBackend | None:
     return None
 
 
-def _user_key(data: _Snapshot) -> Any:
-    return get_user_model()._meta.pk.to_python(data[SESSION_KEY])
+def _names(session: Any, user: Any) -> bool:
+    """Tell whether a session is this user's; what Django's login has put there needn't be the key's text."""
+    key = _user_key(session)
+    return key is not None and user_keys().stored_or_text(key) == user_keys().stored_or_text(
+        user_keys().of(user)
+    )
 
 
-def identify(user_id: Any, session_key: str | None) -> Identity:
-    """Return this user by the session that must be theirs still, or without one.
-
-    Needs a thread that may use the database. Raises Refused (4401) if the session has ended or the user isn't active.
-    """
-    if session_key is not None:
-        identity = _active(_from_session(cast(SessionBase, _session_store()(session_key))))
-        if identity.user.pk != user_id:
-            raise Refused(CloseCode.UNAUTHENTICATED, "another user's session")
-        return identity
-    user = _primary(get_user_model()).filter(pk=user_id).first()
-    return _active(Identity(AnonymousUser() if user is None else user))
-
-
-def session_of(user: Any, session: SessionBase | None) -> str | None:
-    """Return the key of the session by which this user is logged in; None if it is another's, or there is none."""
-    if session is None or not _is_session_of(session, user):
+def _user_key(session: Any) -> Any:
+    """The primary key of a session's user; None without one, and for what can't be one (of a former user model)."""
+    text = session.get(SESSION_KEY)
+    if text is None:
         return None
-    return session.session_key
-
-
-def _is_session_of(session: SessionBase, user: Any) -> bool:
-    # What Django's login has put there needn't be the key's text.
-    key = user._meta.pk.value_to_string(user) if isinstance(user, models.Model) else str(user.pk)
-    return bool(session.get(SESSION_KEY) == key)
-
-
-def _active(identity: Identity) -> Identity:
-    user = identity.user
-    if not user.is_authenticated:
-        raise Refused(CloseCode.UNAUTHENTICATED, "anonymous")
-    if not user.is_active:
-        raise Refused(CloseCode.UNAUTHENTICATED, "inactive user")
-    return identity
-
-
-def has_session_cookie(scope: Mapping[str, Any]) -> bool:
-    """Tell whether the request carries the session cookie, so that a foreign page could have made a browser send it."""
-    return settings.SESSION_COOKIE_NAME in _cookies(scope)
-
-
-def living_sessions(keys: Collection[str]) -> dict[str, float | None]:
-    """Return the session keys that still stand for a session, in one query if the database has them.
-
-    With each its end in Unix seconds, None where that isn't known.
-    """
-    store = _session_store()
-    if store.__module__ == "django.contrib.sessions.backends.signed_cookies":
-        # The server knows nothing of these sessions; the password check still holds.
-        return dict.fromkeys(keys)
-    if hasattr(store, "get_model_class"):
-        model = store.get_model_class()
-        living = _primary(model).filter(session_key__in=keys, expire_date__gt=timezone.now())
-        return {key: end.timestamp() for key, end in living.values_list("session_key", "expire_date")}
-    return {key: None for key in keys if store().exists(key)}
-
-
-def _from_scope(scope: Mapping[str, Any]) -> Identity:
-    user, session = scope["user"], scope.get("session")
-    if session is None or not _is_session_of(session, user):
-        return Identity(user)  # by a token, say; the session is another user's, or nobody's
-    return Identity(user, session.session_key, session.get(HASH_SESSION_KEY, ""))
-
-
-def _from_session(session: SessionBase) -> Identity:
-    data, end = _load(session) if session.session_key else (_Snapshot(), None)
-    request = cast(Any, SimpleNamespace(session=data))
-    session_hash = data.get(HASH_SESSION_KEY, "")
-    return Identity(get_user(request), session.session_key, session_hash, session_expires_at=end)
-
-
-def _load(session: SessionBase) -> tuple[_Snapshot, float | None]:
-    if not _is_in_database(type(session)):
-        return _Snapshot(session.load()), None
-    key = cast(str, session.session_key)
-    return _load_together(session, {key}).get(key, (_Snapshot(), None))
-
-
-def _primary(model: type[models.Model]) -> models.QuerySet[Any]:
-    # A replica may not know yet that a session or a user has ended.
-    return model._default_manager.using(router.db_for_write(model))
+    try:
+        key = get_user_model()._meta.pk.to_python(text)
+        user_keys().stored(key)
+    except Exception:  # whatever a host's field makes of it
+        return None
+    return key
 
 
 def _unix_seconds(value: object) -> float:
@@ -252,30 +312,3 @@ def _unix_seconds(value: object) -> float:
         f'scope["expires_at"] is an aware datetime or a number of Unix seconds, not {value!r:.60}; '
         "leave it out where the login has no end"
     )
-
-
-def _session(scope: Mapping[str, Any]) -> SessionBase:
-    given = scope.get("session")
-    if given is not None:
-        return cast(SessionBase, given)
-    return cast(SessionBase, _session_store()(_session_key(scope)))
-
-
-def _session_key(scope: Mapping[str, Any]) -> str | None:
-    key = _cookies(scope).get(settings.SESSION_COOKIE_NAME)
-    return None if key is None or "\x00" in key else key  # PostgreSQL takes no such text
-
-
-def _cookies(scope: Mapping[str, Any]) -> dict[str, str]:
-    headers = [
-        value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"cookie"
-    ]
-    return parse_cookie("; ".join(headers))
-
-
-def _is_in_database(store: Any) -> bool:
-    return not is_overridden(store, DatabaseSession, "load")
-
-
-def _session_store() -> Any:
-    return import_module(settings.SESSION_ENGINE).SessionStore

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
+from django.http import HttpRequest
 
 from orgrealtime.adapters import find
 from orgrealtime.admission import tickets
 from orgrealtime.admission.addresses import client_address as client_of
-from orgrealtime.admission.authentication import Identity
-from orgrealtime.admission.lookup import AdmissionRequest
+from orgrealtime.admission.authentication import Identity, authenticate_request
+from orgrealtime.admission.lookup import AdmissionRequest, Found
 from orgrealtime.admission.origins import check_origin
 from orgrealtime.admission.quotas import Reservation, quotas_of
 from orgrealtime.admission.refusals import no_access
@@ -99,17 +100,16 @@ class Handshake:
             raise no_access()
 
 
-def check_request(user: Any, slug: str, is_allowed: Rule) -> tuple[models.Model, Access]:
-    """Return organisation and access of the user of an HTTP request; raise Refused without user or access.
+def check_request(request: HttpRequest, slug: str, is_allowed: Rule) -> Found:
+    """Return what an HTTP request stands for; raise Refused without user or access.
 
     Needs a thread that may use the database.
     """
-    if not user.is_authenticated or not user.is_active:
-        raise Refused(CloseCode.UNAUTHENTICATED, "anonymous")
-    found = find(slug, user)
-    if found is None or not is_allowed(user, found[1]):
+    identity = authenticate_request(request)
+    found = find(slug, identity.user)
+    if found is None or not is_allowed(identity.user, found[1]):
         raise no_access()
-    return found
+    return Found(identity, *found)
 
 
 def check_size(scope: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from django.db import models
 
 from orgrealtime import stream
-from orgrealtime.adapters import find, finds_together, get_adapter, is_text
+from orgrealtime.adapters import find, find_together, finds_together, get_adapter
 from orgrealtime.admission import tickets
 from orgrealtime.admission.authentication import (
     Identity,
@@ -106,9 +106,9 @@ def _find_together(requests: Sequence[AdmissionRequest]) -> list[Found | Excepti
     pairs = {
         (request.slug, identity.user)
         for request, identity in zip(requests, identities, strict=True)
-        if isinstance(identity, Identity) and is_text(request.slug)
+        if isinstance(identity, Identity)
     }
-    found = get_adapter().find_together(pairs) if pairs else {}
+    found = find_together(pairs)
     return [
         identity
         if isinstance(identity, Refused)

@@ -12,7 +12,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
-from orgrealtime.admission.authentication import has_session_cookie
+from orgrealtime.admission import sessions
 from orgrealtime.conf import get_settings
 from orgrealtime.errors import CloseCode, Refused
 
@@ -30,7 +30,7 @@ def check_origin(scope: Mapping[str, Any]) -> None:
     """
     origins = _given_origins(scope)
     if not origins:
-        if has_session_cookie(scope):
+        if sessions.is_in_scope(scope):
             raise _refused("cookie without origin", "a session cookie counts only together with an Origin")
         return
     origin = parse(origins[0])

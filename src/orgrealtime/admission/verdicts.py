@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from orgrealtime.adapters import get_adapter
-from orgrealtime.admission.authentication import Identity, living_sessions
+from orgrealtime.admission import sessions
+from orgrealtime.admission.authentication import Identity
+from orgrealtime.admission.sessions import StoredSession
 from orgrealtime.errors import CloseCode
 from orgrealtime.stream.access import Access
 from orgrealtime.stream.database import may_pass
@@ -47,7 +48,7 @@ class Subject(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a check has found: today's access or the code to close with, and the identity with its session's end."""
+    """What a check has found: today's access or the code to close with, and the identity as its session is now."""
 
     answer: Access | CloseCode
     identity: Identity
@@ -61,48 +62,48 @@ def recheck(subjects: Sequence[Subject]) -> list[Verdict | Exception]:
     pairs = {(each.access.organization_id, each.access.user_id) for each in subjects}
     accesses = get_adapter().accesses(pairs)
     identities = [each.credentials.identity for each in subjects]
-    sessions = {identity.session_key for identity in identities if identity.session_key is not None}
-    living = _living(sessions) if sessions else {}
+    stored = _read({identity.session_key for identity in identities if identity.session_key is not None})
     return [
-        _verdict(subject, identity, accesses, living)
+        _verdict(subject, _renewed(identity, stored), accesses)
         for subject, identity in zip(subjects, identities, strict=True)
     ]
 
 
-def _living(sessions: set[str]) -> dict[str, float | None]:
+def _read(keys: set[str]) -> Mapping[str, StoredSession] | None:
+    """The sessions that stand; None if nobody can say."""
+    if sessions.are_in_cookies():
+        return None
     try:
-        return living_sessions(sessions)
+        return sessions.read(keys)
     except Exception as error:
         # Sessions may be kept in a cache that is away; users who are no longer members must go nevertheless.
         logger.warning("the sessions can't be asked, taken as living", extra={"error": type(error).__name__})
-        return dict.fromkeys(sessions)
+        return None
 
 
-def _with_end(identity: Identity, living: Mapping[str, float | None]) -> Identity:
-    end = living.get(identity.session_key or "")
-    return identity if end == identity.session_expires_at else replace(identity, session_expires_at=end)
+def _renewed(identity: Identity, stored: Mapping[str, StoredSession] | None) -> Identity | None:
+    """The identity as its session is now; None if that doesn't stand, or isn't the user's any more."""
+    if stored is None or identity.session_key is None:
+        return identity
+    found = stored.get(identity.session_key)
+    return None if found is None else identity.renewed(found)
 
 
 def _verdict(
-    subject: Subject,
-    identity: Identity,
-    accesses: Mapping[tuple[Any, Any], tuple[Access, Any]],
-    living: Mapping[str, float | None],
+    subject: Subject, identity: Identity | None, accesses: Mapping[tuple[Any, Any], tuple[Access, Any]]
 ) -> Verdict | Exception:
+    if identity is None:
+        return Verdict(CloseCode.UNAUTHENTICATED, subject.credentials.identity)
     try:
-        return Verdict(_judge(subject, identity, accesses, living), _with_end(identity, living))
+        return Verdict(_judge(subject, identity, accesses), identity)
     except Exception as error:  # of a database: the others are none the worse for it
         return error
 
 
 def _judge(
-    subject: Subject,
-    identity: Identity,
-    accesses: Mapping[tuple[Any, Any], tuple[Access, Any]],
-    living: Collection[str],
+    subject: Subject, identity: Identity, accesses: Mapping[tuple[Any, Any], tuple[Access, Any]]
 ) -> Access | CloseCode:
-    key = identity.session_key
-    if identity.has_expired(time.time()) or (key is not None and key not in living):
+    if identity.has_expired(time.time()):
         return CloseCode.UNAUTHENTICATED
     found = accesses.get((subject.access.organization_id, subject.access.user_id))
     if found is None:

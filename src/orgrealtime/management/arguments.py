@@ -8,12 +8,12 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from django.db import models
 
-from orgrealtime.adapters import get_adapter
+from orgrealtime.adapters import resolve
 
 
 def find_organization(slug: str) -> models.Model:
     """Return the organisation with this slug; raise CommandError if there is none."""
-    organization = get_adapter().resolve(slug)
+    organization = resolve(slug)
     if organization is None:
         raise CommandError(f"there is no organisation with the slug {slug!r}")
     return organization
