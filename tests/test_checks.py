@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.checks import run_checks
 from django.db import connections
 from django.urls import include, path
@@ -250,7 +252,7 @@ def test_e006_is_shown_while_developing_too(settings: Settings) -> None:
     assert shown() == {"E006"}
 
 
-# ------------------------------------------------------------------------------------------------ W001 … W005
+# ------------------------------------------------------------------------------------------------ W001 … W007
 
 
 @pytest.fixture
@@ -298,6 +300,73 @@ WRONG = [
     ("dummy_cache", "W004"),
     ("no_asgi", "W005"),
 ]
+
+
+LOGINS = "django.contrib.auth.middleware.AuthenticationMiddleware"
+
+
+@pytest.mark.parametrize(
+    ("app", "reason"),
+    [
+        ("django.contrib.sessions", "django.contrib.sessions isn't in INSTALLED_APPS"),
+        ("django.contrib.auth", "django.contrib.auth isn't in INSTALLED_APPS"),
+    ],
+)
+def test_app_without_which_nobody_is_logged_in_is_w006(
+    monkeypatch: pytest.MonkeyPatch, app: str, reason: str
+) -> None:
+    def model() -> Any:
+        raise RuntimeError("isn't in an application in INSTALLED_APPS")
+
+    if app == "django.contrib.sessions":
+        monkeypatch.setattr(SessionStore, "get_model_class", model)
+    is_installed = apps.is_installed
+    monkeypatch.setattr(apps, "is_installed", lambda name: name != app and is_installed(name))
+    [message] = run_checks(tags=["orgrealtime"])
+    assert message.id == "orgrealtime.W006"
+    assert reason in message.msg
+
+
+def test_session_engine_that_can_not_be_imported_is_w006(settings: Settings) -> None:
+    settings.SESSION_ENGINE = "nowhere.sessions"
+    [message] = run_checks(tags=["orgrealtime"])
+    assert (message.id, "nowhere" in message.msg) == ("orgrealtime.W006", True)
+
+
+def test_sessions_that_need_no_table_need_no_app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    is_installed = apps.is_installed
+    monkeypatch.setattr(
+        apps, "is_installed", lambda name: name != "django.contrib.sessions" and is_installed(name)
+    )
+    assert shown() == set()
+
+
+class OwnLogins(AuthenticationMiddleware):
+    """A host's own way to log users in."""
+
+
+@pytest.mark.parametrize(
+    ("middleware", "warnings"),
+    [
+        ([], {"W007"}),
+        (["django.middleware.common.CommonMiddleware"], {"W007"}),
+        (["nowhere.Middleware"], {"W007"}),
+        ([LOGINS], set()),
+        (["tests.test_checks.OwnLogins"], set()),
+    ],
+)
+def test_missing_authentication_middleware_is_w007(
+    settings: Settings, middleware: list[str], warnings: set[str]
+) -> None:
+    settings.MIDDLEWARE = middleware
+    assert {number for number in shown() if number.startswith("W")} == warnings
+
+
+def test_authentication_middleware_is_not_missed_where_no_view_is_routed(settings: Settings) -> None:
+    settings.MIDDLEWARE = []
+    settings.ROOT_URLCONF = "django.contrib.auth.urls"
+    assert shown() == set()
 
 
 @pytest.mark.parametrize(("fixture", "number"), WRONG)

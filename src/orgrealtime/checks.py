@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from orgrealtime import conf
 from orgrealtime.adapters import OrganizationAdapter
+from orgrealtime.admission import sessions
 from orgrealtime.admission.origins import parse as parse_origin
 from orgrealtime.stream.database import alias
 
@@ -40,7 +41,7 @@ def check_deployment(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
     """Check what works on a developer's machine and not in production."""
     if _settings_are_broken():
         return []
-    messages = [*_check_database(), *_check_layer(), *_check_layer_timeouts()]
+    messages = [*_check_database(), *_check_layer(), *_check_layer_timeouts(), *_check_logins()]
     return messages if settings.DEBUG else [*messages, *_check_production()]
 
 
@@ -151,6 +152,35 @@ def _redis_version() -> str:
         return "0"
 
 
+def _check_logins() -> Iterator[checks.CheckMessage]:
+    reason = sessions.why_there_are_none()
+    if reason is not None:
+        yield checks.Warning(
+            f"Nobody can be logged in by a session: {reason}. All are refused as anonymous whom no middleware names.",
+            hint='Install what is missing. Where middleware of yours names the user, in scope["user"] of WebSockets '
+            "and request.user, silence this.",
+            id="orgrealtime.W006",
+        )
+    if _is_routed("catch-up") and not any(map(_names_users, getattr(settings, "MIDDLEWARE", ()))):
+        yield checks.Warning(
+            "MIDDLEWARE has no AuthenticationMiddleware, so without middleware of yours the HTTP views of orgrealtime "
+            "know users by the session cookie alone, and refuse all others.",
+            hint="Add Django's SessionMiddleware and AuthenticationMiddleware. Where middleware of yours sets "
+            "request.user, silence this.",
+            id="orgrealtime.W007",
+        )
+
+
+def _names_users(path: str) -> bool:
+    """Tell whether a middleware is Django's for logins, or a subclass of it."""
+    try:
+        middleware = import_string(path)
+    except ImportError:  # Django says so when it starts
+        return False
+    names = {f"{each.__module__}.{each.__qualname__}" for each in getattr(middleware, "__mro__", ())}
+    return "django.contrib.auth.middleware.AuthenticationMiddleware" in names
+
+
 def _check_production() -> Iterator[checks.CheckMessage]:
     given = conf.get_settings()
     if "*" in settings.ALLOWED_HOSTS and not given.ALLOWED_ORIGINS:
@@ -189,7 +219,7 @@ def _check_production() -> Iterator[checks.CheckMessage]:
             id="orgrealtime.W004",
         )
 
-    if _serves_event_streams() and not getattr(settings, "ASGI_APPLICATION", None):
+    if _is_routed("stream") and not getattr(settings, "ASGI_APPLICATION", None):
         yield checks.Warning(
             "ASGI_APPLICATION isn't set: if this project is served through WSGI, there are no WebSockets, and the "
             "Server-Sent Events of orgrealtime.urls are answered with 501.",
@@ -198,9 +228,9 @@ def _check_production() -> Iterator[checks.CheckMessage]:
         )
 
 
-def _serves_event_streams() -> bool:
+def _is_routed(name: str) -> bool:
     try:
-        reverse("orgrealtime:stream", args=["any"])
+        reverse(f"orgrealtime:{name}", args=["any"])
     except (ImproperlyConfigured, NoReverseMatch):
         return False
     return True

@@ -189,13 +189,14 @@ def _given_user(given: Any) -> Any:
     reason = "anonymous"
     try:
         if not user_keys().is_of_family(given):  # a lazy one is looked for here
-            reason = "no user of AUTH_USER_MODEL" if given.is_authenticated else "anonymous"
+            is_somebody = getattr(given, "is_authenticated", False)
+            reason = "no user of AUTH_USER_MODEL" if is_somebody else "anonymous"
         elif _is_active(given):
             return given
         else:
             reason = "inactive user"
     except Exception as error:
-        if not isinstance(error, (*NO_KEY, AttributeError)) and sessions.why_there_are_none() is None:
+        if not isinstance(error, NO_KEY) and sessions.why_there_are_none() is None:
             raise
     raise Refused(CloseCode.UNAUTHENTICATED, reason)
 

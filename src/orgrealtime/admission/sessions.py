@@ -24,6 +24,7 @@ from django.utils import timezone
 
 CACHE_KEY = re.compile(r"[!-~]{8,200}", re.ASCII)  # which every cache takes
 SESSIONS_APP = "django.contrib.sessions"
+NUL = "\x00"  # in no text that PostgreSQL takes
 
 
 class SessionData(dict[str, Any]):
@@ -77,16 +78,18 @@ def key_of(scope: Mapping[str, Any]) -> str | None:
         return session.session_key
     store = _store()
     key = cookies_of(scope).get(settings.SESSION_COOKIE_NAME)
-    if store is None or key is None or "\x00" in key:  # PostgreSQL takes no such text
+    if store is None or key is None or NUL in key:
         return None
     made: str | None = store(key).session_key
     return made
 
 
 def session_of(scope: Mapping[str, Any]) -> SessionBase | None:
-    """Return the session that middleware has put into a scope, None if it hasn't put one of Django's there."""
+    """Return the session that middleware has put into a scope; None without one, or if it can't be asked for."""
     session = scope.get("session")
-    return session if isinstance(session, SessionBase) and why_there_are_none() is None else None
+    if not isinstance(session, SessionBase) or NUL in (session.session_key or "") or why_there_are_none():
+        return None
+    return session
 
 
 def cookies_of(scope: Mapping[str, Any]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import models
 
 from orgrealtime.adapters import get_adapter
+from orgrealtime.admission import sessions
 from orgrealtime.errors import EventTypeError
 from orgrealtime.management.arguments import find_organization, find_users
 
@@ -90,6 +91,8 @@ class Command(BaseCommand):
             ) from None
         organization = find_organization(options["org_slug"])
         users = self._users(options["user"], organization)
+        if reason := sessions.why_there_are_none():
+            raise CommandError(f"this command logs users in by sessions: {reason}")
         seconds = SESSION_SECONDS + options["events"] / options["rate"]
         with _exit_on_termination(), bench.sessions(users, seconds) as cookies:
             measuring = bench.Benchmark(
