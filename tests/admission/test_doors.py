@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ValidationError
@@ -33,11 +34,13 @@ from orgrealtime.stream import database
 from orgrealtime.views import CatchUpView, TicketView
 from tests.conftest import Configure
 from tests.host.models import Organization
-from tests.sockets import APPLICATION, Sockets, log_in
+from tests.sockets import APPLICATION, ORIGIN, Sockets, log_in, publish_event
 from tests.test_sse import Page
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+SOON = 0.2
+EVENT_STREAMS: Any = realtime(websocket_urlpatterns, http=get_asgi_application())
 NOBODY = {"socket": 4401, "stream": 401, "page": 401, "ticket": 401}
 STRANGER = {"socket": 4403, "stream": 403, "page": 403, "ticket": 403}
 MEMBER = {"socket": None, "stream": 200, "page": 200, "ticket": 201}
@@ -397,6 +400,47 @@ async def test_session_of_the_host_s_middleware_is_asked_about_anew(sockets: Soc
 
     session = await database.LIVE.run(prepare)
     assert await sockets.refused(scope={"user": alice, "session": session}) == 4401
+
+
+# ------------------------------------------------------------------------------ a session that changes its user
+
+
+@pytest.mark.parametrize("now", ["bob's", "nobody's"])
+async def test_session_that_is_another_s_under_the_same_key_ends_what_it_has_opened(
+    sockets: Sockets, doors: Doors, alice: User, bob: User, acme: Organization, configure: Configure, now: str
+) -> None:
+    configure(ACCESS_CHECK_SECONDS=SOON)
+    cookie = await database.LIVE.run(log_in, alice)
+    ticket = await database.LIVE.run(fetch, cookie)
+    socket = await (await sockets.open(cookie=cookie)).synced()
+    other = await (await sockets.open(alice)).synced()
+    page = Page(cookie, "", {}, "/orgs/acme/notifications/stream/", EVENT_STREAMS)
+    await (await page.begin()).until("synced")
+
+    def rewrite() -> None:
+        session = SessionStore(cookie.partition("=")[2])
+        if now == "bob's":
+            session.update({SESSION_KEY: str(bob.pk), HASH_SESSION_KEY: bob.get_session_auth_hash()})
+        else:
+            session.load()
+            session.clear()
+        session.save()
+
+    await database.LIVE.run(rewrite)
+    assert await socket.close_code() == 4401
+    end = await page.event()
+    assert (end.name, end.data) == ("close", {"type": "close", "code": 4401})
+    await page.communicator.wait()
+    await publish_event(acme, "private", to=[alice])
+    assert [event["type"] for event in await other.next_events(1)] == ["private"]
+    assert await doors.ask("acme", cookie) == (MEMBER if now == "bob's" else NOBODY)
+    assert await sockets.refused(scope={"subprotocols": [f"orgrealtime.ticket.{ticket}"]}) == 4401
+
+
+def fetch(cookie: str) -> str:
+    """A new ticket of a browser with this cookie."""
+    answer = Client(headers={"cookie": cookie, "origin": ORIGIN}).post("/orgs/acme/notifications/ticket/")
+    return str(answer.json()["ticket"])
 
 
 def test_login_that_middleware_makes_in_this_very_request_counts(alice: User, settings: Settings) -> None:
