@@ -219,13 +219,17 @@ def _check_production() -> Iterator[checks.CheckMessage]:
             id="orgrealtime.W004",
         )
 
-    if _is_routed("stream") and not getattr(settings, "ASGI_APPLICATION", None):
+    if _serves_event_streams() and not getattr(settings, "ASGI_APPLICATION", None):
         yield checks.Warning(
             "ASGI_APPLICATION isn't set: if this project is served through WSGI, there are no WebSockets, and the "
             "Server-Sent Events of orgrealtime.urls are answered with 501.",
             hint="Serve it through ASGI, and say so: ASGI_APPLICATION = 'config.asgi.application'.",
             id="orgrealtime.W005",
         )
+
+
+def _serves_event_streams() -> bool:
+    return _is_routed("stream")
 
 
 def _is_routed(name: str) -> bool:

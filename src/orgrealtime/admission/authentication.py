@@ -27,7 +27,7 @@ from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 
 from orgrealtime.admission import sessions
-from orgrealtime.admission.sessions import SessionData, StoredSession, primary
+from orgrealtime.admission.sessions import StoredSession, primary
 from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.keys import user_keys
 from orgrealtime.overrides import is_overridden
@@ -36,6 +36,16 @@ logger = logging.getLogger("orgrealtime.connection")
 
 # What comes of a key in a session or token that is of another type than the user's.
 NO_KEY = (ValueError, TypeError, OverflowError, ValidationError, ObjectDoesNotExist, DataError)
+
+
+class _Snapshot(dict[str, Any]):
+    """A session's data for Django's `get_user`, which would cycle or flush the browser's session from here."""
+
+    def cycle_key(self) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +251,7 @@ def _read(keys: Collection[str]) -> dict[str, StoredSession]:
         ) from None
 
 
-def _users(found: Iterable[SessionData]) -> dict[Any, Any]:
+def _users(found: Iterable[Mapping[str, Any]]) -> dict[Any, Any]:
     """The users of sessions whose backend gets users as Django's own does, by what the column of their primary key
     holds."""
     keys = {_user_key(data) for data in found if _plain_backend(data) is not None}
@@ -250,7 +260,7 @@ def _users(found: Iterable[SessionData]) -> dict[Any, Any]:
     return {user_keys().stored_or_text(user.pk): user for user in rows}
 
 
-def _user_of(data: SessionData, users: Mapping[Any, Any]) -> Any:
+def _user_of(data: Mapping[str, Any], users: Mapping[Any, Any]) -> Any:
     """The user whom Django's `get_user` returns for a session, from the primary; None for AnonymousUser."""
     if _user_key(data) is None:
         return None
@@ -264,14 +274,14 @@ def _user_of(data: SessionData, users: Mapping[Any, Any]) -> Any:
     return user if _is_hash_of(user, data.get(HASH_SESSION_KEY, "")) else None
 
 
-def _user_of_backend(data: SessionData) -> Any:
+def _user_of_backend(data: Mapping[str, Any]) -> Any:
     """The user whom a backend of the host's returns, which may have asked a replica, as the primary has it."""
-    found = get_user(cast(Any, SimpleNamespace(session=data)))
+    found = get_user(cast(Any, SimpleNamespace(session=_Snapshot(data))))
     user = _as_stored(found) if user_keys().is_of_family(found) else None
     return user if user is not None and _is_hash_of(user, data.get(HASH_SESSION_KEY, "")) else None
 
 
-def _plain_backend(data: SessionData) -> Any:
+def _plain_backend(data: Mapping[str, Any]) -> Any:
     from django.contrib.auth.backends import ModelBackend  # not without django.contrib.auth
 
     path = data.get(BACKEND_SESSION_KEY)

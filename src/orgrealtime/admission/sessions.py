@@ -27,16 +27,6 @@ SESSIONS_APP = "django.contrib.sessions"
 NUL = "\x00"  # in no text that PostgreSQL takes
 
 
-class SessionData(dict[str, Any]):
-    """A session's data for Django's `get_user`, which would cycle or flush the browser's session from here."""
-
-    def cycle_key(self) -> None:
-        """Leave the session as it is."""
-
-    def flush(self) -> None:
-        """Leave the session as it is."""
-
-
 @dataclass(frozen=True)
 class StoredSession:
     """A session that stands, as it was read.
@@ -50,9 +40,9 @@ class StoredSession:
     expires_at: float | None = None
 
     @functools.cached_property
-    def data(self) -> SessionData:
+    def data(self) -> Mapping[str, Any]:
         """What is in the session; decoding it takes longer than reading it."""
-        return SessionData(self.read())
+        return self.read()
 
 
 def why_there_are_none() -> str | None:

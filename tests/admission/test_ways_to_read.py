@@ -1,4 +1,4 @@
-"""The doors to a stream, which are WebSocket, event stream, page and ticket, give one answer to the same person."""
+"""The ways to read a stream, by WebSocket, event stream, page and ticket, have one answer to the same person."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.contrib.sessions.models import Session
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ValidationError
@@ -34,6 +35,7 @@ from orgrealtime.stream import database
 from orgrealtime.views import CatchUpView, TicketView
 from tests.conftest import Configure
 from tests.host.models import Organization
+from tests.project import fenced, read
 from tests.sockets import APPLICATION, ORIGIN, Sockets, log_in, publish_event
 from tests.test_sse import Page
 
@@ -46,8 +48,8 @@ STRANGER = {"socket": 4403, "stream": 403, "page": 403, "ticket": 403}
 MEMBER = {"socket": None, "stream": 200, "page": 200, "ticket": 201}
 
 
-class Doors:
-    """Asks at all doors: `await doors.ask("acme", cookie)`."""
+class Ways:
+    """Asks by all ways: `await ways.ask("acme", cookie)`."""
 
     def __init__(self, sockets: Sockets) -> None:
         self._sockets = sockets
@@ -85,8 +87,8 @@ class Doors:
 
 
 @pytest.fixture
-async def doors(sockets: Sockets) -> Doors:
-    return Doors(sockets)
+async def ways(sockets: Sockets) -> Ways:
+    return Ways(sockets)
 
 
 @pytest.fixture(autouse=True)
@@ -135,12 +137,12 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize("field", ["slug", "id", pytest.param("plan", marks=pytest.mark.slow)])
 async def test_slug_that_no_organisation_can_have_is_a_stranger_s(
-    doors: Doors, alice: User, configure: Configure, settings: Settings, field: str
+    ways: Ways, alice: User, configure: Configure, settings: Settings, field: str
 ) -> None:
     everything_as_a_slug(settings)
     configure(ORGANIZATION_SLUG_FIELD=field)
     cookie = await database.LIVE.run(log_in, alice)
-    answers = {kind: await doors.ask(slug, cookie, ANY_SLUG) for kind, slug in IMPOSSIBLE.items()}
+    answers = {kind: await ways.ask(slug, cookie, ANY_SLUG) for kind, slug in IMPOSSIBLE.items()}
     assert answers == dict.fromkeys(IMPOSSIBLE, STRANGER)
 
 
@@ -154,11 +156,11 @@ def test_text_that_no_database_takes_is_no_slug(alice: User, configure: Configur
 
 
 async def test_key_of_an_organisation_does_as_a_slug(
-    doors: Doors, alice: User, acme: Organization, configure: Configure
+    ways: Ways, alice: User, acme: Organization, configure: Configure
 ) -> None:
     configure(ORGANIZATION_SLUG_FIELD="id")
     cookie = await database.LIVE.run(log_in, alice)
-    assert await doors.ask(str(acme.pk), cookie) == MEMBER
+    assert await ways.ask(str(acme.pk), cookie) == MEMBER
 
 
 class Choosy(MembershipAdapter):
@@ -208,21 +210,21 @@ ERRORS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("adapter", ["Choosy", "ChoosyTogether"])
 async def test_slug_that_the_host_s_adapter_can_not_read_is_a_stranger_s(
-    doors: Doors,
+    ways: Ways,
     alice: User,
     configure: Configure,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     adapter: str,
 ) -> None:
-    configure(ADAPTER=f"tests.admission.test_doors.{adapter}")
+    configure(ADAPTER=f"tests.admission.test_ways.{adapter}")
     cookie = await database.LIVE.run(log_in, alice)
     for error, fail in ERRORS.items():
         monkeypatch.setattr(Choosy, "error", staticmethod(fail))
-        assert (error, await doors.ask("abc", cookie)) == (error, STRANGER)
+        assert (error, await ways.ask("abc", cookie)) == (error, STRANGER)
     said = [one for one in caplog.records if one.message.startswith("the adapter can't read a slug")]
     assert {getattr(one, "error", None) for one in said} == ERRORS.keys()
-    assert await doors.ask("acme", cookie) == MEMBER
+    assert await ways.ask("acme", cookie) == MEMBER
 
 
 @pytest.mark.parametrize("error", ["ValueError", "DataError"])
@@ -230,7 +232,7 @@ def test_command_says_that_there_is_no_such_organisation(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, error: str
 ) -> None:
     monkeypatch.setattr(Choosy, "error", staticmethod(ERRORS[error]))
-    configure(ADAPTER="tests.admission.test_doors.Choosy")
+    configure(ADAPTER="tests.admission.test_ways.Choosy")
     with pytest.raises(CommandError, match="no organisation with the slug 'abc'"):
         call_command("orgrealtime_publish", "abc", "note", "{}")
 
@@ -246,26 +248,26 @@ def test_command_knows_no_organisation_by_what_is_no_key(configure: Configure) -
 
 
 async def test_nobody_is_known_where_there_are_no_sessions(
-    doors: Doors, alice: User, settings: Settings
+    ways: Ways, alice: User, settings: Settings
 ) -> None:
     cookie = await database.LIVE.run(log_in, alice)
     settings.MIDDLEWARE = []
     settings.SESSION_ENGINE = "nowhere.sessions"
-    assert await doors.ask("acme", cookie) == NOBODY
-    known = await doors.ask("acme", cookie, scope={"user": alice})
+    assert await ways.ask("acme", cookie) == NOBODY
+    known = await ways.ask("acme", cookie, scope={"user": alice})
     assert (known["socket"], known["stream"]) == (None, 200)
 
 
 async def test_session_counts_everywhere_where_no_middleware_names_a_user(
-    doors: Doors, alice: User, settings: Settings
+    ways: Ways, alice: User, settings: Settings
 ) -> None:
     cookie = await database.LIVE.run(log_in, alice)
     settings.MIDDLEWARE = []
-    assert await doors.ask("acme", cookie) == MEMBER
-    assert await doors.ask("acme", "sessionid=unknown") == NOBODY
+    assert await ways.ask("acme", cookie) == MEMBER
+    assert await ways.ask("acme", "sessionid=unknown") == NOBODY
 
 
-async def test_session_of_a_former_user_model_is_nobody_s(doors: Doors, alice: User) -> None:
+async def test_session_of_a_former_user_model_is_nobody_s(ways: Ways, alice: User) -> None:
     cookie = await database.LIVE.run(log_in, alice)
 
     def rewrite(key: Any) -> None:
@@ -276,22 +278,22 @@ async def test_session_of_a_former_user_model_is_nobody_s(doors: Doors, alice: U
 
     for key in ("nobody", "9" * 30, "", str(uuid.UUID(int=7)), "1.5", None, [1]):
         await database.LIVE.run(rewrite, key)
-        assert await doors.ask("acme", cookie) == NOBODY
+        assert await ways.ask("acme", cookie) == NOBODY
 
 
-async def test_cookie_with_nul_is_nobody_s(doors: Doors, acme: Organization) -> None:
-    assert await doors.ask("acme", 'sessionid="aaaaaaaaaaaa\\000"') == NOBODY
+async def test_cookie_with_nul_is_nobody_s(ways: Ways, acme: Organization) -> None:
+    assert await ways.ask("acme", 'sessionid="aaaaaaaaaaaa\\000"') == NOBODY
 
 
 async def test_cache_of_the_sessions_that_is_away_is_no_logout(
-    doors: Doors, alice: User, settings: Settings
+    ways: Ways, alice: User, settings: Settings
 ) -> None:
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
     cookie = await database.LIVE.run(log_in, alice)
     backend = "django.core.cache.backends.redis.RedisCache"
     settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1"}}
     settings.MIDDLEWARE = []
-    assert await doors.ask("acme", cookie) == {"socket": 4503, "stream": 503, "page": 503, "ticket": 503}
+    assert await ways.ask("acme", cookie) == {"socket": 4503, "stream": 503, "page": 503, "ticket": 503}
 
 
 def no_users(alice: User, acme: Organization) -> Iterator[Any]:
@@ -351,7 +353,7 @@ def replica(settings: Settings, alice: User) -> Iterator[str]:
     cookie = log_in(alice)
     for row in (User.objects.get(), Session.objects.get()):
         copy.copy(row).save(using="other", force_insert=True)
-    settings.DATABASE_ROUTERS = ["tests.admission.test_doors.ReadsLoginsFromAReplica"]
+    settings.DATABASE_ROUTERS = ["tests.admission.test_ways.ReadsLoginsFromAReplica"]
     yield cookie
     settings.DATABASE_ROUTERS = []
 
@@ -369,12 +371,12 @@ ENDS: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("engine", ["db", pytest.param("cached_db", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("end", ENDS)
 async def test_login_that_has_ended_counts_nowhere_though_a_replica_knows_it_still(
-    doors: Doors, replica: str, settings: Settings, end: str, engine: str
+    ways: Ways, replica: str, settings: Settings, end: str, engine: str
 ) -> None:
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
-    assert await doors.ask("acme", replica) == MEMBER
+    assert await ways.ask("acme", replica) == MEMBER
     await database.LIVE.run(ENDS[end])
-    assert await doors.ask("acme", replica) == NOBODY
+    assert await ways.ask("acme", replica) == NOBODY
 
 
 def test_user_whom_middleware_has_kept_is_asked_about_anew(alice: User) -> None:
@@ -402,12 +404,54 @@ async def test_session_of_the_host_s_middleware_is_asked_about_anew(sockets: Soc
     assert await sockets.refused(scope={"user": alice, "session": session}) == 4401
 
 
+# ------------------------------------------------------------------------------- a session cookie of another name
+
+
+class HostCookies(SessionMiddleware):
+    """A host's session middleware that doesn't know the cookie of `SESSION_COOKIE_NAME`."""
+
+    def process_request(self, request: Any) -> None:
+        request.session = self.SessionStore(request.COOKIES.get("__Host-sessionid"))
+
+
+@pytest.fixture
+def of_the_page(settings: Settings) -> Any:
+    """The application of the page "Wire it into your project", of a host with these cookies."""
+    own, django_s = "tests.admission.test_ways.HostCookies", SessionMiddleware
+    settings.MIDDLEWARE = [own if django_s.__name__ in name else name for name in settings.MIDDLEWARE]
+    blocks = fenced(read("howto/wire-into-a-project.md"), "python")
+    names: dict[str, Any] = {
+        "realtime": realtime,
+        "websocket_urlpatterns": websocket_urlpatterns,
+        "django_application": None,
+    }
+    exec(next(block for block in blocks if "def with_session" in block), names)  # noqa: S102 - our own page
+    return names["application"]
+
+
+async def test_session_cookie_of_another_name_counts_by_every_way(
+    ways: Ways, sockets: Sockets, alice: User, of_the_page: Any
+) -> None:
+    key = (await database.LIVE.run(log_in, alice)).partition("=")[2]
+    assert await ways.ask("acme", f"theme=dark; __Host-sessionid={key}", of_the_page) == MEMBER
+    assert await ways.ask("acme", f"sessionid={key}", of_the_page) == NOBODY
+    assert await ways.ask("acme", '__Host-sessionid="aaaaaaaaaaaa\\000"', of_the_page) == NOBODY
+
+
+async def test_session_cookie_of_another_name_needs_an_origin_too(
+    sockets: Sockets, alice: User, of_the_page: Any
+) -> None:
+    key = (await database.LIVE.run(log_in, alice)).partition("=")[2]
+    headers = [(b"host", b"testserver"), (b"cookie", f"__Host-sessionid={key}".encode())]
+    assert await sockets.refused(application=of_the_page, scope={"headers": headers}) == 4403
+
+
 # ------------------------------------------------------------------------------ a session that changes its user
 
 
 @pytest.mark.parametrize("now", ["bob's", "nobody's"])
 async def test_session_that_is_another_s_under_the_same_key_ends_what_it_has_opened(
-    sockets: Sockets, doors: Doors, alice: User, bob: User, acme: Organization, configure: Configure, now: str
+    sockets: Sockets, ways: Ways, alice: User, bob: User, acme: Organization, configure: Configure, now: str
 ) -> None:
     configure(ACCESS_CHECK_SECONDS=SOON)
     cookie = await database.LIVE.run(log_in, alice)
@@ -433,7 +477,7 @@ async def test_session_that_is_another_s_under_the_same_key_ends_what_it_has_ope
     await page.communicator.wait()
     await publish_event(acme, "private", to=[alice])
     assert [event["type"] for event in await other.next_events(1)] == ["private"]
-    assert await doors.ask("acme", cookie) == (MEMBER if now == "bob's" else NOBODY)
+    assert await ways.ask("acme", cookie) == (MEMBER if now == "bob's" else NOBODY)
     assert await sockets.refused(scope={"subprotocols": [f"orgrealtime.ticket.{ticket}"]}) == 4401
 
 
