@@ -30,6 +30,7 @@ def register_all() -> None:
     checks.register(check_settings, "orgrealtime")
     checks.register(check_deployment, "orgrealtime")
     checks.register(check_rules, "orgrealtime", "urls")
+    checks.register(check_logins, "orgrealtime", "urls")
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -41,7 +42,7 @@ def check_deployment(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessag
     """Check what works on a developer's machine and not in production."""
     if _settings_are_broken():
         return []
-    messages = [*_check_database(), *_check_layer(), *_check_layer_timeouts(), *_check_logins()]
+    messages = [*_check_database(), *_check_layer(), *_check_layer_timeouts()]
     return messages if settings.DEBUG else [*messages, *_check_production()]
 
 
@@ -152,35 +153,6 @@ def _redis_version() -> str:
         return "0"
 
 
-def _check_logins() -> Iterator[checks.CheckMessage]:
-    reason = sessions.why_there_are_none()
-    if reason is not None:
-        yield checks.Warning(
-            f"Nobody can be logged in by a session: {reason}. All are refused as anonymous whom no middleware names.",
-            hint='Install what is missing. Where middleware of yours names the user, in scope["user"] of WebSockets '
-            "and request.user, silence this.",
-            id="orgrealtime.W006",
-        )
-    if _is_routed("catch-up") and not any(map(_names_users, getattr(settings, "MIDDLEWARE", ()))):
-        yield checks.Warning(
-            "MIDDLEWARE has no AuthenticationMiddleware, so without middleware of yours the HTTP views of orgrealtime "
-            "know users by the session cookie alone, and refuse all others.",
-            hint="Add Django's SessionMiddleware and AuthenticationMiddleware. Where middleware of yours sets "
-            "request.user, silence this.",
-            id="orgrealtime.W007",
-        )
-
-
-def _names_users(path: str) -> bool:
-    """Tell whether a middleware is Django's for logins, or a subclass of it."""
-    try:
-        middleware = import_string(path)
-    except ImportError:  # Django says so when it starts
-        return False
-    names = {f"{each.__module__}.{each.__qualname__}" for each in getattr(middleware, "__mro__", ())}
-    return "django.contrib.auth.middleware.AuthenticationMiddleware" in names
-
-
 def _check_production() -> Iterator[checks.CheckMessage]:
     given = conf.get_settings()
     if "*" in settings.ALLOWED_HOSTS and not given.ALLOWED_ORIGINS:
@@ -229,15 +201,53 @@ def _check_production() -> Iterator[checks.CheckMessage]:
 
 
 def _serves_event_streams() -> bool:
-    return _is_routed("stream")
-
-
-def _is_routed(name: str) -> bool:
     try:
-        reverse(f"orgrealtime:{name}", args=["any"])
+        reverse("orgrealtime:stream", args=["any"])
     except (ImproperlyConfigured, NoReverseMatch):
         return False
     return True
+
+
+def check_logins(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that users can be told from strangers by what Django has for it."""
+    return [*_check_sessions(), *_check_middleware()]
+
+
+def _check_sessions() -> Iterator[checks.CheckMessage]:
+    reason = sessions.why_there_are_none()
+    if reason is not None:
+        yield checks.Warning(
+            f"Nobody can be logged in by a session: {reason}. All are refused as anonymous whom no middleware names.",
+            hint='Install what is missing. Where middleware of yours names the user, in scope["user"] of WebSockets '
+            "and request.user, silence this.",
+            id="orgrealtime.W006",
+        )
+
+
+def _check_middleware() -> Iterator[checks.CheckMessage]:
+    from orgrealtime.views import CatchUpView
+
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return
+    is_asked = any(issubclass(way, CatchUpView) for _, way in _ways_to_read(get_resolver().url_patterns))
+    if is_asked and not any(map(_names_users, getattr(settings, "MIDDLEWARE", ()))):
+        yield checks.Warning(
+            "MIDDLEWARE has no AuthenticationMiddleware, so without middleware of yours the HTTP views of orgrealtime "
+            "know users by the session cookie alone, and refuse all others.",
+            hint="Add Django's SessionMiddleware and AuthenticationMiddleware. Where middleware of yours sets "
+            "request.user, silence this.",
+            id="orgrealtime.W007",
+        )
+
+
+def _names_users(path: str) -> bool:
+    """Tell whether a middleware is Django's for logins, or a subclass of it."""
+    try:
+        middleware = import_string(path)
+    except Exception:  # Django says so when it starts
+        return False
+    names = {f"{each.__module__}.{each.__qualname__}" for each in getattr(middleware, "__mro__", ())}
+    return "django.contrib.auth.middleware.AuthenticationMiddleware" in names
 
 
 def check_rules(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:

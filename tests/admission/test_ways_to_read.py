@@ -217,7 +217,7 @@ async def test_slug_that_the_host_s_adapter_can_not_read_is_a_stranger_s(
     caplog: pytest.LogCaptureFixture,
     adapter: str,
 ) -> None:
-    configure(ADAPTER=f"tests.admission.test_ways.{adapter}")
+    configure(ADAPTER=f"tests.admission.test_ways_to_read.{adapter}")
     cookie = await database.LIVE.run(log_in, alice)
     for error, fail in ERRORS.items():
         monkeypatch.setattr(Choosy, "error", staticmethod(fail))
@@ -232,7 +232,7 @@ def test_command_says_that_there_is_no_such_organisation(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, error: str
 ) -> None:
     monkeypatch.setattr(Choosy, "error", staticmethod(ERRORS[error]))
-    configure(ADAPTER="tests.admission.test_ways.Choosy")
+    configure(ADAPTER="tests.admission.test_ways_to_read.Choosy")
     with pytest.raises(CommandError, match="no organisation with the slug 'abc'"):
         call_command("orgrealtime_publish", "abc", "note", "{}")
 
@@ -353,7 +353,7 @@ def replica(settings: Settings, alice: User) -> Iterator[str]:
     cookie = log_in(alice)
     for row in (User.objects.get(), Session.objects.get()):
         copy.copy(row).save(using="other", force_insert=True)
-    settings.DATABASE_ROUTERS = ["tests.admission.test_ways.ReadsLoginsFromAReplica"]
+    settings.DATABASE_ROUTERS = ["tests.admission.test_ways_to_read.ReadsLoginsFromAReplica"]
     yield cookie
     settings.DATABASE_ROUTERS = []
 
@@ -417,7 +417,7 @@ class HostCookies(SessionMiddleware):
 @pytest.fixture
 def of_the_page(settings: Settings) -> Any:
     """The application of the page "Wire it into your project", of a host with these cookies."""
-    own, django_s = "tests.admission.test_ways.HostCookies", SessionMiddleware
+    own, django_s = "tests.admission.test_ways_to_read.HostCookies", SessionMiddleware
     settings.MIDDLEWARE = [own if django_s.__name__ in name else name for name in settings.MIDDLEWARE]
     blocks = fenced(read("howto/wire-into-a-project.md"), "python")
     names: dict[str, Any] = {
