@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,7 @@ from django.db import connections
 from django.urls import include, path
 from pytest_django.fixtures import Settings
 
-from orgrealtime import checks, receivers
+from orgrealtime import checks, events, receivers
 from orgrealtime.consumers import OrgConsumer
 from orgrealtime.policy import Policy
 from orgrealtime.routing import routes
@@ -388,7 +389,7 @@ def test_what_does_not_fit_production_is_fine_while_developing(
 
 @pytest.mark.usefixtures("local_cache")
 def test_local_cache_is_fine_where_nothing_is_counted(configure: Configure) -> None:
-    configure(USER_RATE=None, CONNECTIONS_PER_USER=None)
+    configure(USER_RATE=None, USER_BYTE_RATE=None, CONNECTIONS_PER_USER=None)
     assert shown() == {"W004"}  # organisations are counted still
     configure(CONNECTIONS_PER_ORGANIZATION=None)
     assert shown() == set()
@@ -411,6 +412,18 @@ def test_class_that_is_no_adapter_gets_as_far_as_the_checks(configure: Configure
     configure(ADAPTER="tests.host.models.Organization")
     receivers.connect_receivers()
     assert "E003" in shown()
+
+
+# ------------------------------------------------------------------------------------------------------ W009
+
+
+def test_schema_that_names_a_class_which_isnt_there_is_w009() -> None:
+    events.register("odd", dataclasses.make_dataclass("Odd", [("part", "NowhereDefined")]))
+    try:
+        assert shown() == {"W009"}
+    finally:
+        events.unregister("odd")
+    assert shown() == set()
 
 
 # ------------------------------------------------------------------------------------------------------ E010

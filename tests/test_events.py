@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import decimal
 import uuid
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypedDict
+from collections.abc import Callable, Hashable, Iterator
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import msgspec
 import pytest
@@ -101,6 +102,144 @@ def test_forgotten_type_accepts_anything() -> None:
     events.register("task", TaskData)
     events.unregister("task")
     assert events.fit("task", {"any": "thing"}, strict=False) == {"any": "thing"}
+
+
+# Registering what can't work
+
+
+JSON = dict[str, "JSON"] | list["JSON"] | str | int | None
+
+
+@dataclasses.dataclass
+class Free:
+    part: JSON
+
+
+class Anything:
+    """A class that msgspec doesn't know, as a pydantic model is for it."""
+
+
+class Spoken(str):
+    """A text with a class of its own, whose instances are plain JSON."""
+
+
+class Inner(TypedDict):
+    actor: int
+
+
+class ArrayStruct(msgspec.Struct, array_like=True):
+    task_id: int
+
+
+class Pair(NamedTuple):
+    task_id: int
+    action: str
+
+
+@runtime_checkable
+class Sized(Protocol):
+    def __len__(self) -> int: ...
+
+
+class Unchecked(Protocol):
+    task_id: int
+
+
+def shape(annotation: Any, name: str = "part", **default: Any) -> type:
+    """A dataclass with one field."""
+    return dataclasses.make_dataclass("Shape", [(name, annotation, dataclasses.field(**default))])
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        (Anything, "isn't a shape of JSON objects"),
+        (Unchecked, "isn't a shape of JSON objects"),
+        (ArrayStruct, "isn't a shape of JSON objects"),
+        (Pair, "isn't a shape of JSON objects"),
+        (list[int], "isn't a shape of JSON objects"),
+        (int, "isn't a shape of JSON objects"),
+        (5, "not supported"),
+        ("TaskData", "not supported"),
+        (Free, "JSON"),
+        (shape(Anything), r"\$\.part is .*Anything"),
+        (shape(Anything | None, default=None), r"\$\.part is .*Anything"),
+        (shape(dict[str, list[Anything]]), r"\$\.part.* is .*Anything"),
+        (shape(Unchecked), r"\$\.part is .*Unchecked"),
+        (shape(complex), r"\$\.part is .*complex"),
+        (shape(Callable[[int], int]), r"\$\.part is .*Callable"),
+        (shape(list[int] | set[int]), "more than one array-like"),
+        (shape(int, "actor"), "'actor' is reserved"),
+        (Inner, "'actor' is reserved"),
+    ],
+)
+def test_schema_that_no_payload_can_fit_is_refused_when_it_is_registered(schema: Any, why: str) -> None:
+    with pytest.raises(EventTypeError, match=rf"(?s)'task'.*{why}.*allowed is a dataclass"):
+        events.register("task", schema)
+    assert events.fit("task", {"any": "thing"}, strict=False), "and isn't registered"
+
+
+@pytest.mark.parametrize(
+    ("schema", "payload"),
+    [
+        (dict[str, int], {"a": 1}),
+        (TaskData | None, {"task_id": 1, "action": "done"}),
+        (Annotated[TaskData, msgspec.Meta(description="a task")], {"task_id": 1, "action": "done"}),
+        (shape(object), {"part": 1}),
+        (shape(Any), {"part": [{"a": None}]}),
+        (shape(Hashable), {"part": "a"}),
+        (shape(Sized), {"part": [1]}),
+        (shape(Spoken), {"part": Spoken("a")}),
+        (shape(Inner), {"part": {"actor": 1}}),
+        (shape(dict[str, Inner]), {"part": {"actor": {"actor": 1}}}),
+        (shape(int, "actor", default=1), {}),
+        (shape(dict[int, str]), {"part": {"1": "a"}}),
+        (shape(dict[uuid.UUID, int]), {"part": {str(uuid.UUID(int=1)): 1}}),
+        (shape(bytes | None), {"part": "YQ=="}),
+        (shape(decimal.Decimal), {"part": "1.5"}),
+    ],
+)
+def test_schema_that_some_payload_fits_is_accepted(schema: Any, payload: Any) -> None:
+    events.register("task", schema)
+    assert events.fit("task", payload, strict=False) is payload
+
+
+def test_instance_with_keys_that_are_no_text_becomes_plain_values() -> None:
+    schema = shape(dict[int, str])
+    events.register("task", schema)
+    assert events.fit("task", schema({1: "a"}), strict=False) == {"part": {"1": "a"}}
+
+
+def test_schema_that_names_a_later_class_is_read_when_it_is_first_used() -> None:
+    schema = shape("list[Later]")
+    events.register("task", schema)
+    assert [mistake for mistake in events.unusable() if "Later" in mistake]
+    with pytest.raises(EventTypeError, match="'Later' is not defined"):
+        events.fit("task", {"part": []}, strict=False)
+    globals()["Later"] = TaskData
+    schema.__module__ = __name__
+    try:
+        events.fit("task", {"part": [{"task_id": 1, "action": "done"}]}, strict=False)
+        with pytest.raises(PayloadError, match=r"part\[0\]"):
+            events.fit("task", {"part": [{}]}, strict=False)
+        assert list(events.unusable()) == []
+    finally:
+        del globals()["Later"]
+
+
+def test_class_that_refers_to_itself_is_accepted() -> None:
+    @events.register("task")
+    @dataclasses.dataclass
+    class Tree:
+        children: list[Tree]
+
+    globals()["Tree"] = Tree
+    try:
+        assert events.fit("task", {"children": [{"children": []}]}, strict=False)
+        with pytest.raises(PayloadError, match="children"):
+            events.fit("task", {"children": [{}]}, strict=False)
+    finally:
+        del globals()["Tree"]
 
 
 # Fitting

@@ -14,7 +14,7 @@ from django.db import connections
 from django.urls import NoReverseMatch, get_resolver, reverse
 from django.utils.module_loading import import_string
 
-from orgrealtime import conf
+from orgrealtime import conf, events
 from orgrealtime.adapters import OrganizationAdapter
 from orgrealtime.admission import sessions
 from orgrealtime.admission.origins import parse as parse_origin
@@ -35,7 +35,7 @@ def register_all() -> None:
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check that the settings can work at all."""
-    return [*_check_organization(), *_check_names()]
+    return [*_check_organization(), *_check_names(), *_check_event_types()]
 
 
 def check_deployment(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -98,6 +98,15 @@ def _check_members(adapter: Any, given: conf.Settings) -> Iterator[checks.CheckM
         adapter().check()
     except (ImproperlyConfigured, LookupError, ValueError) as error:
         yield checks.Error(f"The adapter doesn't know who is a member: {error}", id="orgrealtime.E004")
+
+
+def _check_event_types() -> Iterator[checks.CheckMessage]:
+    for mistake in events.unusable():
+        yield checks.Warning(
+            f"Nothing of a registered event type can be published: {mistake}.",
+            hint="Import the class that its annotations name in the module of the schema.",
+            id="orgrealtime.W009",
+        )
 
 
 def _check_database() -> Iterator[checks.CheckMessage]:
@@ -182,7 +191,13 @@ def _check_production() -> Iterator[checks.CheckMessage]:
             id="orgrealtime.W003",
         )
     cache = settings.CACHES.get("default", {}).get("BACKEND", "")
-    shared = ("USER_RATE", "CONNECTIONS_PER_USER", "CONNECTIONS_PER_ORGANIZATION", "CONNECTIONS_PER_ADDRESS")
+    shared = (
+        "USER_RATE",
+        "USER_BYTE_RATE",
+        "CONNECTIONS_PER_USER",
+        "CONNECTIONS_PER_ORGANIZATION",
+        "CONNECTIONS_PER_ADDRESS",
+    )
     counted = [name for name in shared if getattr(given, name) is not None]
     if counted and cache.endswith(("LocMemCache", "DummyCache")):
         yield checks.Warning(

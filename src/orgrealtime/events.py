@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
+from orgrealtime.conf import get_settings
 from orgrealtime.errors import EventTypeError, PayloadError
+from orgrealtime.protocol.payloads import RESERVED_KEYS, check_least_size
 from orgrealtime.protocol.wire import RESERVED_TYPES
 
 T = TypeVar("T", bound=type)
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}", re.ASCII)
+PLAIN = (str, int, float, list, tuple, dict)
+OBJECTS = (
+    inspect.StructType,
+    inspect.DataclassType,
+    inspect.TypedDictType,
+    inspect.DictType,
+    inspect.AnyType,
+)
+
 _schemas: dict[str, type] = {}
+_unread: set[str] = set()  # types whose schema names classes that weren't there yet when it was registered
 
 
 def register(event_type: str, schema: type | None = None) -> Any:
     """Register the shape of an event type: a dataclass, TypedDict or msgspec Struct.
 
     Use it as a call, `register("task_event", TaskEvent)`, or as a decorator, `@register("task_event")`.
-    Raises EventTypeError for a name that can't be published or that another class has.
+    Raises EventTypeError for a name that can't be published or that another class has, and for a shape that no payload
+    could have. A class that names others which are defined only later is looked at when it is first used.
     """
     if schema is None:
         decorator: Callable[[T], T] = lambda decorated: register(event_type, decorated)  # noqa: E731
@@ -31,6 +45,11 @@ def register(event_type: str, schema: type | None = None) -> Any:
         raise EventTypeError(
             f"the event type {event_type!r} is already registered with {_schemas[event_type]}"
         )
+    _unread.discard(event_type)
+    try:
+        _check_schema(event_type, schema)
+    except NameError:
+        _unread.add(event_type)
     _schemas[event_type] = schema
     return schema
 
@@ -38,6 +57,16 @@ def register(event_type: str, schema: type | None = None) -> Any:
 def unregister(event_type: str) -> None:
     """Forget an event type; a type that isn't registered is fine."""
     _schemas.pop(event_type, None)
+    _unread.discard(event_type)
+
+
+def unusable() -> Iterator[str]:
+    """Yield what is wrong with each registered type whose schema can't be read even now."""
+    for event_type in sorted(_unread):
+        try:
+            _read_now(event_type)
+        except EventTypeError as error:
+            yield str(error)
 
 
 def check_name(event_type: object) -> str:
@@ -57,7 +86,8 @@ def fit(event_type: str, payload: Any, *, strict: bool) -> Any:
     """Return the payload as plain values after holding it against its schema.
 
     An instance of the registered class may be given instead of a dict. Raises PayloadError naming the field that
-    doesn't fit, EventTypeError for a type that isn't registered while `strict` is on.
+    doesn't fit, PayloadTooLarge if that shows before, EventTypeError for a type that isn't registered while `strict` is
+    on or whose schema can't be read.
     """
     schema = _schemas.get(event_type)
     if schema is None:
@@ -67,10 +97,13 @@ def fit(event_type: str, payload: Any, *, strict: bool) -> Any:
                 f"register it with orgrealtime.events.register"
             )
         return payload
+    if event_type in _unread:
+        _read_now(event_type)
+    check_least_size(payload, get_settings().MAX_PAYLOAD_BYTES)
     if not isinstance(payload, dict) and _is_instance(payload, schema):
         payload = _plain(event_type, payload)
     try:
-        msgspec.convert(payload, schema)
+        msgspec.convert(payload, schema, str_keys=True)
     except msgspec.ValidationError as error:
         raise PayloadError(f"the payload doesn't fit {event_type!r}: {error}") from None
     return payload
@@ -78,7 +111,7 @@ def fit(event_type: str, payload: Any, *, strict: bool) -> Any:
 
 def _plain(event_type: str, instance: object) -> Any:
     try:
-        return msgspec.to_builtins(instance)
+        return msgspec.to_builtins(instance, str_keys=True)
     except TypeError as error:
         raise PayloadError(
             f"the payload of {event_type!r} has a value that JSON can't hold: {error}"
@@ -90,3 +123,76 @@ def _is_instance(payload: object, schema: type) -> bool:
         return isinstance(payload, schema)
     except TypeError:  # a TypedDict has no instances
         return False
+
+
+def _read_now(event_type: str) -> None:
+    try:
+        _check_schema(event_type, _schemas[event_type])
+    except NameError as error:
+        raise _bad_schema(event_type, str(error)) from error
+    _unread.discard(event_type)
+
+
+def _check_schema(event_type: str, schema: type) -> None:
+    """Raise EventTypeError unless msgspec can hold JSON objects against a schema, NameError where a name is missing."""
+    try:
+        shape = inspect.type_info(schema)
+    except NameError:
+        raise
+    except (
+        Exception
+    ) as error:  # msgspec documents none; a class may raise others when its annotations are read
+        raise _bad_schema(event_type, str(error)) from error
+    if not any(map(_takes_objects, _alternatives(shape))):
+        raise _bad_schema(event_type, "it isn't a shape of JSON objects")
+    for place, part in _parts(shape, "$", set()):
+        if isinstance(part, inspect.Field) and part.required and part.encode_name in RESERVED_KEYS:
+            if place == f"$.{part.encode_name}":
+                raise _bad_schema(event_type, f"its key {part.encode_name!r} is reserved for the frame")
+        elif isinstance(part, inspect.CustomType) and not _is_plain(part.cls, PLAIN):
+            raise _bad_schema(event_type, f"{place} is {part.cls!r:.100}, which msgspec doesn't know")
+
+
+def _bad_schema(event_type: str, why: str) -> EventTypeError:
+    return EventTypeError(
+        f"the event type {event_type!r} can't be held against its schema: {why}; allowed is a dataclass, TypedDict or "
+        f"msgspec Struct, with fields of types that msgspec supports"
+    )
+
+
+def _alternatives(shape: inspect.Type) -> tuple[inspect.Type, ...]:
+    if isinstance(shape, inspect.Metadata):
+        return _alternatives(shape.type)
+    return shape.types if isinstance(shape, inspect.UnionType) else (shape,)
+
+
+def _takes_objects(shape: inspect.Type) -> bool:
+    if isinstance(shape, inspect.CustomType):
+        return _is_plain(shape.cls, (dict,))
+    return isinstance(shape, OBJECTS) and not getattr(shape, "array_like", False)
+
+
+def _is_plain(cls: Any, kinds: tuple[type, ...]) -> bool:
+    """Tell whether a value of these kinds can be an instance of a class, as of Hashable or of a subclass of str."""
+    try:
+        return any(issubclass(kind, cls) or issubclass(cls, kind) for kind in kinds)
+    except TypeError:  # a Protocol without @runtime_checkable
+        return False
+
+
+def _parts(part: Any, place: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield the fields and types of which a shape is made, each once, with a place where it stands."""
+    if id(part) in seen:
+        return
+    seen.add(id(part))
+    yield place, part
+    inside = (
+        place if isinstance(part, inspect.Field | inspect.UnionType | inspect.Metadata) else f"{place}[…]"
+    )
+    for name in part.__struct_fields__:
+        held = getattr(part, name)
+        for each in held if isinstance(held, tuple) else (held,):
+            if isinstance(each, inspect.Field):
+                yield from _parts(each, f"{place}.{each.encode_name}", seen)
+            elif isinstance(each, inspect.Type):
+                yield from _parts(each, inside, seen)

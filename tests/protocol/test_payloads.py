@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
 import enum
 import json
 import uuid
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
@@ -19,7 +22,13 @@ from hypothesis import strategies as st
 from orgrealtime import publish, stream
 from orgrealtime.errors import PayloadError, PayloadTooLarge
 from orgrealtime.protocol.cursors import Cursor
-from orgrealtime.protocol.payloads import MAX_DEPTH, MAX_SAFE_INTEGER, RESERVED_KEYS, encode_payload
+from orgrealtime.protocol.payloads import (
+    MAX_DEPTH,
+    MAX_SAFE_INTEGER,
+    RESERVED_KEYS,
+    check_least_size,
+    encode_payload,
+)
 from tests.host.models import Organization
 
 LIMIT = 65_536
@@ -236,6 +245,112 @@ def test_the_limit_counts_bytes_of_utf8(filling: str) -> None:
     with pytest.raises(PayloadTooLarge) as caught:
         encode(payload, max_bytes=size - 1)
     assert (caught.value.size, caught.value.limit) == (size, size - 1)
+
+
+class Looked:
+    """Counts how often its payloads are looked at: each list in them once for each place where it stands."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def value(self, inside: list[Any]) -> list[Any]:
+        looked = self
+
+        class Watched(list[Any]):
+            def __iter__(self) -> Iterator[Any]:
+                looked.times += 1
+                return super().__iter__()
+
+        return Watched(inside)
+
+    def shared(self, levels: int) -> Any:
+        """A value of 8**levels values, each list of which is one and the same in eight places."""
+        value: Any = 1
+        for _ in range(levels):
+            value = self.value([value] * 8)
+        return value
+
+
+def test_shared_values_cost_no_more_than_the_limit_allows() -> None:
+    looked = Looked()
+    with pytest.raises(PayloadTooLarge) as caught:
+        encode({"a": looked.shared(20)})
+    assert looked.times < LIMIT // 8
+    assert caught.value.size <= LIMIT + 9
+    assert (
+        str(caught.value)
+        == f"the payload takes at least {caught.value.size} bytes as JSON; at most {LIMIT} are allowed"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[1] * 1_250_000, dict.fromkeys(map(str, range(100_000))), "x" * 5_000_000],
+    ids=["list", "dict", "text"],
+)
+def test_what_is_too_large_at_first_sight_is_not_looked_into(value: Any) -> None:
+    class Unread(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            raise AssertionError
+
+    with pytest.raises(PayloadTooLarge):
+        encode({"a": Unread(value) if isinstance(value, list) else value})
+
+
+@given(payloads)
+def test_no_payload_within_the_limit_is_too_large(payload: dict[str, Any]) -> None:
+    """What is counted on the way is never more than the text has."""
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    digits = sum(len(f"{decimal.Decimal(each):f}") - len(each) for each in numbers(text))
+    encode(payload, max_bytes=len(text.encode()) + digits)
+
+
+def numbers(text: str) -> list[str]:
+    """The numbers with an exponent in a JSON text."""
+    found: list[str] = []
+    json.loads(text, parse_float=lambda digits: found.append(digits) if "e" in digits else None)
+    return found
+
+
+# Shapes of classes
+
+
+@dataclasses.dataclass
+class Node:
+    text: str = ""
+    children: list[Any] = dataclasses.field(default_factory=list)
+    one: Any = None
+
+
+class StructNode(msgspec.Struct, omit_defaults=True):
+    retries: int = 3
+    text: str = "pending"
+    children: list[Any] = []
+    one: Any = None
+
+
+@pytest.mark.parametrize("cls", [Node, StructNode])
+def test_classes_are_looked_into_no_further_than_the_limit_allows(cls: Any) -> None:
+    in_lists, in_fields = cls(), [cls()]
+    for _ in range(15):
+        in_lists, in_fields = cls(children=[in_lists] * 8), [cls(one=in_fields)] * 8
+    for value in (in_lists, cls(one=in_fields), {"a": in_lists}, cls(children=["x" * LIMIT])):
+        with pytest.raises(PayloadTooLarge):
+            check_least_size(value, LIMIT)
+
+
+@pytest.mark.parametrize("cls", [Node, StructNode])
+def test_classes_that_refer_to_themselves_are_too_deep(cls: Any) -> None:
+    circle = cls()
+    circle.one = circle
+    with pytest.raises(PayloadError, match=f"deeper than {MAX_DEPTH}"):
+        check_least_size(circle, LIMIT)
+
+
+@given(payloads)
+def test_least_size_is_no_more_than_the_size(payload: dict[str, Any]) -> None:
+    check_least_size(payload, len(encode(payload).encode()))
+    check_least_size([StructNode()] * 10, len(msgspec.json.encode([StructNode()] * 10)))
 
 
 # URLs

@@ -86,12 +86,13 @@ class PayloadError(OrgRealtimeError, ValueError):
 
 
 class PayloadTooLarge(PayloadError):
-    """A payload whose JSON text exceeds the limit."""
+    """A payload whose JSON text exceeds the limit; `size` is what was counted until that was certain."""
 
-    def __init__(self, size: int, limit: int) -> None:
+    def __init__(self, size: int, limit: int, *, is_least: bool = False) -> None:
         self.size = size
         self.limit = limit
-        super().__init__(f"the payload takes {size} bytes as JSON; at most {limit} are allowed")
+        least = "at least " if is_least else ""
+        super().__init__(f"the payload takes {least}{size} bytes as JSON; at most {limit} are allowed")
 
 
 class EventTypeError(OrgRealtimeError, ValueError):
