@@ -40,7 +40,11 @@ HEADERS = {
     "Vary": "Cookie",
     "X-Accel-Buffering": "no",  # nginx would keep events until it has enough of them
 }
-LINE_BREAKS = {ord("\n"): " ", ord("\r"): " "}
+# What readers of lines, such as `str.splitlines`, take for the end of one. In JSON the last three stand inside texts
+# as they are. The others stand there escaped; raw they are only in a row that has been edited by hand.
+LINE_BREAKS = dict.fromkeys(map(ord, "\n\r\v\f\x1c\x1d\x1e"), " ") | {
+    ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"
+}
 OWN_PAGE = {None, "same-origin", "none"}
 GONE = 1001
 
@@ -195,9 +199,8 @@ _read_frame = msgspec.json.Decoder(_Frame).decode
 
 def _event(text: str) -> str:
     frame = _read_frame(text)
-    # JSON has line breaks between its tokens only, so only in a row that has been edited by hand: there they could
-    # forge lines of an event.
-    text = text.translate(LINE_BREAKS)
+    if text.splitlines() != [text]:  # else a publisher's text could forge lines of an event
+        text = text.translate(LINE_BREAKS)
     # None for a reset: a client that is interrupted before it has fetched its state must come back with the old cursor.
     if frame.type == "reset" or not is_cursor(frame.cursor):
         return f"data: {text}\n\n"
