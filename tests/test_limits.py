@@ -108,6 +108,34 @@ async def test_user_sends_as_many_messages_as_the_rate_allows_over_two_sockets(
     assert await admitted(one, 10) == 0
 
 
+async def test_user_sends_as_many_bytes_as_the_rate_allows_over_two_sockets(configure: Configure) -> None:
+    configure(USER_BYTE_RATE=Rate(1000, LONG))
+    one, other = UserGate(7), UserGate(7)
+    assert await admitted(one, 3, size=150) == 3
+    assert await admitted(other, 10, size=400) == 1
+    assert await admitted(one, 10, size=100) == 1
+    assert await admitted(other, 100) == 50
+
+
+async def test_message_larger_than_a_tenth_of_the_rate_is_let_in(configure: Configure) -> None:
+    configure(USER_BYTE_RATE=Rate(1000, LONG))
+    assert await admitted(UserGate(7), 2, size=999) == 1
+
+
+async def test_bytes_and_messages_are_counted_apart(configure: Configure) -> None:
+    configure(USER_RATE=Rate(1000, LONG), USER_BYTE_RATE=Rate(1000, LONG))
+    assert await admitted(UserGate(7), 3, size=300) == 3
+    configure(USER_BYTE_RATE=None)
+    assert await admitted(UserGate(7), 2000) == 1000 - 4  # one was refused for its bytes
+
+
+async def test_user_is_told_the_rate_of_bytes(configure: Configure) -> None:
+    configure(USER_BYTE_RATE=Rate(5, LONG))
+    with pytest.raises(MessageError, match=r"at most 5 bytes per 1e\+06 s for one user") as caught:
+        await UserGate(7).admit_message(6)
+    assert caught.value.code == "rate_limited"
+
+
 async def test_users_do_not_share_their_rate(configure: Configure) -> None:
     configure(USER_RATE=Rate(5, LONG))
     assert [await admitted(UserGate(user_id), 10) for user_id in (7, 8)] == [5, 5]
@@ -223,7 +251,7 @@ async def test_frozen_cache_delays_neither_events_nor_messages(
 # ------------------------------------------------------------------------------------------------------ dry run
 
 
-@pytest.mark.parametrize("limit", ["SOCKET_RATE", "SOCKET_BYTE_RATE", "USER_RATE"])
+@pytest.mark.parametrize("limit", ["SOCKET_RATE", "SOCKET_BYTE_RATE", "USER_RATE", "USER_BYTE_RATE"])
 async def test_dry_run_lets_messages_in_and_logs_once_for_a_connection(
     configure: Configure, caplog: pytest.LogCaptureFixture, limit: str
 ) -> None:

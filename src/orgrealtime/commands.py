@@ -44,7 +44,10 @@ def command(name: str) -> Callable[[H], H]:
 
 
 def protocol_command(name: str) -> Callable[[H], H]:
-    """Mark a plain method that carries out a message of the protocol at once, before what waits in the queue."""
+    """Mark a plain method that carries out a message of the protocol at once, before what waits in the queue.
+
+    It gets the text of the message, of which only what it uses is read.
+    """
 
     def mark(method: H) -> H:
         method.command_name = name  # type: ignore[attr-defined]

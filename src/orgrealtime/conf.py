@@ -31,6 +31,7 @@ class Settings:
     SOCKET_RATE: Rate | None = Rate(30, 1, burst=60)
     SOCKET_BYTE_RATE: Rate | None = Rate(65_536, 1, burst=262_144)
     USER_RATE: Rate | None = Rate(600, 60)
+    USER_BYTE_RATE: Rate | None = Rate(1_048_576, 60)
     MAX_MESSAGE_BYTES: int = 16_384
     MAX_QUEUED_COMMANDS: int = 16
     CONNECTIONS_PER_USER: int | None = 50
@@ -50,6 +51,7 @@ class Settings:
 
 TYPES = {field.name: str(field.type) for field in fields(Settings)}
 NAMES = frozenset(TYPES)
+UNIX_SOCKET = "unix:"  # in TRUSTED_PROXIES; so nginx calls it too
 FLAT_NAMES = ("ORGREALTIME_ORGANIZATION_MODEL", "ORGREALTIME_ORGANIZATION_MIGRATION")
 
 _cache: tuple[dict[str, Any], Settings] | None = None
@@ -102,9 +104,12 @@ def _mistakes_of(name: str, value: Any) -> Iterator[str]:
 def _mistakes_of_networks(entries: Iterable[str]) -> Iterator[str]:
     for entry in entries:
         try:
-            ipaddress.ip_network(entry)
+            ipaddress.ip_network("::1" if entry == UNIX_SOCKET else entry)
         except ValueError as error:
-            yield f"ORGREALTIME['TRUSTED_PROXIES'] has addresses and networks, as '10.0.0.0/8': {error}"
+            yield (
+                f"ORGREALTIME['TRUSTED_PROXIES'] has addresses and networks, as '10.0.0.0/8', and {UNIX_SOCKET!r} "
+                f"for what comes through a unix socket: {error}"
+            )
 
 
 def organization_model() -> str:

@@ -256,30 +256,29 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             return
         try:
             await self.admit_message(size)
-            kind, message = wire.read_message(text)
             if self.connection.close_code is None:
-                self._carry_out(kind, message)
+                self._carry_out(wire.read_type(text), text)
         except MessageError as error:
             self._refuse_message(error)
 
-    def _carry_out(self, kind: str, message: Message) -> None:
+    def _carry_out(self, kind: str, text: str) -> None:
         if kind not in self.commands:
             known = ", ".join(sorted(self.commands))
             raise MessageError(f"there is no message of this type; known are {known}", code="unknown_type")
         method = getattr(self, self.commands[kind])
         if kind in wire.CLIENT_FRAMES:
-            method(message)
+            method(text)
         else:
-            self._enqueue(kind, method, message)
+            self._enqueue(kind, method, text)
 
     @protocol_command("ping")
-    def _carry_out_ping(self, message: Message) -> None:
+    def _carry_out_ping(self, text: str) -> None:
         self.connection.ping(asyncio.get_running_loop().time())
 
     @protocol_command("ack")
-    def _carry_out_ack(self, message: Message) -> None:
+    def _carry_out_ack(self, text: str) -> None:
         try:
-            cursor = Cursor.parse(message.get("cursor"))
+            cursor = Cursor.parse(wire.read_ack(text))
         except CursorError as error:
             raise MessageError(str(error)) from None
         covered = self.connection.acknowledge(cursor)
@@ -289,7 +288,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             # Else a client that catches up a long way would be closed for saying how far it has come.
             self.forgive_message()
 
-    def _enqueue(self, kind: str, method: Callable[[Message], Awaitable[None]], message: Message) -> None:
+    def _enqueue(self, kind: str, method: Callable[[Message], Awaitable[None]], text: str) -> None:
         if self._command_queue is None:
             self._command_queue = CommandQueue(self.connection)
         if self._command_queue.is_full and self.exceeds("MAX_QUEUED_COMMANDS"):
@@ -297,7 +296,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             raise MessageError(
                 f"{most} messages are waiting already; wait for their effect", code="rate_limited"
             )
-        self._command_queue.put(kind, method, message)
+        self._command_queue.put(kind, method, wire.read_message(text))
 
     def _refuse_message(self, error: MessageError) -> None:
         self._refused_messages = self._refused_messages or RefusedMessages()

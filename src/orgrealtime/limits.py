@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.cache import cache
 
@@ -104,7 +104,7 @@ class SocketRateLimitMixin(MessageGate):
 
 
 class UserRateLimitMixin(MessageGate):
-    """Limits messages per user over all sockets and processes; needs `self.user_id`.
+    """Limits messages and bytes per user over all sockets and processes; needs `self.user_id`.
 
     Counted in windows of the rate's seconds in Django's default cache, which all processes must share. A process
     takes a tenth of the window's amount at a time, so that it seldom asks; if the cache fails it counts alone.
@@ -117,21 +117,28 @@ class UserRateLimitMixin(MessageGate):
         """How many messages one user may send."""
         return get_settings().USER_RATE
 
+    @property
+    def user_byte_rate(self) -> Rate | None:
+        """How many bytes one user may send: what reading them costs goes by their number."""
+        return get_settings().USER_BYTE_RATE
+
     async def admit_message(self, size: int) -> None:
-        """Refuse what exceeds the rate of this user."""
-        rate = self.user_rate
-        if (
-            rate is not None
-            and not await _take_shared(user_keys().name(self.user_id), rate)
-            and self.exceeds("USER_RATE")
-        ):
-            raise _limited(f"{rate.amount:g} messages per {rate.seconds:g} s for one user")
+        """Refuse what exceeds the rates of this user."""
+        user = user_keys().name(self.user_id)
+        if (rate := self.user_rate) is not None:
+            is_admitted = await _take_shared(_Counted(user, rate, "messages"), 1)
+            if not is_admitted and self.exceeds("USER_RATE"):
+                raise _limited(f"{rate.amount:g} messages per {rate.seconds:g} s for one user")
+        if (rate := self.user_byte_rate) is not None:
+            is_admitted = await _take_shared(_Counted(user, rate, "bytes"), size)
+            if not is_admitted and self.exceeds("USER_BYTE_RATE"):
+                raise _limited(f"{rate.amount:g} bytes per {rate.seconds:g} s for one user")
         await super().admit_message(size)
 
     def forgive_message(self) -> None:
-        """Give this user the message back."""
+        """Give this user the message back; its bytes count."""
         if (rate := self.user_rate) is not None:
-            _allowance(user_keys().name(self.user_id), rate).left += 1
+            _allowance(_Counted(user_keys().name(self.user_id), rate, "messages")).left += 1
         super().forgive_message()
 
 
@@ -157,6 +164,14 @@ def _limited(what: str) -> MessageError:
     return MessageError(f"too fast: at most {what}", code="rate_limited")
 
 
+class _Counted(NamedTuple):
+    """What is counted: messages or bytes of a user, by a rate."""
+
+    user: str
+    rate: Rate
+    what: str
+
+
 @dataclass(slots=True)
 class _Allowance:
     window: float
@@ -164,26 +179,27 @@ class _Allowance:
     is_spent: bool = False
 
 
-_allowances: dict[tuple[str, Rate], _Allowance] = {}
+_allowances: dict[_Counted, _Allowance] = {}
 
 
-def _allowance(user: str, rate: Rate) -> _Allowance:
-    window = time.time() // rate.seconds
-    allowance = _allowances.get((user, rate))
+def _allowance(counted: _Counted) -> _Allowance:
+    window = time.time() // counted.rate.seconds
+    allowance = _allowances.get(counted)
     if allowance is None or allowance.window != window:
         if len(_allowances) >= MAX_ALLOWANCES:
             _allowances.clear()  # costs at most a tenth of a window's amount for each user
-        allowance = _allowances[user, rate] = _Allowance(window)
+        allowance = _allowances[counted] = _Allowance(window)
     return allowance
 
 
-async def _take_shared(user: str, rate: Rate) -> bool:
-    allowance = _allowance(user, rate)
-    if allowance.left == 0 and not allowance.is_spent:
-        block = max(1, int(rate.amount) // LEASES_PER_WINDOW)
+async def _take_shared(counted: _Counted, amount: int) -> bool:
+    user, rate, what = counted
+    allowance = _allowance(counted)
+    if allowance.left < amount and not allowance.is_spent:
+        block = max(amount - allowance.left, int(rate.amount) // LEASES_PER_WINDOW)
         try:
             granted = await _ask_cache(
-                f"orgrealtime.rate.{key_of(user)}.{rate.seconds:g}.{allowance.window:.0f}", block, rate
+                f"orgrealtime.rate.{what}.{key_of(user)}.{rate.seconds:g}.{allowance.window:.0f}", block, rate
             )
         except Exception as error:
             logger.warning("the cache can't count, counting alone", extra={"error": type(error).__name__})
@@ -191,9 +207,9 @@ async def _take_shared(user: str, rate: Rate) -> bool:
         else:
             allowance.is_spent = granted < block
         allowance.left += granted
-    if allowance.left == 0:
+    if allowance.left < amount:
         return False
-    allowance.left -= 1
+    allowance.left -= amount
     return True
 
 

@@ -104,10 +104,18 @@ def test_refusal_names_the_code_by_its_label() -> None:
 # What clients send
 
 
+def read(text: str) -> Any:
+    """Read a message that is to be carried out."""
+    wire.read_type(text)
+    return wire.read_message(text)
+
+
 @given(payloads, st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=100))
 def test_message_is_read_as_it_was_written(members: dict[str, Any], kind: str) -> None:
     message = {**members, "type": kind}
-    assert wire.read_message(json.dumps(message)) == (kind, message)
+    assert wire.read_message(json.dumps(message)) == message
+    if kind:
+        assert wire.read_type(json.dumps(message)) == kind
 
 
 @pytest.mark.parametrize(
@@ -154,7 +162,7 @@ def test_message_is_read_as_it_was_written(members: dict[str, Any], kind: str) -
 )
 def test_what_isnt_a_message_is_refused_with_a_short_error(text: str) -> None:
     with pytest.raises(MessageError) as caught:
-        wire.read_message(text)
+        read(text)
     assert caught.value.code == "bad_request"
     assert len(str(caught.value)) < 300
     str(caught.value).encode()
@@ -163,9 +171,37 @@ def test_what_isnt_a_message_is_refused_with_a_short_error(text: str) -> None:
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(MessageError):
-        wire.read_message(text)
+        read(text)
 
 
 @pytest.mark.parametrize("text", ["é", "\u2028", "😀", "<img onerror>", "\r\n\x1b[31m", "\ufffe"])
 def test_other_unicode_comes_back_exactly(text: str) -> None:
-    assert wire.read_message(json.dumps({"type": "x", "s": text}))[1]["s"] == text
+    assert wire.read_message(json.dumps({"type": "x", "s": text}))["s"] == text
+
+
+@given(st.dictionaries(st.sampled_from(["type", "t\u0079pe", "Type", "a"]), st.text(max_size=3)), st.data())
+def test_type_is_that_of_the_members(members: dict[str, str], data: st.DataObject) -> None:
+    """Also where keys come twice or are written with escapes: the last counts."""
+    pairs = data.draw(st.lists(st.sampled_from(list(members.items()) or [("a", "b")])))
+    written = [
+        (key.replace("y", data.draw(st.sampled_from(["y", "\\u0079"]))), value) for key, value in pairs
+    ]
+    text = "{" + ",".join(f'"{key}":{json.dumps(value)}' for key, value in written) + "}"
+    with contextlib.suppress(MessageError):
+        assert wire.read_type(text) == wire.read_message(text)["type"]
+
+
+def test_type_is_read_without_looking_at_the_other_members() -> None:
+    for member in ("9007199254740992", "[" * 40 + "]" * 40, '"\\u0000"', "1e400"):
+        assert wire.read_type(f'{{"type":"ping","n":{member}}}') == "ping"
+
+
+@pytest.mark.parametrize("cursor", ["1", "[]", "{}", "true", "[" * 100 + "]" * 100])
+def test_cursor_of_an_ack_is_a_text(cursor: str) -> None:
+    with pytest.raises(MessageError, match=r"Expected `str | null`.*cursor"):
+        wire.read_ack(f'{{"type":"ack","cursor":{cursor}}}')
+
+
+def test_cursor_of_an_ack_is_read() -> None:
+    assert wire.read_ack(f'{{"type":"ack","cursor":"{CURSOR}"}}') == CURSOR
+    assert wire.read_ack('{"type":"ack"}') is None
