@@ -48,11 +48,18 @@ class Proxy:
     @asynccontextmanager
     async def black_hole(self) -> AsyncIterator[None]:
         """No byte passes and nobody is told. What was sent meanwhile comes afterwards, as TCP would send it again."""
-        self._is_open.clear()
+        is_open = self._is_open
+        is_open.clear()
         try:
             yield
         finally:
-            self._is_open.set()
+            is_open.set()
+
+    def forget(self) -> None:
+        """Let no byte pass by the connections that there are, for ever and telling nobody, as a firewall may do."""
+        self._is_open.clear()
+        self._is_open = asyncio.Event()
+        self._is_open.set()
 
     @asynccontextmanager
     async def shaped(
@@ -95,20 +102,25 @@ class Proxy:
         pair = writer, upstream
         self._pairs.add(pair)
         try:
-            await asyncio.gather(self._pump(reader, upstream), self._pump(upstream_reader, writer))
+            is_open = self._is_open
+            await asyncio.gather(
+                self._pump(reader, upstream, is_open), self._pump(upstream_reader, writer, is_open)
+            )
         finally:
             self._pairs.discard(pair)
             for each in pair:
                 each.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_open: asyncio.Event
+    ) -> None:
         while data := await reader.read(65_536):
             for part in self._pieces(data):
-                await self._is_open.wait()
+                await is_open.wait()
                 await self._wait(len(part))
                 writer.write(part)
                 await writer.drain()
-        await self._is_open.wait()
+        await is_open.wait()
         writer.write_eof()
 
     def _pieces(self, data: bytes) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from channels.layers import InMemoryChannelLayer, get_channel_layer
+from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 
 from orgrealtime.concurrency import background
 from orgrealtime.conf import get_settings
@@ -33,8 +33,12 @@ CANARY_SECONDS = 1.0
 JOIN_SECONDS = 1.0  # the hub polls meanwhile: a layer that hangs must not hold it up
 RETRY_SECONDS = 1.0
 FAILURES_AT_START = 3
-FIRST_RETRY_SECONDS = 0.05  # one message that can't be read says nothing of the next
-LONGEST_RETRY_SECONDS = 5.0
+SILENT_PROOFS = 2
+UNREADABLE_MESSAGES = 1000  # one after the other: then it may be more than the messages
+LEAVE_SECONDS = 2.0
+FIRST_RETRY_SECONDS = 0.05
+LONGEST_RETRY_SECONDS = 2.0
+EMPTYING = {"RedisChannelLayer": "close_pools", "RedisPubSubChannelLayer": "flush"}
 EXIT_SECONDS = 2.0
 
 
@@ -186,6 +190,7 @@ class _Ringer:
         self._waiting: dict[Hint, None] = {}
         self._idle = threading.Event()
         self._idle.set()
+        self._is_failing = False
         self._thread: threading.Thread | None = None
         self._wake: Callable[[], object] | None = None
 
@@ -229,121 +234,203 @@ class _Ringer:
             async with asyncio.timeout(SEND_TIMEOUT):
                 await get_layer().group_send(target, message)
         except Exception as error:
-            logger.warning(
-                "the layer didn't take a ring", extra={"target": target, "error": type(error).__name__}
-            )
+            if not self._is_failing:
+                logger.warning(
+                    "the layer takes no rings", extra={"target": target, "error": type(error).__name__}
+                )
+            self._is_failing = True
             await asyncio.sleep(RETRY_SECONDS)  # what comes meanwhile is sent as one
+        else:
+            if self._is_failing:
+                logger.info("the layer takes rings again")
+            self._is_failing = False
 
 
 class Subscription:
     """How a hub hears the rings of other processes: one channel of the layer, in the groups of its organisations.
 
-    `is_proved` says whether a ring of its own has come back lately, so that the database may be asked less often.
+    `is_proved` says whether a ring of its own has come back lately, and all else could be read, so that the database
+    may be asked less often. A layer that takes rings and brings none back is opened anew.
     """
 
     def __init__(self, on_hint: Callable[[Hint], None]) -> None:
         self.is_proved = False
         self._on_hint = on_hint
         self._layer = get_layer()
+        self._is_own_layer = False  # made for this hub alone
         self._channel: str | None = None
         self._canary = f"orgrealtime-canary-{uuid.uuid4().hex}"
         self._canary_heard = asyncio.Event()
-        self._groups: dict[str, None] = {EVERYONE: None, self._canary: None}
+        # The hub's own comes last: when it rings, all have been joined.
+        self._groups: dict[str, None] = {EVERYONE: None}
         self._receiver: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._is_open = False
+        self._trouble: str | None = None  # since the last proof
+        self._silent_proofs = 0  # in a row: the layer took the ring and didn't bring it back
         self._failures = 0
         self._was_proved = False
 
     async def join(self, organization_id: Any) -> None:
-        """Hear the rings of an organisation from now on; if the layer can't, `prove` will try again."""
+        """Hear the rings of an organisation from now on; if the layer can't, `join_again` will try again."""
         self._groups[group(organization_id)] = None
         if self._channel is not None:
-            await self._attempt("join", group(organization_id))
+            await self._try_to_join(group(organization_id))
 
     async def leave(self, organization_id: Any) -> None:
         """Stop hearing the rings of an organisation."""
         name = group(organization_id)
         if self._groups.pop(name, "") is None and self._channel is not None:
-            await self._attempt("leave", name)
+            with contextlib.suppress(Exception):  # what it still hears is nothing to the hub
+                async with asyncio.timeout(JOIN_SECONDS):
+                    await self._layer.group_discard(name, self._channel)
             if name in self._groups:  # a connection has come meanwhile: `join` may have overtaken `leave`
-                await self._attempt("join", name)
+                await self._try_to_join(name)
 
     async def prove(self) -> bool:
-        """Ring for this hub alone and return whether it is heard."""
+        """Ring for this hub alone and return whether it is heard, and nothing has gone wrong since the last time."""
         if self._layer is None:
             return False
-        self._canary_heard.clear()
+        trouble, self._trouble = self._trouble, None
         try:
             async with asyncio.timeout(CANARY_SECONDS):
-                if self._channel is None:
-                    # First, for it leaves nothing behind where the layer can't be reached.
-                    await self._layer.group_send(self._canary, {"type": MESSAGE_TYPE})
-                    await self._open()
-                await self._layer.group_send(self._canary, {"type": MESSAGE_TYPE, "canary": self._canary})
-                await self._canary_heard.wait()
+                await self._hear_canary()
         except Exception as error:
-            self._failures += 1
-            # At the start a subscription may be late, which says nothing.
-            if self.is_proved or (self._failures == FAILURES_AT_START and not self._was_proved):
-                logger.warning(
-                    "the layer doesn't ring, polling instead", extra={"error": type(error).__name__}
-                )
-            self.is_proved = False
+            trouble = trouble or type(error).__name__
+        if trouble is None:
+            self._say_that_it_rings()
         else:
-            if not self.is_proved:
-                logger.info("the layer rings")
-            self.is_proved = self._was_proved = True
+            self._say_that_it_is_silent(trouble)
+        if self._silent_proofs >= SILENT_PROOFS:
+            self._silent_proofs = 0
+            self._is_open = False
         return self.is_proved
+
+    async def _hear_canary(self) -> None:
+        self._canary_heard.clear()
+        if not self._is_open:
+            if self._opening is None:
+                # First, for it leaves nothing behind where the layer can't be reached.
+                await self._layer.group_send(self._canary, {"type": MESSAGE_TYPE})
+                self._opening = asyncio.get_running_loop().create_task(self._open())
+            # It may take longer than this proof where there are thousands of groups.
+            await asyncio.wait([self._opening])
+            opening, self._opening = self._opening, None
+            opening.result()
+        await self._layer.group_send(self._canary, {"type": MESSAGE_TYPE, "canary": self._canary})
+        self._silent_proofs += 1
+        await self._canary_heard.wait()
+        self._silent_proofs = 0
+
+    def _say_that_it_rings(self) -> None:
+        if not self.is_proved:
+            logger.info("the layer rings")
+        self.is_proved = self._was_proved = True
+
+    def _say_that_it_is_silent(self, error: str) -> None:
+        self._failures += 1
+        # At the start a subscription may be late, which says nothing.
+        if self.is_proved or (self._failures == FAILURES_AT_START and not self._was_proved):
+            logger.warning("the layer doesn't ring, polling instead", extra={"error": error})
+        self.is_proved = False
 
     async def join_again(self) -> None:
         """Join all groups once more: layers forget members after a time, and when their server restarts."""
-        for name in tuple(self._groups):
-            if self._channel is None or not await self._attempt("join", name):
+        for name in (*self._groups, self._canary):
+            if not self._is_open or not await self._try_to_join(name):
                 return
 
     async def close(self) -> None:
         """Stop hearing."""
-        if self._channel is None or self._receiver is None:
-            return
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(JOIN_SECONDS):
-                for name in tuple(self._groups):
-                    await self._layer.group_discard(name, self._channel)
-        await background.end([self._receiver])
+        await background.end([self._opening] if self._opening else [])
+        await self._leave_all()
+        if self._is_own_layer:
+            await self._empty_layer()
 
     async def _open(self) -> None:
-        self._channel = await self._layer.new_channel()
-        self._receiver = asyncio.get_running_loop().create_task(self._receive(self._channel))
-        for name in tuple(self._groups):
-            await self._layer.group_add(name, self._channel)
+        if self._channel is not None:
+            await self._leave_all()
+            self._layer = await self._layer_without_memory()
+        async with asyncio.timeout(JOIN_SECONDS):
+            channel = self._channel = await self._layer.new_channel()
+        self._receiver = asyncio.get_running_loop().create_task(self._receive(self._layer, channel))
+        for name in (*self._groups, self._canary):
+            if name in self._groups or name == self._canary:  # else left meanwhile
+                await self._join(name)
+        self._is_open = True
 
-    async def _receive(self, channel: str) -> None:
-        # receive() is never cancelled while the hub lives: the pubsub layer would then unsubscribe.
-        delay = FIRST_RETRY_SECONDS
+    async def _leave_all(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is None:
+            return
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                for name in (*self._groups, self._canary):
+                    await self._layer.group_discard(name, channel)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await background.end([self._receiver] if self._receiver else [])
+
+    async def _layer_without_memory(self) -> Any:
+        """Return a layer that remembers nothing of what it has joined, and has connections of its own, if it can be."""
+        if _emptying(self._layer) is None or (self._is_own_layer and await self._empty_layer()):
+            return self._layer
+        self._is_own_layer = True
+        return channel_layers.make_backend(get_settings().CHANNEL_LAYER)
+
+    async def _empty_layer(self) -> bool:
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await getattr(self._layer, str(_emptying(self._layer)))()
+        except Exception:  # whatever the layer does
+            return False
+        return True
+
+    async def _receive(self, layer: Any, channel: str) -> None:
+        # receive() is never cancelled while the channel is in use: the pubsub layer would then unsubscribe.
+        delay, errors = FIRST_RETRY_SECONDS, 0
         while True:
             try:
-                message = await self._layer.receive(channel)
-                delay = FIRST_RETRY_SECONDS
+                message = await layer.receive(channel)
             except Exception as error:
-                logger.warning("the layer can't be heard", extra={"error": type(error).__name__})
+                self._trouble = type(error).__name__
+                errors += 1
+                if errors < UNREADABLE_MESSAGES and not _is_of_the_server(error):
+                    await asyncio.sleep(0)  # the message couldn't be read, which says nothing of the next
+                    continue
                 await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, no secret
                 delay = min(delay * 2, LONGEST_RETRY_SECONDS)
                 continue
+            delay, errors = FIRST_RETRY_SECONDS, 0
             if isinstance(message, dict) and message.get("canary") == self._canary:
                 self._canary_heard.set()
             elif (hint := read_message(message)) is not None:
                 self._on_hint(hint)
 
-    async def _attempt(self, action: str, name: str) -> bool:
+    async def _join(self, name: str) -> None:
+        async with asyncio.timeout(JOIN_SECONDS):
+            await self._layer.group_add(name, self._channel)
+
+    async def _try_to_join(self, name: str) -> bool:
         try:
-            async with asyncio.timeout(JOIN_SECONDS):
-                change = self._layer.group_add if action == "join" else self._layer.group_discard
-                await change(name, self._channel)
+            await self._join(name)
         except Exception as error:
-            logger.warning(
-                "the layer refused", extra={"action": action, "group": name, "error": type(error).__name__}
-            )
+            self._trouble = type(error).__name__
             return False
         return True
+
+
+def _emptying(layer: object) -> str | None:
+    """Return the method by which a layer of channels_redis forgets its connections, and nothing of what is in Redis."""
+    return next((EMPTYING[cls.__name__] for cls in type(layer).__mro__ if cls.__name__ in EMPTYING), None)
+
+
+def _is_of_the_server(error: Exception) -> bool:
+    """Tell whether an error says that the layer's server can't be asked, and not that a message can't be read."""
+    # channels_redis lets through what redis-py raises, which need not be installed.
+    return isinstance(error, OSError) or any(
+        cls.__module__ == "redis.exceptions" for cls in type(error).__mro__
+    )
 
 
 _listeners: list[Listener] = []
