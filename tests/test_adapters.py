@@ -19,6 +19,7 @@ from orgrealtime import publish
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter, _check_reference, get_adapter
 from orgrealtime.admission import sessions
+from orgrealtime.keys import can_hold
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
 
@@ -265,6 +266,22 @@ def test_django_organizations_works_with_its_adapter() -> None:
         "member of an inactive one": None,
         "accesses to an inactive one": 0,
     }
+
+
+NUMBERS: dict[models.Field[Any, Any], dict[str, bool]] = {
+    models.UUIDField(): {"abc": False, "1": False, "": False, "A" * 32: True, f"{'0' * 8}-{'0' * 24}": True},
+    models.IntegerField(): {"abc": False, "": False, "1.5": False, str(2**31): False, str(2**31 - 1): True},
+    models.BigAutoField(primary_key=True): {str(2**63): False, "9" * 5000: False, str(2**63 - 1): True},
+    models.PositiveSmallIntegerField(): {str(2**15): False, "7": True},
+    models.DateField(): {"abc": False, "2026-11-26": True},
+    models.SlugField(): {"abc": True, "": True, "a" * 3000: True},
+}
+
+
+@pytest.mark.parametrize("alias", ["default", "lite"])
+@pytest.mark.parametrize("field", NUMBERS, ids=lambda field: type(field).__name__)
+def test_what_a_column_can_not_hold_is_not_asked_for(field: models.Field[Any, Any], alias: str) -> None:
+    assert {text: can_hold(field, text, alias) for text in NUMBERS[field]} == NUMBERS[field]
 
 
 class ReadsFromAReplica:

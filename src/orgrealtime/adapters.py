@@ -27,7 +27,7 @@ from orgrealtime.stream.access import Access
 logger = logging.getLogger("orgrealtime.adapters")
 
 # What comes of looking for a slug that isn't there, or can't be: by `get`, as a number or a UUID. Not LookupError, which
-# is as often a mistake: clients told 4403 don't come back when it is mended.
+# is a mistake as often: clients told 4403 don't come back when it is mended.
 NO_ORGANIZATION = (
     ObjectDoesNotExist,
     Http404,

@@ -114,6 +114,28 @@ async def test_revoke_closes_who_was_removed_without_a_signal(site: Site) -> Non
         assert await codes(sockets) == {4403}
 
 
+@pytest.mark.parametrize("now", ["another user's", "emptied"])
+async def test_session_that_changes_its_user_closes_its_sockets_at_both_workers(site: Site, now: str) -> None:
+    to_dave = (
+        "session['_auth_user_id'] = str(dave.pk); session['_auth_user_hash'] = dave.get_session_auth_hash();"
+    )
+    async with log_in(site, "bob") as bob, log_in(site, "bob") as other, AsyncExitStack() as stack:
+        his, others = await open_sockets(stack, bob), await open_sockets(stack, other)
+        await run(
+            site,
+            "from django.contrib.sessions.backends.db import SessionStore;"
+            "from orgrealtime.access import revoke;"
+            f"session = SessionStore({bob.http.cookies['sessionid']!r}); session.load();"
+            "bob, dave = (User.objects.get(username=name) for name in ('bob', 'dave'));"
+            f"{to_dave if now != 'emptied' else 'session.clear();'} session.save();"
+            "revoke(bob, Organization.objects.get(slug='acme'))",
+        )
+        assert await codes(his) == {4401}
+        assert await stay_open(site, others)
+        answer = await bob.http.get("/orgs/acme/notifications/")
+        assert answer.status_code == (401 if now == "emptied" else 200)
+
+
 async def test_deleted_organisation_closes_its_members_at_both_workers(site: Site) -> None:
     async with log_in(site, "dave") as dave, AsyncExitStack() as stack:
         sockets, elsewhere = await open_sockets(stack, dave, "globex"), await open_sockets(stack, dave)
