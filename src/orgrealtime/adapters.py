@@ -26,8 +26,8 @@ from orgrealtime.stream.access import Access
 
 logger = logging.getLogger("orgrealtime.adapters")
 
-# What comes of looking for a slug that isn't there, or can't be: by `get`, as a number or a UUID. Not LookupError, which
-# is a mistake as often: clients told 4403 don't come back when it is mended.
+# What comes of looking for a slug that isn't there, or can't be: by `get`, as a number or a UUID. Not LookupError: that
+# is a mistake as often, and clients that are told 4403 don't come back when it is mended.
 NO_ORGANIZATION = (
     ObjectDoesNotExist,
     Http404,
