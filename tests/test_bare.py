@@ -12,6 +12,8 @@ import pytest
 from tests.project import ROOT
 
 CONTENT_TYPES, AUTH, SESSIONS = (f"django.contrib.{name}" for name in ("contenttypes", "auth", "sessions"))
+pytestmark = pytest.mark.slow
+
 W006, W007 = "orgrealtime.W006", "orgrealtime.W007"
 
 
@@ -28,8 +30,8 @@ def run(*apps: str) -> Any:
     ("apps", "checks"),
     [
         ((), [W006, W007]),
-        pytest.param((CONTENT_TYPES, AUTH), [W006], marks=pytest.mark.slow),
-        pytest.param((CONTENT_TYPES, AUTH, SESSIONS), [], marks=pytest.mark.slow),
+        ((CONTENT_TYPES, AUTH), [W006]),
+        ((CONTENT_TYPES, AUTH, SESSIONS), []),
     ],
     ids=["neither logins nor sessions", "no sessions", "all"],
 )

@@ -81,12 +81,18 @@ CHANGES: dict[str, Callable[[Any, User], object]] = {
 
 
 @pytest.mark.parametrize("engine", KEPT, indirect=True)
-@pytest.mark.parametrize("change", CHANGES)
 def test_connection_whose_session_is_its_user_s_no_more_is_closed_with_4401(
-    cookie: str, identity: Identity, change: str, bob: User, acme: Organization
+    engine: str, alice: User, bob: User, acme: Organization
 ) -> None:
-    rewrite(cookie, lambda session: CHANGES[change](session, bob))
-    assert verdict(identity, acme) is CloseCode.UNAUTHENTICATED
+    def after(change: Callable[[Any, User], object]) -> Access | CloseCode:
+        cookie = log_in(alice)
+        identity = authenticate(scope_with(cookie))
+        assert isinstance(verdict(identity, acme), Access)
+        rewrite(cookie, lambda session: change(session, bob))
+        return verdict(identity, acme)
+
+    answers = {name: after(change) for name, change in CHANGES.items()}
+    assert answers == dict.fromkeys(CHANGES, CloseCode.UNAUTHENTICATED)
 
 
 def test_connection_whose_session_is_used_for_more_stays(

@@ -207,7 +207,7 @@ ERRORS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("adapter", ["Choosy", "ChoosyTogether"])
+@pytest.mark.parametrize("adapter", ["ChoosyTogether", pytest.param("Choosy", marks=pytest.mark.slow)])
 async def test_slug_that_the_host_s_adapter_can_not_read_is_a_stranger_s(
     ways: Ways,
     alice: User,
@@ -368,7 +368,14 @@ ENDS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 @pytest.mark.parametrize("engine", ["db", pytest.param("cached_db", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    "end",
+    [
+        "deactivated",
+        "logged out",
+        *(pytest.param(end, marks=pytest.mark.slow) for end in ("another password", "deleted", "emptied")),
+    ],
+)
 async def test_login_that_has_ended_counts_nowhere_though_a_replica_knows_it_still(
     ways: Ways, replica: str, settings: Settings, end: str, engine: str
 ) -> None:

@@ -114,7 +114,7 @@ async def test_revoke_closes_who_was_removed_without_a_signal(site: Site) -> Non
         assert await codes(sockets) == {4403}
 
 
-@pytest.mark.parametrize("now", ["another user's", "emptied"])
+@pytest.mark.parametrize("now", ["another user's", pytest.param("emptied", marks=pytest.mark.slow)])
 async def test_session_that_changes_its_user_closes_its_sockets_at_both_workers(site: Site, now: str) -> None:
     to_dave = (
         "session['_auth_user_id'] = str(dave.pk); session['_auth_user_hash'] = dave.get_session_auth_hash();"
