@@ -22,7 +22,8 @@ from django.contrib.auth import (
     load_backend,
 )
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, ValidationError
-from django.db import DatabaseError, DataError
+from django.db import DataError
+from django.db import Error as AnyDatabaseError
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 
@@ -183,9 +184,8 @@ def _from_scope(scope: Mapping[str, Any]) -> Identity:
     given = _given_user(scope["user"])
     session = sessions.session_of(scope)
     if session is None or not _names(session, given):
-        return _active(
-            Identity(_as_stored(given))
-        )  # by a token, say; the session is another user's, or nobody's
+        # By a token, say; the session is another user's, or nobody's.
+        return _active(Identity(_as_stored(given)))
     if _is_new(session, scope):
         return _active(Identity(_as_stored(given), session.session_key, session.get(HASH_SESSION_KEY, "")))
     identity = _active(_of_session(session.session_key))
@@ -242,7 +242,7 @@ def _of_stored(key: str | None, stored: StoredSession, users: Mapping[Any, Any])
 def _read(keys: Collection[str]) -> dict[str, StoredSession]:
     try:
         return sessions.read(keys)
-    except DatabaseError:
+    except AnyDatabaseError:
         raise
     except Exception as error:  # of a cache or a store of the host's
         logger.warning("the sessions can't be asked", extra={"error": type(error).__name__})
