@@ -14,13 +14,18 @@ from django.contrib.auth.models import User
 from django.core.asgi import get_asgi_application
 from django.http import HttpResponse
 from django.test import Client
+from hypothesis import given
+from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
-from orgrealtime import stream
+from orgrealtime import sse, stream
+from orgrealtime.access import Access
 from orgrealtime.asgi import realtime
 from orgrealtime.concurrency import threads as pools
 from orgrealtime.consumers import NotificationsConsumer
 from orgrealtime.delivery.hub import close_hub, get_hub
+from orgrealtime.policy import Policy
+from orgrealtime.protocol import wire
 from orgrealtime.routing import routes, websocket_urlpatterns
 from orgrealtime.stream import database
 from tests.conftest import Configure
@@ -61,7 +66,7 @@ class Page:
         self.reads = asyncio.Event()
         self.reads.set()
         self.communicator = Communicator(self._application, scope)
-        self._text = ""
+        self.received = self._text = ""
 
     async def _application(self, scope: Any, receive: Any, send: Any) -> None:
         async def send_to_who_reads(message: Any) -> None:
@@ -85,6 +90,7 @@ class Page:
             message = await self.communicator.receive_output()
             assert message.get("more_body"), "the response has ended"
             self._text += message["body"].decode()
+            self.received += message["body"].decode()
         text, _, self._text = self._text.partition("\n\n")
         return Event(text)
 
@@ -355,3 +361,52 @@ async def test_page_that_reads_nothing_is_closed_as_a_slow_consumer(
             await publish_event(acme)
     assert await is_empty()
     assert [record.code for record in caplog.records if record.msg == "connection closed"] == [4408]  # type: ignore[attr-defined]
+
+
+# What a reader of lines takes for the end of one: `str.splitlines`, and what Java, Go and C# call a line terminator.
+BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+FORGED = "a{0}event: close{0}data: {{}}{0}{0}id: x{0}b"
+
+
+class Shows(Policy):
+    """Adds what others have written to each event."""
+
+    def render(self, event: Frame, access: Access) -> Frame | None:
+        return {**event, "shown": TEXT}
+
+
+class Talkative(NotificationsConsumer):
+    """Sends what others have written."""
+
+    policy = Shows
+
+    async def connected(self) -> None:
+        await self.send_json({"type": "greeting", "text": TEXT})
+
+
+TEXT = "".join(FORGED.format(each) for each in BREAKS)
+
+
+async def test_text_can_forge_no_line_for_any_reader(
+    pages: Pages, settings: Settings, alice: User, acme: Organization
+) -> None:
+    settings.ROOT_URLCONF = tuple(routes(Talkative).http[0])
+    page = await pages.open(alice)
+    await publish_event(acme, "note", **{"text": TEXT, TEXT.replace("\n", " "): 1})
+    await page.until("note")
+    lines = page.received.splitlines()
+    assert {line.partition(":")[0] for line in lines} == {"id", "data", ""}
+    frames = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+    note = next(frame for frame in frames if frame["type"] == "note")
+    greeting = next(frame for frame in frames if frame["type"] == "greeting")
+    assert note["text"] == note["shown"] == greeting["text"] == TEXT
+    assert TEXT.replace("\n", " ") in note
+
+
+@given(st.text(st.sampled_from(BREAKS + "aé\u2027\u202a"), max_size=20))
+def test_event_is_one_line_of_data_that_says_what_was_sent(text: str) -> None:
+    frame = {"type": "note", "cursor": "0a1b2c3d.7", "text": text}
+    for written in (wire.encode(frame), json.dumps(frame, ensure_ascii=False), json.dumps(frame, indent=1)):
+        id_line, data, *rest = sse._event(written).splitlines()
+        assert (id_line, rest) == ("id: 0a1b2c3d.7", [""])
+        assert json.loads(data.removeprefix("data: ")) == frame
