@@ -256,8 +256,7 @@ class Subscription:
     def __init__(self, on_hint: Callable[[Hint], None]) -> None:
         self.is_proved = False
         self._on_hint = on_hint
-        self._layer = get_layer()
-        self._is_own_layer = False  # made for this hub alone
+        self._layer = _own(get_layer())
         self._channel: str | None = None
         self._canary = f"orgrealtime-canary-{uuid.uuid4().hex}"
         self._canary_heard = asyncio.Event()
@@ -344,13 +343,13 @@ class Subscription:
         """Stop hearing."""
         await background.end([self._opening] if self._opening else [])
         await self._leave_all()
-        if self._is_own_layer:
-            await self._empty_layer()
+        await self._empty_layer()
 
     async def _open(self) -> None:
         if self._channel is not None:
             await self._leave_all()
-            self._layer = await self._layer_without_memory()
+            if not await self._empty_layer():
+                self._layer = _own(self._layer)
         async with asyncio.timeout(JOIN_SECONDS):
             channel = self._channel = await self._layer.new_channel()
         self._receiver = asyncio.get_running_loop().create_task(self._receive(self._layer, channel))
@@ -371,17 +370,13 @@ class Subscription:
             async with asyncio.timeout(LEAVE_SECONDS):
                 await background.end([self._receiver] if self._receiver else [])
 
-    async def _layer_without_memory(self) -> Any:
-        """Return a layer that remembers nothing of what it has joined, and has connections of its own, if it can be."""
-        if _emptying(self._layer) is None or (self._is_own_layer and await self._empty_layer()):
-            return self._layer
-        self._is_own_layer = True
-        return channel_layers.make_backend(get_settings().CHANNEL_LAYER)
-
     async def _empty_layer(self) -> bool:
+        """Let the layer forget what it has joined, and its connections; return whether it has."""
+        if (method := _emptying(self._layer)) is None:
+            return False
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
-                await getattr(self._layer, str(_emptying(self._layer)))()
+                await getattr(self._layer, method)()
         except Exception:  # whatever the layer does
             return False
         return True
@@ -418,6 +413,11 @@ class Subscription:
             self._trouble = type(error).__name__
             return False
         return True
+
+
+def _own(layer: Any) -> Any:
+    """Return another layer of the same kind, which a hub may empty without harm to others, or this one if it can't."""
+    return layer if _emptying(layer) is None else channel_layers.make_backend(get_settings().CHANNEL_LAYER)
 
 
 def _emptying(layer: object) -> str | None:
