@@ -389,7 +389,7 @@ def test_what_does_not_fit_production_is_fine_while_developing(
 
 @pytest.mark.usefixtures("local_cache")
 def test_local_cache_is_fine_where_nothing_is_counted(configure: Configure) -> None:
-    configure(USER_RATE=None, USER_BYTE_RATE=None, CONNECTIONS_PER_USER=None)
+    configure(USER_RATE=None, CONNECTIONS_PER_USER=None)
     assert shown() == {"W004"}  # organisations are counted still
     configure(CONNECTIONS_PER_ORGANIZATION=None)
     assert shown() == set()

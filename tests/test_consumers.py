@@ -23,6 +23,7 @@ from orgrealtime.delivery import bell
 from orgrealtime.delivery.hub import Hub, get_hub
 from orgrealtime.errors import MessageError
 from orgrealtime.models import NotificationEvent
+from orgrealtime.protocol import wire
 from orgrealtime.rates import Rate
 from orgrealtime.stream import database
 from tests.conftest import Configure
@@ -919,6 +920,26 @@ async def test_acknowledging_a_long_way_is_not_counted_as_messages(
     for _ in range(2):
         answer = await socket.ask({"type": "ping"})
     assert answer["error"]["code"] == "rate_limited"
+
+
+async def test_only_the_members_that_are_used_are_looked_at(
+    sockets: Sockets, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Chat(NotificationsConsumer):
+        @command("say")
+        async def say(self, message: Frame) -> None:
+            await self.send_json({"type": "said", "n": len(message["a"])})
+
+    looked: list[Any] = []
+    monkeypatch.setattr(wire, "check_value", looked.append)
+    socket = await (await sockets.open(alice, application=routed(Chat))).synced()
+    stuffing = [[1] * 100] * 20
+    assert (await socket.ask({"type": "ping", "a": stuffing}))["type"] == "pong"
+    for kind in ("ack", "unheard_of"):
+        assert (await socket.ask({"type": kind, "a": stuffing}))["type"] == "error"
+    assert looked == []
+    assert await socket.ask({"type": "say", "a": stuffing}) == {"type": "said", "n": 20}
+    assert len(looked) == 1
 
 
 def publish_many(acme: Organization, count: int) -> None:

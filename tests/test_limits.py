@@ -28,6 +28,7 @@ LONG = 1_000_000.0  # seconds, so that no window ends during a test
 @pytest.fixture(autouse=True)
 def _forgotten() -> None:
     """Forget what other tests have taken."""
+    limits._byte_buckets.clear()
     limits._allowances.clear()
 
 
@@ -108,25 +109,25 @@ async def test_user_sends_as_many_messages_as_the_rate_allows_over_two_sockets(
     assert await admitted(one, 10) == 0
 
 
-async def test_user_sends_as_many_bytes_as_the_rate_allows_over_two_sockets(configure: Configure) -> None:
-    configure(USER_BYTE_RATE=Rate(1000, LONG))
-    one, other = UserGate(7), UserGate(7)
-    assert await admitted(one, 3, size=150) == 3
-    assert await admitted(other, 10, size=400) == 1
-    assert await admitted(one, 10, size=100) == 1
-    assert await admitted(other, 100) == 50
+async def test_user_sends_as_many_bytes_as_the_rate_allows_over_all_sockets(configure: Configure) -> None:
+    configure(USER_BYTE_RATE=Rate(1, LONG, burst=100))
+    assert [await admitted(UserGate(7), 2, size=30) for _ in range(3)] == [2, 1, 0]
+    assert await admitted(UserGate(8), 10, size=30) == 3
 
 
-async def test_message_larger_than_a_tenth_of_the_rate_is_let_in(configure: Configure) -> None:
-    configure(USER_BYTE_RATE=Rate(1000, LONG))
-    assert await admitted(UserGate(7), 2, size=999) == 1
+async def test_what_is_refused_for_its_bytes_is_no_message(configure: Configure) -> None:
+    configure(USER_RATE=Rate(5, LONG), USER_BYTE_RATE=Rate(1, LONG, burst=100))
+    assert await admitted(UserGate(7), 10, size=101) == 0
+    assert await admitted(UserGate(7), 10) == 5
 
 
-async def test_bytes_and_messages_are_counted_apart(configure: Configure) -> None:
-    configure(USER_RATE=Rate(1000, LONG), USER_BYTE_RATE=Rate(1000, LONG))
-    assert await admitted(UserGate(7), 3, size=300) == 3
-    configure(USER_BYTE_RATE=None)
-    assert await admitted(UserGate(7), 2000) == 1000 - 4  # one was refused for its bytes
+async def test_bytes_of_users_are_forgotten_before_there_are_too_many(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_ALLOWANCES", 10)
+    for user_id in range(25):
+        await UserGate(user_id).admit_message(1)
+    assert len(limits._byte_buckets) == 5
 
 
 async def test_user_is_told_the_rate_of_bytes(configure: Configure) -> None:

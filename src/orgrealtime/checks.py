@@ -191,13 +191,7 @@ def _check_production() -> Iterator[checks.CheckMessage]:
             id="orgrealtime.W003",
         )
     cache = settings.CACHES.get("default", {}).get("BACKEND", "")
-    shared = (
-        "USER_RATE",
-        "USER_BYTE_RATE",
-        "CONNECTIONS_PER_USER",
-        "CONNECTIONS_PER_ORGANIZATION",
-        "CONNECTIONS_PER_ADDRESS",
-    )
+    shared = ("USER_RATE", "CONNECTIONS_PER_USER", "CONNECTIONS_PER_ORGANIZATION", "CONNECTIONS_PER_ADDRESS")
     counted = [name for name in shared if getattr(given, name) is not None]
     if counted and cache.endswith(("LocMemCache", "DummyCache")):
         yield checks.Warning(

@@ -31,7 +31,7 @@ class Settings:
     SOCKET_RATE: Rate | None = Rate(30, 1, burst=60)
     SOCKET_BYTE_RATE: Rate | None = Rate(65_536, 1, burst=262_144)
     USER_RATE: Rate | None = Rate(600, 60)
-    USER_BYTE_RATE: Rate | None = Rate(1_048_576, 60)
+    USER_BYTE_RATE: Rate | None = Rate(65_536, 1, burst=262_144)
     MAX_MESSAGE_BYTES: int = 16_384
     MAX_QUEUED_COMMANDS: int = 16
     CONNECTIONS_PER_USER: int | None = 50

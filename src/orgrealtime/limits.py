@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.core.cache import cache
 
@@ -104,10 +104,11 @@ class SocketRateLimitMixin(MessageGate):
 
 
 class UserRateLimitMixin(MessageGate):
-    """Limits messages and bytes per user over all sockets and processes; needs `self.user_id`.
+    """Limits messages per user over all sockets and processes, and bytes over all sockets; needs `self.user_id`.
 
-    Counted in windows of the rate's seconds in Django's default cache, which all processes must share. A process
-    takes a tenth of the window's amount at a time, so that it seldom asks; if the cache fails it counts alone.
+    Messages are counted in windows of the rate's seconds in Django's default cache, which all processes must share. A
+    process takes a tenth of the window's amount at a time, so that it seldom asks; if the cache fails it counts alone.
+    Bytes are counted by each process for itself, for they stand for its time.
     """
 
     user_id: Any
@@ -119,26 +120,31 @@ class UserRateLimitMixin(MessageGate):
 
     @property
     def user_byte_rate(self) -> Rate | None:
-        """How many bytes one user may send: what reading them costs goes by their number."""
+        """How many bytes one user may send to one process."""
         return get_settings().USER_BYTE_RATE
 
     async def admit_message(self, size: int) -> None:
         """Refuse what exceeds the rates of this user."""
-        user = user_keys().name(self.user_id)
-        if (rate := self.user_rate) is not None:
-            is_admitted = await _take_shared(_Counted(user, rate, "messages"), 1)
-            if not is_admitted and self.exceeds("USER_RATE"):
-                raise _limited(f"{rate.amount:g} messages per {rate.seconds:g} s for one user")
-        if (rate := self.user_byte_rate) is not None:
-            is_admitted = await _take_shared(_Counted(user, rate, "bytes"), size)
-            if not is_admitted and self.exceeds("USER_BYTE_RATE"):
-                raise _limited(f"{rate.amount:g} bytes per {rate.seconds:g} s for one user")
+        rate = self.user_byte_rate
+        if (
+            rate is not None
+            and not _byte_bucket(user_keys().name(self.user_id), rate).take(size, time.monotonic())
+            and self.exceeds("USER_BYTE_RATE")
+        ):
+            raise _limited(f"{rate.amount:g} bytes per {rate.seconds:g} s for one user")
+        rate = self.user_rate
+        if (
+            rate is not None
+            and not await _take_shared(user_keys().name(self.user_id), rate)
+            and self.exceeds("USER_RATE")
+        ):
+            raise _limited(f"{rate.amount:g} messages per {rate.seconds:g} s for one user")
         await super().admit_message(size)
 
     def forgive_message(self) -> None:
         """Give this user the message back; its bytes count."""
         if (rate := self.user_rate) is not None:
-            _allowance(_Counted(user_keys().name(self.user_id), rate, "messages")).left += 1
+            _allowance(user_keys().name(self.user_id), rate).left += 1
         super().forgive_message()
 
 
@@ -164,12 +170,16 @@ def _limited(what: str) -> MessageError:
     return MessageError(f"too fast: at most {what}", code="rate_limited")
 
 
-class _Counted(NamedTuple):
-    """What is counted: messages or bytes of a user, by a rate."""
+_byte_buckets: dict[tuple[str, Rate], TokenBucket] = {}
 
-    user: str
-    rate: Rate
-    what: str
+
+def _byte_bucket(user: str, rate: Rate) -> TokenBucket:
+    bucket = _byte_buckets.get((user, rate))
+    if bucket is None:
+        if len(_byte_buckets) >= MAX_ALLOWANCES:
+            _byte_buckets.clear()  # costs at most a burst for each user
+        bucket = _byte_buckets[user, rate] = TokenBucket(rate, time.monotonic())
+    return bucket
 
 
 @dataclass(slots=True)
@@ -179,27 +189,26 @@ class _Allowance:
     is_spent: bool = False
 
 
-_allowances: dict[_Counted, _Allowance] = {}
+_allowances: dict[tuple[str, Rate], _Allowance] = {}
 
 
-def _allowance(counted: _Counted) -> _Allowance:
-    window = time.time() // counted.rate.seconds
-    allowance = _allowances.get(counted)
+def _allowance(user: str, rate: Rate) -> _Allowance:
+    window = time.time() // rate.seconds
+    allowance = _allowances.get((user, rate))
     if allowance is None or allowance.window != window:
         if len(_allowances) >= MAX_ALLOWANCES:
             _allowances.clear()  # costs at most a tenth of a window's amount for each user
-        allowance = _allowances[counted] = _Allowance(window)
+        allowance = _allowances[user, rate] = _Allowance(window)
     return allowance
 
 
-async def _take_shared(counted: _Counted, amount: int) -> bool:
-    user, rate, what = counted
-    allowance = _allowance(counted)
-    if allowance.left < amount and not allowance.is_spent:
-        block = max(amount - allowance.left, int(rate.amount) // LEASES_PER_WINDOW)
+async def _take_shared(user: str, rate: Rate) -> bool:
+    allowance = _allowance(user, rate)
+    if allowance.left == 0 and not allowance.is_spent:
+        block = max(1, int(rate.amount) // LEASES_PER_WINDOW)
         try:
             granted = await _ask_cache(
-                f"orgrealtime.rate.{what}.{key_of(user)}.{rate.seconds:g}.{allowance.window:.0f}", block, rate
+                f"orgrealtime.rate.{key_of(user)}.{rate.seconds:g}.{allowance.window:.0f}", block, rate
             )
         except Exception as error:
             logger.warning("the cache can't count, counting alone", extra={"error": type(error).__name__})
@@ -207,9 +216,9 @@ async def _take_shared(counted: _Counted, amount: int) -> bool:
         else:
             allowance.is_spent = granted < block
         allowance.left += granted
-    if allowance.left < amount:
+    if allowance.left == 0:
         return False
-    allowance.left -= amount
+    allowance.left -= 1
     return True
 
 
