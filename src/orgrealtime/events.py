@@ -143,14 +143,14 @@ def _check_schema(event_type: str, schema: type) -> None:
         Exception
     ) as error:  # msgspec documents none; a class may raise others when its annotations are read
         raise _bad_schema(event_type, str(error)) from error
-    if not any(map(_takes_objects, _alternatives(shape))):
-        raise _bad_schema(event_type, "it isn't a shape of JSON objects")
     for place, part in _parts(shape, "$", set()):
         if isinstance(part, inspect.Field) and part.required and part.encode_name in RESERVED_KEYS:
             if place == f"$.{part.encode_name}":
                 raise _bad_schema(event_type, f"its key {part.encode_name!r} is reserved for the frame")
         elif isinstance(part, inspect.CustomType) and not _is_plain(part.cls, PLAIN):
             raise _bad_schema(event_type, f"{place} is {part.cls!r:.100}, which msgspec doesn't know")
+    if not any(map(_takes_objects, _alternatives(shape))):
+        raise _bad_schema(event_type, "it isn't a shape of JSON objects")
 
 
 def _bad_schema(event_type: str, why: str) -> EventTypeError:
