@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.db import InternalError, OperationalError, connection, transaction
+from django.db import InternalError, OperationalError, close_old_connections, connection, transaction
 
-from orgrealtime import stream
+from orgrealtime import publish, stream
 from orgrealtime.concurrency import threads as pools
 from orgrealtime.concurrency.threads import Threads
 from orgrealtime.protocol.cursors import Cursor
@@ -65,6 +65,8 @@ ASKING: dict[str, Callable[[Organization], object]] = {
     "number": lambda org: stream.number(org.pk),
     "advance": lambda org: stream.advance(org.pk),
     "follow": lambda org: stream.follow({org.pk: Cursor("", 0)}),
+    "publish": lambda org: publish(org, "note", {}),
+    "publish with a key": lambda org: publish(org, "note", {}, dedupe_key="first"),
 }
 
 
@@ -97,6 +99,16 @@ async def test_all_threads_connect_anew_when_one_has_met_a_demoted_primary(
     with pytest.raises(InternalError):
         await threads.run(stream.number, acme.pk)
     assert await database.ACCESS.run(backend) != before
+
+
+def test_connection_of_a_publisher_in_a_transaction_is_closed_after_it(
+    threads: Threads, kept_connections: None, acme: Organization
+) -> None:
+    demoted = turn_read_only()
+    with pytest.raises(InternalError), transaction.atomic():
+        publish(acme, "note", {})
+    close_old_connections()  # as at the end of each request
+    assert backend() != demoted
 
 
 def test_connection_in_an_open_transaction_is_kept(kept_connections: None, acme: Organization) -> None:

@@ -140,10 +140,14 @@ def _look_over_pool(connection: BaseDatabaseWrapper) -> None:
 def give_up_connections(connection: BaseDatabaseWrapper) -> None:
     """Close a connection of this thread, and have all of these threads, and Django's pool, connect anew.
 
+    In an open transaction it is closed by Django after the end of that, as one that is too old.
     What leads to a server that should no longer be asked still answers, and would be used for ever.
     """
     global _given_up_at
-    _disconnect(connection)
+    if connection.in_atomic_block:
+        connection.close_at = time.monotonic()
+    else:
+        _disconnect(connection)
     if time.monotonic() - _given_up_at > LOOK_AFTER_SECONDS:
         _given_up_at = time.monotonic()
         logger.warning(

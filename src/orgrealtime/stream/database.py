@@ -38,7 +38,7 @@ def as_primary(connection: BaseDatabaseWrapper) -> Iterator[None]:
     try:
         yield
     except Error as error:
-        if is_read_only(error) and not connection.in_atomic_block:
+        if is_read_only(error):
             give_up_connections(connection)
         raise
 

@@ -9,7 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
 
 from orgrealtime.models import NotificationEvent, Recipient, Stream
-from orgrealtime.stream import dialect
+from orgrealtime.stream import database, dialect
 from orgrealtime.stream.mending import LOST
 from orgrealtime.stream.rows import insertion
 
@@ -19,10 +19,11 @@ def append(event: NotificationEvent, using: str) -> bool:
 
     With a `dedupe_key` that its organisation has had before, `event` becomes the first one. One statement either way.
     """
-    if event.dedupe_key is not None:
-        return _insert_or_fetch(event, connections[using])
-    event.save(using=using, force_insert=True)
-    return True
+    with database.as_primary(connections[using]):
+        if event.dedupe_key is not None:
+            return _insert_or_fetch(event, connections[using])
+        event.save(using=using, force_insert=True)
+        return True
 
 
 def _insert_or_fetch(event: NotificationEvent, connection: BaseDatabaseWrapper) -> bool:
