@@ -341,12 +341,20 @@ class Postgres(Server):
 
 
 class Standby(Postgres):
-    """A standby that has what its primary had when it was made, and gets what came after that while it runs."""
+    """A standby that has what its primary had when it was made, and gets what came after that while it runs.
 
-    def __init__(self, primary: Postgres) -> None:
+    `through` is the port of a link to the primary.
+    """
+
+    def __init__(self, primary: Postgres, *, through: int | None = None) -> None:
         super().__init__()
         self.binaries = primary.binaries
-        source = ("--host=127.0.0.1", f"--port={primary.port}", "--username=postgres", "--checkpoint=fast")
+        source = (
+            "--host=127.0.0.1",
+            f"--port={through or primary.port}",
+            "--username=postgres",
+            "--checkpoint=fast",
+        )
         target = (f"--pgdata={self._data}", "--write-recovery-conf", "--no-sync")
         subprocess.run(
             [self.binaries / "pg_basebackup", *source, *target],
@@ -359,6 +367,10 @@ class Standby(Postgres):
     def promote(self) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("SELECT pg_promote()")
+
+    def be_a_copy(self) -> None:
+        """Start as a server does that has crashed, and not as a standby; before it is started."""
+        (self._data / "standby.signal").unlink()
 
     def leave_its_primary(self) -> None:
         """Get nothing of its primary any more; before it is started."""

@@ -65,19 +65,22 @@ def check(
     logs: Iterable[ClientLog],
     *,
     acknowledged: Iterable[str] = (),
+    gone: Iterable[Committed] = (),
     revocation_bound: float = 2.0,
     allow_resets: bool = False,
 ) -> dict[str, int]:
     """Count what went wrong, by the names of COUNTERS.
 
-    `acknowledged` are the marks whose publishers were told that they are committed. What a `reset` has skipped is lost
-    unless `allow_resets` says that the fault was one which resets are for.
+    `acknowledged` are the marks whose publishers were told that they are committed. `gone` is what the fault itself has
+    taken out of the database: whoever got it saw no ghost, and nobody has to have it. What a `reset` has skipped is
+    lost unless `allow_resets` says that the fault was one which resets are for.
     """
     events = {event.mark: event for event in committed}
+    known = {event.mark: event for event in gone} | events
     verdict = dict.fromkeys(COUNTERS, 0)
-    verdict["LOST"] = len(set(acknowledged) - events.keys())
+    verdict["LOST"] = len(set(acknowledged) - known.keys())
     for log in logs:
-        _check_contents(log, events, revocation_bound, verdict)
+        _check_contents(log, known, revocation_bound, verdict)
         skipped = _check_order(log, verdict)
         if math.isinf(log.revoked_at):
             verdict["LOST"] += len(_missing(log, events, skipped if allow_resets else []))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -14,21 +15,39 @@ from tests.faults import trouble
 from tests.faults.client import Client
 
 REMOVE = """
-import sys, time
+import json, sys, time
 import django
 django.setup()
 from tracker.models import Membership
-Membership.objects.get(user__username=sys.argv[1], organization__slug=sys.argv[2]).delete()
-print(time.monotonic())
+moments = []
+for user, org, role in json.loads(sys.argv[1]):
+    Membership.objects.get(user__username=user, organization__slug=org).delete()
+    moments.append(time.monotonic())
+print(json.dumps(moments))
 """
 GIVE_BACK = """
-import sys
+import json, sys
 import django
 django.setup()
 from django.contrib.auth.models import User
 from tracker.models import Membership, Organization
-user, org = User.objects.get(username=sys.argv[1]), Organization.objects.get(slug=sys.argv[2])
-Membership.objects.get_or_create(user=user, organization=org, defaults={"role": sys.argv[3]})
+for user, org, role in json.loads(sys.argv[1]):
+    Membership.objects.get_or_create(
+        user=User.objects.get(username=user),
+        organization=Organization.objects.get(slug=org),
+        defaults={"role": role},
+    )
+"""
+CHECK = """
+import json, select, sys
+import django
+django.setup()
+from orgrealtime.delivery import bell
+pairs, number = json.loads(sys.argv[1]), 0
+while not select.select([sys.stdin], [], [], 0.03)[0]:
+    bell.check_user(*pairs[number % len(pairs)])
+    number += 1
+print(number)
 """
 HOLD = """
 import sys
@@ -107,15 +126,31 @@ class Host:
 
     async def remove_membership(self, client: Client) -> float:
         """Delete a membership as a view would; return when that was, by the rig's clock."""
-        return float(await self.script(REMOVE, client.user, client.org))
+        return (await self.remove_memberships([client]))[0]
+
+    async def remove_memberships(self, clients: Sequence[Client]) -> list[float]:
+        """Delete memberships, one after the other; return when each was deleted, by the rig's clock."""
+        moments: list[float] = json.loads(await self.script(REMOVE, _memberships(clients)))
+        return moments
 
     @asynccontextmanager
-    async def membership_given_back(self, client: Client) -> AsyncIterator[None]:
+    async def membership_given_back(self, *clients: Client) -> AsyncIterator[None]:
         """What was removed meanwhile is there again for the next scenario."""
         try:
             yield
         finally:
-            await self.script(GIVE_BACK, client.user, client.org, client.role)
+            await self.script(GIVE_BACK, _memberships(clients))
+
+    @asynccontextmanager
+    async def access_questioned(self, pairs: Sequence[tuple[int, int]]) -> AsyncIterator[None]:
+        """Hints that the access of these users to these organisations may have ended come meanwhile, 30 a second."""
+        process = await self.python("-c", CHECK, json.dumps(pairs))
+        try:
+            yield
+        finally:
+            out, err = await process.communicate(b"\n")
+            assert process.returncode == 0, err.decode()
+        assert int(out) > 0
 
     @asynccontextmanager
     async def stream_of_events(
@@ -160,3 +195,7 @@ class Host:
         process = await self.python("-m", "tests.faults.crash", where, org, run, times)
         _, errors = await process.communicate()
         assert process.returncode == 0, errors.decode()
+
+
+def _memberships(clients: Sequence[Client]) -> str:
+    return json.dumps([[client.user, client.org, client.role] for client in clients])

@@ -49,24 +49,23 @@ class Ledger:
         took = sorted(each for at, each in self.milliseconds[50:] if begin <= at <= end)
         return took[int(len(took) * 0.99)] if took else 0.0
 
-    async def committed(self, database_url: str) -> list[Committed]:
-        """What the database has of this run; raise AssertionError for an event that was never numbered."""
+    async def committed(self, database_url: str, *, pending: bool = False) -> list[Committed]:
+        """What the database has of this run.
+
+        Raises AssertionError for an event that was never numbered; with `pending` such an event has number 0.
+        """
         rows = await asyncio.to_thread(self._rows, database_url)
         assert len({row[0] for row in rows}) == len(rows), "events have been published twice"
-        assert all(row[2] is not None for row in rows), "events without a number are left"
-        return [
-            Committed(
-                mark,
-                seq,
-                Address(
-                    slug,
-                    None if audience is None else frozenset(self.users.get(each, "?") for each in audience),
-                    kind,
-                ),
-            )
-            for mark, slug, seq, audience, kind in rows
-        ]
+        assert pending or all(row[2] is not None for row in rows), "events without a number are left"
+        return [self.event(*row) for row in rows]
 
-    def _rows(self, database_url: str) -> list[tuple[str, str, int, list[int] | None, str]]:
+    def event(
+        self, mark: str, slug: str, seq: int | None, audience: list[int] | None, kind: str
+    ) -> Committed:
+        """An event as the database has it."""
+        users = None if audience is None else frozenset(self.users.get(each, "?") for each in audience)
+        return Committed(mark, seq or 0, Address(slug, users, kind))
+
+    def _rows(self, database_url: str) -> list[tuple[str, str, int | None, list[int] | None, str]]:
         with psycopg.connect(database_url) as connection:
             return connection.execute(COMMITTED, [f"{self.run}-%"]).fetchall()

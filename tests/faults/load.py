@@ -15,6 +15,7 @@ from tests.faults.client import Client
 from tests.faults.host import Host
 from tests.faults.ledger import Ledger
 from tests.faults.publishing import Publishing
+from tests.faults.stores import Database
 from tests.stopwatch import Stopwatch
 
 
@@ -26,7 +27,7 @@ class Scenario:
     number: int
     rate: float
     members: list[Any]
-    database_url: str
+    database: Database
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Load:
         for member in scenario.members:
             self.add_client(*member)
         self._remembered: list[Committed] = []
+        self.former: list[Committed] = []
 
     def add_client(self, org: str, user_id: int, name: str, session: str, role: str = "member") -> Client:
         """One more member who connects."""
@@ -132,13 +134,20 @@ class Load:
         """Stop publishing, and remember what is committed now, because it is about to be deleted."""
         await self.stop_publishing()
         await self.caught_up(of=of)
-        self._remembered = await self.ledger.committed(self.scenario.database_url)
+        self._remembered = await self.ledger.committed(self.scenario.database.url)
+
+    async def remember_former(self, database_url: str) -> None:
+        """Remember what is committed in a database that is replaced under load, where nothing is committed any more.
+
+        What its successor doesn't have is gone: nobody has to get it.
+        """
+        self.former = await self.ledger.committed(database_url, pending=True)
 
     def revoke(self, client: Client, at: float) -> None:
         client.log.revoked_at = at
 
     async def judge(self, *, revocation_bound: float = 2.0, **options: Any) -> None:
-        left = await self.ledger.committed(self.scenario.database_url)
+        left = await self.ledger.committed(self.scenario.database.url)
         committed = list({*self._remembered, *left})
         logs = [client.log for client in self.clients]
         marks = self.ledger.acknowledged
@@ -147,7 +156,13 @@ class Load:
         async def verdict() -> dict[str, int]:
             bound = self.watch.allowed(revocation_bound)
             return await asyncio.to_thread(
-                check, committed, logs, acknowledged=marks, revocation_bound=bound, **options
+                check,
+                committed,
+                logs,
+                acknowledged=marks,
+                gone=self.former,
+                revocation_bound=bound,
+                **options,
             )
 
         self.result.verdict = await verdict()

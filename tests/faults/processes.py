@@ -51,6 +51,17 @@ class Processes:
             self._site.kill()
         return time.monotonic() - begin
 
+    @asynccontextmanager
+    async def blocked(self) -> AsyncIterator[None]:
+        """Code blocks the event loop of each worker; its threads go on."""
+        file = self._folder / "blocked"
+        file.touch()
+        _signal(self.workers(), signal.SIGUSR2)
+        try:
+            yield
+        finally:
+            file.unlink()
+
     def resident(self) -> int:
         """Bytes of memory that the workers hold."""
         pages = sum(int(_read(f"/proc/{pid}/statm").split()[1]) for pid in self.workers())
@@ -95,7 +106,10 @@ class Processes:
 
 @asynccontextmanager
 async def frozen(*servers_or_pids: servers.Server | int) -> AsyncIterator[None]:
-    """The processes, of a server all that it has, stop where they are; their connections stay."""
+    """The processes, of a server all that it has, stop where they are; their connections stay.
+
+    For longer than 5 seconds uvicorn's workers stop with the whole server, which would replace them.
+    """
     pids = []
     for each in servers_or_pids:
         pids += [each] if isinstance(each, int) else [each.pid, *_children(each.pid)]

@@ -147,6 +147,16 @@ class Rig:
         async with contextlib.nullcontext() if server == self.site.server else self.site_with(server):
             yield
 
+    def take_over(self, server: servers.Server) -> None:
+        """End a server with the rig that a scenario has started."""
+        self._stack.callback(server.close)
+
+    def move_to(self, postgres: servers.Postgres) -> None:
+        """New connections to the database lead to that server from now on; `take_over` has had it."""
+        self.postgres = postgres
+        self.to_postgres.target = postgres.port
+        self.database.move_to(postgres)
+
     async def _restart_site(self) -> None:
         await asyncio.to_thread(self.site.restart)
         self._quiet = None  # what it holds in quiet is to be found out again
@@ -159,7 +169,7 @@ class Rig:
         return (self.site.folder / "log").read_text(errors="replace")
 
     def _load(self, result: Result, port: int) -> Load:
-        scenario = Scenario(self.seed, len(self.results), self.rate, self._members, self.postgres.url)
+        scenario = Scenario(self.seed, len(self.results), self.rate, self._members, self.database)
         return Load(scenario, result, self.host, port)
 
     def held(self) -> Holdings:

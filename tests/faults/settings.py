@@ -1,8 +1,9 @@
 """The example's settings with what the rig needs to look inside a process and to bend its world.
 
-SIGUSR1 makes a process write the number of its asyncio tasks to `$FAULTS_FOLDER/tasks-<pid>`. `FAULTS_CLOCK` names a
-file with the seconds by which the clock of the wall is wrong. `FAULTS_LOSSY` is the seed of a lossy channel layer,
-`FAULTS_LAYER=core` takes the layer of channels_redis that keeps its groups in Redis.
+SIGUSR1 makes a process write the number of its asyncio tasks to `$FAULTS_FOLDER/tasks-<pid>`. SIGUSR2 makes it block
+its event loop as long as there is a file `blocked` in that folder. `FAULTS_CLOCK` names a file with the seconds by
+which the clock of the wall is wrong. `FAULTS_LOSSY` is the seed of a lossy channel layer, `FAULTS_LAYER=core` takes the
+layer of channels_redis that keeps its groups in Redis.
 """
 
 from __future__ import annotations
@@ -20,14 +21,21 @@ from config.settings import CHANNEL_LAYERS, ORGREALTIME
 from django.utils import timezone
 
 FOLDER = Path(os.environ["FAULTS_FOLDER"])
+BLOCKED = "blocked"
 
 
 def report_tasks(*signal_and_frame: object) -> None:
     (FOLDER / f"tasks-{os.getpid()}").write_text(str(len(asyncio.all_tasks(asyncio.get_running_loop()))))
 
 
+def block(*signal_and_frame: object) -> None:
+    while (FOLDER / BLOCKED).exists():
+        time.sleep(0.05)
+
+
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGUSR1, report_tasks)
+    signal.signal(signal.SIGUSR2, block)
 
 ORGREALTIME["ADAPTER"] = "tests.faults.adapter.RolesAdapter"
 

@@ -37,6 +37,10 @@ PUT_BACK += """;
     SELECT setval(pg_get_serial_sequence('orgrealtime_notificationevent', 'id'), max(id))
     FROM orgrealtime_notificationevent
 """
+END_CONNECTIONS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
 LOCK = """
     SELECT 1 FROM orgrealtime_stream WHERE organization_id IN (
         SELECT id FROM tracker_organization WHERE slug = ANY(%s)
@@ -50,9 +54,24 @@ class Database:
     def __init__(self, server: servers.Postgres) -> None:
         self._server = server
 
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    def move_to(self, server: servers.Postgres) -> None:
+        """The site's database is on that server from now on."""
+        self._server = server
+
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self._server.url, autocommit=True) as connection:
             cursor = connection.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def transaction(self, *statements: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Execute statements in one transaction; return what the last one returns."""
+        with psycopg.connect(self._server.url) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
     def organization_id(self, slug: str) -> int:

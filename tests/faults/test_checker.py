@@ -85,3 +85,11 @@ def test_an_announced_reset_excuses_what_it_skips_where_resets_are_expected() ->
 
 def test_what_was_published_before_the_client_came_is_not_lost() -> None:
     assert check(EVENTS, [ClientLog("alice", "acme", "e.1", [THIRD])])["LOST"] == 0
+
+
+def test_what_the_fault_took_out_of_the_database_is_neither_lost_nor_a_ghost() -> None:
+    gone = [Committed("gone", 4, Address("acme")), Committed("theirs too", 5, Address("globex"))]
+    log = ClientLog("alice", "acme", "e.0", [FIRST, THIRD, Receipt("gone", "e.4")])
+    assert not any(check(EVENTS, [log], acknowledged=["gone"], gone=gone).values())
+    log.receipts[-1] = Receipt("theirs too", "e.4")
+    assert check(EVENTS, [log], gone=gone)["LEAK"] == 1

@@ -20,6 +20,7 @@ from tests.faults.load import Load, latency, slowest
 from tests.faults.network import deaf_socket, peers_of
 from tests.faults.processes import dead, frozen
 from tests.faults.rig import Rig
+from tests.faults.stores import END_CONNECTIONS
 from tests.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.faults, pytest.mark.asyncio(loop_scope="session")]
@@ -222,10 +223,7 @@ async def test_f16_postgresql_restarts(rig: Rig) -> None:
 async def test_f17_database_connections_are_killed(rig: Rig) -> None:
     async with rig.load("F17", "pg_terminate_backend of all, each second, 20 times", "<=5 s") as load:
         for _ in range(20):
-            rig.database.sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-            )
+            rig.database.sql(END_CONNECTIONS)
             await asyncio.sleep(1)
         await load.caught_up(within=5)
         load.measured(f"{len(load.ledger.failed)} errors to callers")
