@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import DataError
+from django.db.models import F
 
 from orgrealtime import stream
 from orgrealtime.concurrency import batching
@@ -18,14 +20,14 @@ from orgrealtime.delivery.feed import Feed, FeedReader
 from orgrealtime.delivery.registry import Registry
 from orgrealtime.delivery.tail import Tail
 from orgrealtime.errors import StreamReset
-from orgrealtime.models import Stream
+from orgrealtime.models import NotificationEvent, Stream
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import Page, database, postgresql
 from orgrealtime.stream.database import HANDSHAKE
 from orgrealtime.stream.types import StreamEvent
 from tests.conftest import Instead, MakeOrg, MakeUser
 from tests.host.models import Organization
-from tests.sockets import Sockets, publish_event
+from tests.sockets import Sockets, events_of, publish_event
 from tests.threads import open_transaction
 from tests.waiting import LIMIT_SECONDS, eventually, limit
 
@@ -264,3 +266,26 @@ async def test_who_waits_for_recent_events_goes_on_when_the_feed_ends(instead: I
     finally:
         goes_on.set()
         pools.close_all()
+
+
+# Another history
+
+
+@pytest.mark.parametrize("changed", [True, False], ids=["another event", "the same event"])
+async def test_readers_are_reset_if_there_is_another_event_where_the_feed_stands(
+    sockets: Sockets, alice: User, acme: Organization, changed: bool
+) -> None:
+    """An older database was put in place, as it was after a crash, and somebody has written past the feed."""
+    socket = await (await sockets.open(alice)).synced()
+    for _ in range(3):
+        await publish_event(acme)
+    await socket.next_events(3)
+    events = NotificationEvent.objects.filter(organization=acme, seq=3)
+    await events.aupdate(created_at=F("created_at") + datetime.timedelta(microseconds=changed))
+    epoch = (await Stream.objects.aget(pk=acme.pk)).epoch
+    await publish_event(acme)
+    if changed:
+        assert not events_of(await socket.until("reset"))
+        await publish_event(acme)
+    await socket.next_events(1)
+    assert ((await Stream.objects.aget(pk=acme.pk)).epoch != epoch) == changed

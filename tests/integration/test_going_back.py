@@ -236,6 +236,46 @@ async def test_whoever_looks_first_after_the_database_went_back_has_all_clients_
         assert [event["type"] for event in events_of([await socket.frame()])] == ["new"]
 
 
+class Copy(Promotion):
+    """A physical copy is put in place as if its server had crashed: nothing in it says that it is a copy."""
+
+    def put_in_place(self) -> None:
+        self.primary.kill()
+        self.copy.be_a_copy()
+        self.copy.start()
+        self._move_to(self.copy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("history", [Copy], indirect=True, ids=["Copy"])
+@pytest.mark.parametrize("look", [a_job, another_worker, nobody], ids=lambda look: look.__name__)
+async def test_a_copy_that_cant_be_told_from_a_crash_is_noticed_by_who_has_read_what_it_lacks(
+    history: Any,
+    sockets: Sockets,
+    alice: User,
+    bob: User,
+    acme: Organization,
+    configure: Configure,
+    look: Look,
+) -> None:
+    configure(POLL_SECONDS=0.2, IDLE_POLL_SECONDS=0.5)
+    there = [await (await sockets.open(user)).synced() for user in (alice, bob)]
+    cursor = await go_back(history, there, acme)
+    async with workers_held_up():
+        await elsewhere(history.put_in_place)
+        await elsewhere(publish_more, acme, 6)
+        await look(acme, cursor, sockets, bob)
+    for socket in there:
+        assert not events_of(await socket.until("reset")), (
+            "an event of the other history came before the reset"
+        )
+    with pytest.raises(StreamReset):
+        await elsewhere(stream.read, acme.pk, cursor)
+    await elsewhere(publish_more, acme, 1)
+    for socket in there:
+        assert [event["type"] for event in events_of([await socket.frame()])] == ["new"]
+
+
 class Demotion(Promotion):
     """A standby is promoted while the primary still answers, and takes no writes any more."""
 

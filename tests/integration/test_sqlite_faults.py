@@ -140,3 +140,49 @@ async def test_locked_database_costs_its_callers_an_error_and_no_socket(tmp_path
             assert [event["details"]["to"] for event in socket.events] == ["done"]
     with contextlib.closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def replace(file: Path, copy: Path) -> None:
+    """Put a copy in the place of a database, as is done while nobody is thought to use it."""
+    for rest in ("-wal", "-shm"):
+        file.with_name(f"{file.name}{rest}").unlink(missing_ok=True)
+    copy.replace(file)
+
+
+GROW = """
+from django.db import transaction
+from orgrealtime import publish, stream
+from tracker.models import Organization
+acme = Organization.objects.get(slug="acme")
+with transaction.atomic():
+    for number in range({count}):
+        publish(acme, {kind!r}, {{"number": number}})
+stream.position(acme)
+"""
+
+
+@pytest.mark.slow
+async def test_file_that_is_replaced_resets_clients_though_others_have_written_past_their_cursors(
+    tmp_path: Path,
+) -> None:
+    path, kept = tmp_path / "db.sqlite3", tmp_path / "kept.sqlite3"
+    with Site(environ={"DATABASE_URL": f"sqlite:///{path}", "REDIS_URL": ""}) as site:
+        async with log_in(site, "alice") as alice, alice.socket() as socket:
+            await socket.synced()
+
+            async def grow(kind: str, count: int) -> None:
+                await asyncio.to_thread(site.shell.run, GROW.format(kind=kind, count=count))
+
+            await grow("both", 3)
+            with contextlib.closing(sqlite3.connect(path)) as file, sqlite3.connect(kept) as copy:
+                file.backup(copy)
+            copy.close()
+            await grow("lost", 2)
+            await socket.until(lambda one: len(one.events) == 5)
+            replace(path, kept)
+            await grow("new", 6)
+            await socket.until(lambda one: "reset" in one.types())
+            assert [event["type"] for event in socket.events] == ["both"] * 3 + ["lost"] * 2
+            await grow("new", 1)
+            await socket.until(lambda one: one.events[5:])
+            assert [event["type"] for event in socket.events[5:]] == ["new"]

@@ -46,6 +46,19 @@ def test_page_that_is_just_full_says_that_nothing_is_left(org: Organization, ali
 
 
 @on_both_databases
+def test_pages_of_one_history_join(org: Organization, alias: str) -> None:
+    for number in range(4):
+        publish(org, "note", {"number": number}, using=alias)
+    first = stream.read(org.pk, beginning(org, alias), limit=2, using=alias)
+    then = stream.read(org.pk, Cursor.parse(first.cursor), using=alias)
+    assert first.joint is None
+    assert first.end == then.joint is not None
+    assert then.end not in (None, then.joint)
+    NotificationEvent.objects.using(alias).filter(seq=2)._raw_delete(alias)
+    assert stream.read(org.pk, Cursor.parse(first.cursor), using=alias).joint is None
+
+
+@on_both_databases
 def test_reader_at_the_head_gets_an_empty_page(org: Organization, alias: str) -> None:
     publish_many(org, 3)
     page = stream.read(org.pk, Cursor(beginning(org, alias).epoch, 3), using=alias)

@@ -88,6 +88,7 @@ class Feed:
         self.tail = Tail(position.head)
         self._reader = reader
         self._registry = registry
+        self._end: Any = None  # when the event at the head of the tail was created; None: it isn't known
         self._chunks: dict[int, Chunk] = {}
         self._is_behind = False
         self._task: asyncio.Task[None] | None = None
@@ -205,11 +206,17 @@ class Feed:
                 position = await LIVE.run(stream.renew, self.organization_id, after)
             await self._reset(position, reset.reason)
             return
+        if None not in (self._end, page.joint) and self._end != page.joint:
+            # An older database has been put in place, and others have written past the place where this feed stands.
+            await self._reset(await LIVE.run(stream.renew, self.organization_id, after), "epoch")
+            return
+        end, self._end = page.end or page.joint or self._end, None
         self._is_behind = self._is_behind or page.has_more
         # Frame by frame: a burst larger than the tail must not throw off it connections that are up to date.
         for chunk in cut(page.events, page.seq, page.position.cursor_at):
             if chunk.seq > self.tail.head:
                 await self._offer(chunk)
+        self._end = end
 
     async def _offer(self, chunk: Chunk) -> None:
         before = Cursor(self.epoch, self.tail.head)
@@ -240,6 +247,7 @@ class Feed:
         )
         self.epoch = position.epoch
         self.tail = Tail(position.head)
+        self._end = None
         self._reaching = None
         self._chunks.clear()
         await self._serve(lambda connection: connection.reset(position, reason))

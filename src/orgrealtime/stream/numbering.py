@@ -98,15 +98,13 @@ def _is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def renew(organization_id: Any, known: Cursor, using: str | None = None) -> Position:
-    """Give a stream another epoch if it ends before a cursor that it is known to have had; return where it stands.
+    """Give a stream another epoch that isn't the one in which a cursor was given out; return where it stands.
 
-    An older database has been restored: once the stream has grown past that cursor, nothing else would tell.
+    An older database has been put in place: once the stream has grown past that cursor, nothing else would tell.
     """
     using = using or database.alias()
-    streams = Stream.objects.using(using).filter(
-        pk=organization_id, epoch=known.epoch, head__lt=known.seq
-    )  # the first process does it: for the others the stream has another epoch already
-    streams.update(epoch=new_epoch())
+    # The first process does it: for the others the stream has another epoch already.
+    Stream.objects.using(using).filter(pk=organization_id, epoch=known.epoch).update(epoch=new_epoch())
     return advance(organization_id, using)
 
 

@@ -18,7 +18,7 @@ from orgrealtime.keys import INTEGER_BITS
 from orgrealtime.models import NotificationEvent, Recipient, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream.database import sqlstates
-from orgrealtime.stream.rows import Columns, Followed, Insertion, Row, event_columns, page_columns
+from orgrealtime.stream.rows import Columns, Followed, Insertion, Row, event_columns, joint, page_columns
 from orgrealtime.stream.types import Numbering
 
 logger = logging.getLogger("orgrealtime.database")
@@ -58,6 +58,7 @@ class _Found(NamedTuple):
     head: int
     floor: int
     is_cut: bool  # more events wait than were to get a number
+    joint: str | None
     seq: int | None  # of the first event; None: there is none
 
 
@@ -135,7 +136,7 @@ class PostgreSQL:
             outcome = to_found(of_one[0])
             position = Position(outcome.epoch, outcome.head, outcome.floor)
             rows = [] if outcome.seq is None else list(map(to_row, of_one))
-            followed[asked[place - 1][0]] = Followed(position, rows, outcome.is_cut)
+            followed[asked[place - 1][0]] = Followed(position, rows, outcome.is_cut, outcome.joint)
         return followed
 
     def insert_or_fetch(self, insertion: Insertion) -> tuple[str, list[Any]]:
@@ -219,10 +220,13 @@ class PostgreSQL:
             ) AS weight FROM found GROUP BY organization_id
         ), heaped AS (
             SELECT organization_id, count, sum(weight) OVER (ORDER BY weight, organization_id) AS heap FROM weighed
+        ), joined AS MATERIALIZED (
+            SELECT organization_id, ({joint("asked.organization_id", "asked.after", self.moment)}) AS joint FROM asked
         )
-        SELECT asked.place, epoch, floor, COALESCE(new_head, seen_head) AS head, waiting = %(most)s AS is_cut,
+        SELECT asked.place, epoch, floor, COALESCE(new_head, seen_head) AS head, waiting = %(most)s AS is_cut, joint,
             {page_columns(self.moment)}
         FROM asked JOIN outcome USING (organization_id) LEFT JOIN heaped USING (organization_id)
+            LEFT JOIN joined USING (organization_id)
             LEFT JOIN found AS page ON page.organization_id = asked.organization_id AND asked.after <= seen_head
         WHERE is_at_home AND is_whole AND (asked.after > seen_head OR (
             (NOT has_pending OR (locked_head = seen_head AND waiting = numbered))

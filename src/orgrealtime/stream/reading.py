@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from orgrealtime.models import NotificationEvent, Recipient, Stream
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import database, dialect, numbering
 from orgrealtime.stream.access import Access
-from orgrealtime.stream.rows import Columns, Followed, Row, decode, event_columns, page_columns
+from orgrealtime.stream.rows import Columns, Followed, Row, decode, event_columns, joint, page_columns
 from orgrealtime.stream.types import Page
 
 PAGE_SIZE = 500
@@ -40,12 +41,14 @@ def read(
     if position.resume(after) == position.head:
         return Page(position, [], position.head, has_more=False)
     # The floor comes with the rows, in one snapshot: pruning between two statements would leave a silent gap.
-    position, rows, in_all = _select(connection, organization_id, access, _Span("ASC", limit + 1, after.seq))
+    position, rows, in_all, joint = _select(
+        connection, organization_id, access, _Span("ASC", limit + 1, after.seq)
+    )
     position.resume(after)
     rows = rows[:limit]
     has_more = len(rows) < in_all
     seq = rows[-1].seq if has_more else position.head
-    return Page(position, decode(rows, position, connection), seq, has_more)
+    return Page(position, decode(rows, position, connection), seq, has_more, joint, _end(rows))
 
 
 def read_last(
@@ -75,7 +78,7 @@ def read_recent(organization_id: Any, limit: int, using: str | None = None) -> P
 
 
 def _newest(connection: BaseDatabaseWrapper, organization_id: Any, access: Access | None, limit: int) -> Page:
-    position, rows, _ = _select(connection, organization_id, access, _Span("DESC", limit))
+    position, rows, *_ = _select(connection, organization_id, access, _Span("DESC", limit))
     return Page(position, decode(rows[::-1], position, connection), position.head, has_more=False)
 
 
@@ -103,12 +106,16 @@ def follow(cursors: Mapping[Any, Cursor], *, limit: int = PAGE_SIZE) -> dict[Any
 
 
 def _followed(after: Cursor, found: Followed, connection: BaseDatabaseWrapper) -> Page | StreamReset:
-    position, rows, has_more = found
+    position, rows, has_more, joint = found
     try:
         position.resume(after)
     except StreamReset as reset:
         return reset
-    return Page(position, decode(rows, position, connection), position.head, has_more)
+    return Page(position, decode(rows, position, connection), position.head, has_more, joint, _end(rows))
+
+
+def _end(rows: list[Row]) -> datetime.datetime | str | None:
+    return rows[-1].created_at if rows else None
 
 
 def follow_one(organization_id: Any, after: Cursor, *, limit: int = PAGE_SIZE) -> Page | StreamReset:
@@ -134,11 +141,15 @@ class _Span:
 
 
 class _Selected(NamedTuple):
-    """`rows` in the order asked for, of so many `in_all`: they end where a page would be too large."""
+    """`rows` in the order asked for, of so many `in_all`: they end where a page would be too large.
+
+    `joint` is when the event was created after which they come.
+    """
 
     position: Position
     rows: list[Row]
     in_all: int
+    joint: datetime.datetime | str | None = None
 
 
 def _select(
@@ -148,9 +159,11 @@ def _select(
     wanted, params = (
         _of_all(organization, span) if access is None else _of_access(organization, access, span, connection)
     )
+    moment = dialect.of(connection).moment
     # What a page has no room for is measured, not unpacked: a payload becomes text at the very end.
     sql = f"""
-        SELECT stream.epoch, stream.head, stream.floor, {page_columns(dialect.of(connection).moment)}, page.count
+        SELECT stream.epoch, stream.head, stream.floor, {page_columns(moment)}, page.count,
+            ({joint("%s", "%s", moment)}) AS joint
         FROM {Stream._meta.db_table} AS stream LEFT JOIN (
             SELECT * FROM (
                 SELECT found.*, count(*) OVER () AS count,
@@ -160,13 +173,13 @@ def _select(
         ) AS page ON 1 = 1 WHERE stream.organization_id = %s ORDER BY page.seq {span.order}
     """
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*params, organization])
+        cursor.execute(sql, [organization, span.after, *params, organization])
         columns, found = Columns(cursor), cursor.fetchall()
     if not found:
         return _Selected(numbering.advance(organization_id, connection.alias), [], 0)
     count = columns.value("count")(found[0])
     rows = list(map(columns.take(Row), found)) if count else []
-    return _Selected(columns.take(Position)(found[0]), rows, count or 0)
+    return _Selected(columns.take(Position)(found[0]), rows, count or 0, columns.value("joint")(found[0]))
 
 
 def _of_all(organization: Any, span: _Span) -> tuple[str, list[Any]]:

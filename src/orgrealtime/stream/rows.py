@@ -60,11 +60,15 @@ EVENT_COLUMNS = (*Row._fields, *MEASURED_COLUMNS)
 
 
 class Followed(NamedTuple):
-    """What following found of one organisation: all events after a cursor, unless `has_more` says that some wait."""
+    """What following found of one organisation: all events after a cursor, unless `has_more` says that some wait.
+
+    `joint` is when the event at the cursor was created.
+    """
 
     position: Position
     rows: list[Row]
     has_more: bool
+    joint: datetime.datetime | str | None
 
 
 class Insertion(NamedTuple):
@@ -117,6 +121,14 @@ def event_columns() -> str:
 def page_columns(moment: Callable[[str], str]) -> str:
     """Return the columns of `Row` out of the table `page`; `moment` is how the database writes a moment."""
     return ", ".join(f"{_expression(column, moment)} AS {column}" for column in Row._fields)
+
+
+def joint(organization: str, seq: str, moment: Callable[[str], str]) -> str:
+    """Return the statement that selects when the event at a cursor was created; it may be gone."""
+    return f"""
+        SELECT {moment("event.created_at")} FROM {NotificationEvent._meta.db_table} AS event
+        WHERE event.organization_id = {organization} AND event.seq = {seq}
+    """
 
 
 def _expression(column: str, moment: Callable[[str], str]) -> str:

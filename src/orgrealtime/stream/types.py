@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,12 +27,18 @@ class StreamEvent:
 
 
 class Page(NamedTuple):
-    """Consecutive events after a cursor: the reader stands at number `seq` after them, `has_more` says if more wait."""
+    """Consecutive events after a cursor: the reader stands at number `seq` after them, `has_more` says if more wait.
+
+    `joint` is when the event at the cursor was created, and `end` when the last one of these was, as the database tells
+    it; None: it isn't known. A reader who has had another event at its cursor reads another history.
+    """
 
     position: Position
     events: list[StreamEvent]
     seq: int
     has_more: bool
+    joint: datetime.datetime | str | None = None
+    end: datetime.datetime | str | None = None
 
     @property
     def cursor(self) -> str:
