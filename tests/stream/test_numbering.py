@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, ProgrammingError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from orgrealtime import publish, stream
@@ -15,7 +15,7 @@ from orgrealtime.access import Access
 from orgrealtime.errors import StreamReset
 from orgrealtime.models import NotificationEvent, Recipient, Stream
 from orgrealtime.protocol.cursors import Cursor
-from orgrealtime.stream import postgresql
+from orgrealtime.stream import dialect, postgresql
 from orgrealtime.stream.numbering import NUMBERING_BATCH
 from tests.conftest import MakeOrg
 from tests.host.models import Organization
@@ -360,6 +360,21 @@ def test_service_that_doesnt_tell_the_timeline_is_done_without(
     assert [record.getMessage() for record in told] == [
         "the timeline can't be asked, a promoted standby isn't noticed"
     ]
+
+
+@with_commits
+def test_timeline_is_asked_on_after_an_error_of_another_statement(
+    acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "_without_timeline", set())
+    connection = connections["default"]
+    with transaction.atomic(), connection.cursor() as cursor:
+        with pytest.raises(ProgrammingError) as error:
+            cursor.execute("SELECT no_such_function()")
+        assert not dialect.of(connection).forgoes_timeline(error.value), "nothing can be asked here any more"
+        transaction.set_rollback(True)
+    assert not dialect.of(connection).forgoes_timeline(error.value)
+    assert not postgresql._without_timeline
 
 
 @with_commits

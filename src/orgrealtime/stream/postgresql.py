@@ -166,6 +166,8 @@ class PostgreSQL:
             with self.connection.cursor() as cursor:
                 cursor.execute(f"SELECT {TIMELINE}")
         except Error as cause:
+            if NO_SUCH_FUNCTION.isdisjoint(sqlstates(cause)):
+                return False  # it isn't known: processes that disagree would take turns with new epochs
             _without_timeline.add(self.connection.alias)
             logger.warning(
                 "the timeline can't be asked, a promoted standby isn't noticed",
