@@ -106,10 +106,7 @@ class Processes:
 
 @asynccontextmanager
 async def frozen(*servers_or_pids: servers.Server | int) -> AsyncIterator[None]:
-    """The processes, of a server all that it has, stop where they are; their connections stay.
-
-    For longer than 5 seconds uvicorn's workers stop with the whole server, which would replace them.
-    """
+    """The processes, of a server all that it has, stop where they are; their connections stay."""
     pids = []
     for each in servers_or_pids:
         pids += [each] if isinstance(each, int) else [each.pid, *_children(each.pid)]

@@ -37,7 +37,9 @@ class FaultySite(servers.Site):
 
     def _command(self) -> Sequence[str]:
         own = {"config.asgi:application": "tests.faults.asgi:application"}
-        return [own.get(word, word) for word in super()._command()]
+        # uvicorn replaces workers that don't answer it for 5 seconds: as long as scenarios have them stand still.
+        patience = [] if self.server == "granian" else ["--timeout-worker-healthcheck", "120"]
+        return [*(own.get(word, word) for word in super()._command()), *patience]
 
 
 class Rig:

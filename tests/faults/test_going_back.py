@@ -50,7 +50,7 @@ async def test_f50_f51_the_database_goes_back_under_running_workers(
             process = await rig.host.python("-m", "tests.faults.look")
             assert process.stdout
             assert await process.stdout.readline() == b"ready\n"
-            async with frozen(rig.site):
+            async with frozen(*rig.processes.workers()):
                 await history.replace(load.remember_former)
                 await has_grown(rig, load)
                 await others_look(process, load, away)
