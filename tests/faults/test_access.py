@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.client import Client
 from tests.faults.load import Load
-from tests.faults.processes import frozen
+from tests.faults.processes import dead, frozen
 from tests.faults.rig import Rig
 from tests.faults.stores import END_CONNECTIONS
 
@@ -21,24 +21,30 @@ STANDSTILL_SECONDS = 5
 
 
 @pytest.mark.parametrize(
-    ("case", "how"),
-    [pytest.param("F54", "stopped", marks=quick), pytest.param("F55", "blocked", marks=quick)],
+    ("case", "how", "hints"),
+    [
+        pytest.param("F54", "stopped", "come late", id="stopped"),
+        pytest.param("F54", "stopped", "are lost", id="stopped-without-redis", marks=quick),
+        pytest.param("F55", "blocked", "are lost", id="blocked-without-redis", marks=quick),
+    ],
 )
 async def test_f54_f55_members_are_removed_while_the_workers_stand_still(
-    rig: Rig, case: str, how: str
+    rig: Rig, case: str, how: str, hints: str
 ) -> None:
     """A member of each organisation is removed, then events are published, then the workers go on."""
     async with AsyncExitStack() as stack:
         load = await stack.enter_async_context(
             rig.load(
                 case,
-                f"workers {how} for {STANDSTILL_SECONDS} s, 10 removals",
+                f"workers {how} for {STANDSTILL_SECONDS} s, 10 removals of which hints {hints}",
                 "nothing published after the removal",
                 revocation_bound=60.0,  # what was published before the removal may come when the workers go on
             )
         )
         removed = [client for client in load.clients if client.user.endswith("user-3")]
         await stack.enter_async_context(rig.host.membership_given_back(*removed))
+        if hints == "are lost":
+            await stack.enter_async_context(dead(rig.redis))
         workers = rig.processes.workers()
         async with frozen(*workers) if how == "stopped" else rig.processes.blocked():
             begin = time.monotonic()
