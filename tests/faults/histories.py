@@ -6,9 +6,10 @@ A history is kept at first, as a copy or a standby; what is committed from then 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
@@ -22,27 +23,32 @@ OTHERS = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <>
 COPY, FORMER = "copy", "former"
 
 
-class History(Protocol):
-    """Used as `async with`: what it needs beside the rig ends with it."""
+class History(ABC):
+    """Begins to be kept with `async with`; at its end what isn't the site's database ends."""
 
-    async def __aenter__(self) -> Self:
-        """Begin to keep it."""
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        """End what isn't the site's database."""
+    @abstractmethod
+    async def __aenter__(self) -> Self: ...
 
+    @abstractmethod
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    @abstractmethod
     async def fall_behind(self, seconds: float) -> None:
         """Let some time pass of which it has nothing."""
 
+    @abstractmethod
     async def replace(self, remember: Callable[[str], Any]) -> None:
         """Put it in the database's place; `remember` is told where what was there before can still be read."""
 
 
-class Promotion:
+class Promotion(History):
     """An asynchronous standby, behind by what its link to the primary holds back. The primary is killed."""
 
     def __init__(self, rig: Rig) -> None:
-        self.rig = rig
+        super().__init__(rig)
         self.primary = rig.postgres
         self._stack = AsyncExitStack()
 
@@ -101,11 +107,11 @@ class Demotion(Promotion):
         self.primary.kill()
 
 
-class Template:
+class Template(History):
     """A copy by `CREATE DATABASE … TEMPLATE`, which takes the name."""
 
     def __init__(self, rig: Rig) -> None:
-        self.rig = rig
+        super().__init__(rig)
         self.name = rig.postgres.url.rpartition("/")[2]
 
     async def __aenter__(self) -> Self:

@@ -25,7 +25,7 @@ STANDSTILL_SECONDS = 5
     [
         pytest.param("F54", "stopped", "come late", id="stopped"),
         pytest.param("F54", "stopped", "are lost", id="stopped-without-redis", marks=quick),
-        pytest.param("F55", "blocked", "are lost", id="blocked-without-redis", marks=quick),
+        pytest.param("F55", "blocked", "are lost", id="blocked-without-redis"),
     ],
 )
 async def test_f54_f55_members_are_removed_while_the_workers_stand_still(
@@ -74,7 +74,6 @@ def has_missed_some(load: Load, client: Client) -> bool:
     return len(load.ledger.due(client.log, since=client.log.revoked_at)) >= 5
 
 
-@quick
 async def test_f56_access_is_checked_while_database_connections_are_killed(rig: Rig) -> None:
     async with rig.load("F56", "as F17, access checked 30 times a second", "no socket closed, <=5 s") as load:
         ids = {org: rig.database.organization_id(org) for org in {client.org for client in load.clients}}

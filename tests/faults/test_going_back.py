@@ -30,7 +30,7 @@ BEHIND_SECONDS = 1.5
     ],
 )
 async def test_f50_f51_the_database_goes_back_under_running_workers(
-    rig: Rig, case: str, kind: type[Promotion | Template], injected: str, first: str
+    rig: Rig, case: str, kind: type[History], injected: str, first: str
 ) -> None:
     """Whoever looks first: the workers, or a page, a job and a client at another worker while they stand still."""
     async with AsyncExitStack() as stack:
@@ -118,7 +118,7 @@ async def test_f52_events_flow_after_a_promotion_though_the_former_primary_answe
                 allow_resets=True,
             )
         )
-        history: History = await stack.enter_async_context(Demotion(rig))
+        history = await stack.enter_async_context(Demotion(rig))
         await history.fall_behind(BEHIND_SECONDS)
         await history.replace(load.remember_former)
         promoted = time.monotonic()
