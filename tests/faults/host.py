@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,8 @@ import json, sys, time
 import django
 django.setup()
 from tracker.models import Membership
+print("ready", flush=True)
+sys.stdin.readline()
 moments = []
 for user, org, role in json.loads(sys.argv[1]):
     Membership.objects.get(user__username=user, organization__slug=org).delete()
@@ -130,8 +132,21 @@ class Host:
 
     async def remove_memberships(self, clients: Sequence[Client]) -> list[float]:
         """Delete memberships, one after the other; return when each was deleted, by the rig's clock."""
-        moments: list[float] = json.loads(await self.script(REMOVE, _memberships(clients)))
-        return moments
+        return await (await self.ready_to_remove(clients))()
+
+    async def ready_to_remove(self, clients: Sequence[Client]) -> Callable[[], Awaitable[list[float]]]:
+        """Have a process ready that does the same at once when what is returned is called."""
+        process = await self.python("-c", REMOVE, _memberships(clients))
+        assert process.stdout
+        assert await process.stdout.readline() == b"ready\n"
+
+        async def remove() -> list[float]:
+            out, err = await process.communicate(b"\n")
+            assert process.returncode == 0, err.decode()
+            moments: list[float] = json.loads(out)
+            return moments
+
+        return remove
 
     @asynccontextmanager
     async def membership_given_back(self, *clients: Client) -> AsyncIterator[None]:

@@ -43,13 +43,13 @@ async def test_f54_f55_members_are_removed_while_the_workers_stand_still(
         )
         removed = [client for client in load.clients if client.user.endswith("user-3")]
         await stack.enter_async_context(rig.host.membership_given_back(*removed))
+        remove = await rig.host.ready_to_remove(removed)
         if hints == "are lost":
             await stack.enter_async_context(dead(rig.redis))
         workers = rig.processes.workers()
         async with frozen(*workers) if how == "stopped" else rig.processes.blocked():
             begin = time.monotonic()
-            removals = await rig.host.remove_memberships(removed)
-            for client, moment in zip(removed, removals, strict=True):
+            for client, moment in zip(removed, await remove(), strict=True):
                 load.revoke(client, moment)
             await load.until(
                 lambda: all(has_missed_some(load, each) for each in removed), 20, "events for them"
