@@ -154,11 +154,16 @@ def test_field_that_the_models_do_not_have_is_e004(configure: Configure, field: 
         "https://*.example.com",
         "https://app.example.com/",
         "ws://a.b",
+        "file://",
+        "file://localhost",
+        "capacitor://*",
+        "tauri://localhost/",
+        "chrome-extension:abcdef",
         "https://a:b",
     ],
 )
 def test_listed_origin_that_matches_no_page_is_e008(configure: Configure, origin: str) -> None:
-    configure(ALLOWED_ORIGINS=["https://good.example.com:8443", origin])
+    configure(ALLOWED_ORIGINS=["https://good.example.com:8443", "capacitor://localhost", origin])
     assert shown() == {"E008"}
 
 

@@ -75,7 +75,8 @@ def _check_names() -> Iterator[checks.CheckMessage]:
         if parse_origin(origin) is None:
             yield checks.Error(
                 f"{origin!r} in ORGREALTIME['ALLOWED_ORIGINS'] matches no page.",
-                hint="An origin is 'https://app.example.com': scheme, host, perhaps a port, no slash, no wildcard.",
+                hint="An origin is 'https://app.example.com' or 'capacitor://localhost': scheme, host, perhaps a port, "
+                "no slash, no wildcard.",
                 id="orgrealtime.E008",
             )
     for key in ("ADAPTER", "PUBLISHER"):

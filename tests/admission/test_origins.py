@@ -133,6 +133,43 @@ def test_listed_page_is_let_in(configure: Configure, origin: str) -> None:
     assert is_let_in(handshake(origin))
 
 
+APPS = [
+    "capacitor://localhost",
+    "ionic://localhost",
+    "tauri://localhost",
+    "app://bundle:8080",
+    "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+    "moz-extension://6c2a1b1c-7c46-4d33-9d0a-3c3c5a4a2e11",
+    "safari-web-extension://E5A71BCD-0000-4000-8000-000000000000",
+]
+
+
+@pytest.mark.parametrize("origin", APPS)
+def test_listed_page_of_an_app_or_extension_is_let_in(configure: Configure, origin: str) -> None:
+    configure(ALLOWED_ORIGINS=APPS)
+    assert is_let_in(handshake(origin, cookie="sessionid=abc"))
+    assert is_let_in(handshake(origin.upper()))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "capacitor://evil",
+        "capacitor://localhost:80",
+        "http://localhost",
+        "https://localhost",
+        "tauri://localhost/",
+        "tauri:localhost",
+        "app://bundle",
+        "chrome-extension://bcdefghijklmnopabcdefghijklmnopa",
+        "moz-extension://abcdefghijklmnopabcdefghijklmnop",
+    ],
+)
+def test_page_of_an_app_that_is_nearly_listed_is_refused(configure: Configure, origin: str) -> None:
+    configure(ALLOWED_ORIGINS=APPS)
+    assert not is_let_in(handshake(origin))
+
+
 @pytest.mark.parametrize(
     "origin",
     ["http://app.example.org", "https://example.org", "http://localhost", "https://x.app.example.org"],

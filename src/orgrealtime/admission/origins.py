@@ -20,7 +20,12 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 HOST_HEADERS = ("HTTP_HOST", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT")
 
 # RFC 6454 section 7: scheme, host and port alone. Checked first, because urlsplit drops tabs and newlines.
-_ORIGIN = re.compile(r"https?://[^/?#@*\\\x00-\x20\x7f-\xff]+", re.IGNORECASE)
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\\\x00-\x20\x7f-\xff]+", re.IGNORECASE)
+# Of these no page has an origin: it is opaque, "null", or that of the page around it.
+SCHEMES_WITHOUT_ORIGIN = {"about", "blob", "data", "file", "javascript", "ws", "wss"}
+
+# Scheme, host and port; None where the scheme has no default port, as those of apps and browser extensions.
+Origin = tuple[str, str, int | None]
 
 
 def check_origin(scope: Mapping[str, Any]) -> None:
@@ -58,13 +63,13 @@ def _refused(reason: str, message: str) -> Refused:
     return Refused(CloseCode.FORBIDDEN, reason, message)
 
 
-def _allowed_origins(scope: Mapping[str, Any]) -> set[tuple[str, str, int]]:
+def _allowed_origins(scope: Mapping[str, Any]) -> set[Origin]:
     listed = {parse(origin) for origin in get_settings().ALLOWED_ORIGINS}
     own = _own_origin(scope)
     return {origin for origin in (*listed, own) if origin is not None}
 
 
-def _own_origin(scope: Mapping[str, Any]) -> tuple[str, str, int] | None:
+def _own_origin(scope: Mapping[str, Any]) -> Origin | None:
     if "*" in django_settings.ALLOWED_HOSTS and not django_settings.DEBUG:
         return None  # any host name would do, so that of a foreign page too (DNS rebinding)
     request = _Request(scope)
@@ -74,8 +79,11 @@ def _own_origin(scope: Mapping[str, Any]) -> tuple[str, str, int] | None:
         return None
 
 
-def parse(origin: str) -> tuple[str, str, int] | None:
-    """Return scheme, host and port of an origin such as `https://example.com`; None for anything else."""
+def parse(origin: str) -> Origin | None:
+    """Return scheme, host and port of an origin such as `https://example.com` or `capacitor://localhost`.
+
+    None for anything else.
+    """
     if not _ORIGIN.fullmatch(origin):
         return None
     try:
@@ -83,7 +91,9 @@ def parse(origin: str) -> tuple[str, str, int] | None:
         scheme, host, port = parts.scheme, parts.hostname, parts.port
     except ValueError:
         return None
-    return None if host is None else (scheme, host, DEFAULT_PORTS[scheme] if port is None else port)
+    if host is None or scheme in SCHEMES_WITHOUT_ORIGIN:
+        return None
+    return scheme, host, DEFAULT_PORTS.get(scheme) if port is None else port
 
 
 class _Request(HttpRequest):
