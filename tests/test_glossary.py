@@ -29,7 +29,7 @@ OTHERS = {
 # Plain English in the names of classes and modules.
 ENGLISH = {"followed", "found", "governed", "large", "lossy", "reading", "too", "writing"}
 OURS = {"realtime", "orgrealtime"}
-WHOLE = {"PostgreSQL", "SQLite"}  # names that aren't made of words
+WHOLE = {"PostgreSQL", "RestFramework", "SQLite"}  # names that aren't made of words
 
 OLD = {
     "door",

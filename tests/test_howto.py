@@ -1,4 +1,4 @@
-"""The example of the how-to "Write your own consumer" is one policy for all ways to read."""
+"""What the how-tos tell a reader to write does what they say."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from orgrealtime.access import Access
 from orgrealtime.routing import Routes, routes
 from tests.project import fenced, read
+from tests.test_keys import run
 
 SALARY = {"type": "salary_changed", "cursor": "0123abcd.1"}
 
@@ -46,3 +47,8 @@ def test_example_lets_members_in_and_shows_salaries_to_admins_only(live: dict[st
 
 def test_rules_need_no_consumer(live: dict[str, Any]) -> None:
     assert isinstance(routes(policy=live["BoardRules"]), Routes)
+
+
+@pytest.mark.slow
+def test_logins_by_token_work_as_their_page_has_it() -> None:
+    run("tokens", "orgrealtime_tokens")

@@ -11,13 +11,15 @@ import msgspec
 from django.contrib.auth.decorators import login_not_required
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.utils.decorators import method_decorator
 from django.views import View
-from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.vary import vary_on_cookie
 
 from orgrealtime import stream
 from orgrealtime.admission import tickets
+from orgrealtime.admission.authentication import is_of_session
 from orgrealtime.admission.gate import refuse_if
 from orgrealtime.admission.handshake import check_request
 from orgrealtime.admission.refusals import HttpAnswer, answer, refusal
@@ -33,6 +35,8 @@ from orgrealtime.stream import Access, Page
 
 MAX_LIMIT = 500
 PAGE_WAIT_SECONDS = 2.0
+CHECKED_HERE = "by the view itself"
+SCHEMES_OF_BROWSERS = {"basic", "digest", "negotiate", "ntlm"}
 
 _limiter = ThreadLimiter()
 
@@ -116,27 +120,71 @@ class CatchUpView(GovernedView):
 
 
 # Committed before the answer goes out, whatever ATOMIC_REQUESTS says.
-@method_decorator(
-    [transaction.non_atomic_requests, login_not_required, csrf_protect, vary_on_cookie], name="dispatch"
-)
+@method_decorator([transaction.non_atomic_requests, login_not_required, vary_on_cookie], name="dispatch")
 class TicketView(GovernedView):
     """Answers `POST` of a logged-in member with `{"ticket": "…", "expires_in": 30}`: good for one connection.
 
-    Protected against CSRF whatever middleware there is. Answers 401, 403 and 429 as `CatchUpView` does.
+    Protected against CSRF whatever middleware there is, unless no page of another site can have made a browser send
+    the request, or the host has put `csrf_exempt` around this view. Answers 401, 403 and 429 as `CatchUpView` does. If
+    middleware has set `request.expires_at`, the end of the login, what the ticket opens ends then.
     """
 
     http_method_names = ["post", "options"]
+
+    @classmethod
+    def as_view(cls, **attributes: Any) -> Any:
+        """Return the view for a route; it asks for a CSRF token itself."""
+        view = super().as_view(**attributes)
+        # For Django's middleware, which would ask clients that need no token. True: a subclass's dispatch is exempt.
+        view.csrf_exempt = getattr(view, "csrf_exempt", CHECKED_HERE)
+        return view
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer, if the request has a CSRF token or needs none."""
+        answering = super().dispatch
+        if not _is_exempt(request) and _may_be_forged(request):
+            return csrf_protect(answering)(request, *args, **kwargs)
+        return answering(request, *args, **kwargs)
 
     def post(self, request: HttpRequest, org_slug: str) -> HttpResponse:
         """Answer with a new ticket."""
         try:
             identity, organization, _ = check_request(request, org_slug, self.allow)
             origin = request.headers.get("Origin")
-            ticket = tickets.issue(identity.user, organization, identity.session_key, origin)
+            ticket = tickets.issue(
+                identity.user, organization, identity.session_key, origin, identity.expires_at
+            )
         except Refused as refused:
             return refusal(refused.code, refused.message).response()
         body = {"ticket": ticket, "expires_in": tickets.LIFE_SECONDS}
         return answer(HTTPStatus.CREATED, msgspec.json.encode(body)).response()
+
+
+def _is_exempt(request: HttpRequest) -> bool:
+    """Tell whether the host has put Django's `csrf_exempt` around the view or its dispatch.
+
+    The decorator's mark on the route is overwritten by the view's own, so its layer is looked for.
+    """
+    layer: Any = getattr(request.resolver_match, "func", None)
+    if getattr(layer, "csrf_exempt", False) is True:
+        return True
+    while layer is not None and getattr(layer, "__globals__", None) is not csrf_exempt.__globals__:
+        layer = getattr(layer, "__wrapped__", None)
+    return layer is not None
+
+
+def _may_be_forged(request: HttpRequest) -> bool:
+    """Tell whether a page of another site can have made a browser send this request as its user.
+
+    It can't add an `Authorization` of a scheme that browsers don't use by themselves. And what has neither cookies nor
+    an `Origin` comes from no page.
+    """
+    if is_of_session(request):
+        return True
+    scheme = request.headers.get("Authorization", "").partition(" ")[0].lower()
+    if scheme:
+        return scheme in SCHEMES_OF_BROWSERS
+    return bool(request.headers.get("Cookie") or request.headers.get("Origin"))
 
 
 def _reset(reset: StreamReset) -> HttpAnswer:

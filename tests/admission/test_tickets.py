@@ -11,13 +11,18 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.test import Client
+from django.urls import path
 from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.vary import vary_on_cookie
 from pytest_django.fixtures import Settings
 
 from orgrealtime.admission import tickets
 from orgrealtime.errors import Refused
 from orgrealtime.models import Ticket
 from orgrealtime.stream import database
+from orgrealtime.views import TicketView
 from tests.host.models import Membership, Organization
 from tests.sockets import ORIGIN, Socket, Sockets, log_in
 from tests.threads import start_many
@@ -87,6 +92,69 @@ def test_post_without_csrf_token_gets_403_whatever_middleware_there_is(
     client.force_login(alice)
     assert client.post(URL).status_code == 403
     assert not Ticket.objects.exists()
+
+
+# How a client asks for a ticket, and the status without a CSRF token. The user comes of middleware, as with a token.
+ASKED: dict[str, tuple[dict[str, str], int]] = {
+    "token": ({"Authorization": "Bearer alice"}, 201),
+    "token of a web view": ({"Authorization": "Bearer alice", "Origin": "capacitor://localhost"}, 201),
+    "token beside a proxy's cookie": ({"Authorization": "Bearer alice", "Cookie": "lb=7"}, 201),
+    "header of one's own": ({"X-Api-Key": "alice"}, 201),
+    "header of one's own on a page": ({"X-Api-Key": "alice", "Origin": "https://evil.example"}, 403),
+    "what browsers send by themselves": ({"Authorization": "Basic YWxpY2U6ZGVtbw=="}, 403),
+    "token in a cookie": ({"Cookie": "access_token=alice"}, 403),
+    "nothing, from a page": ({"Origin": "https://evil.example"}, 403),
+}
+
+
+class NamesAlice:
+    """Middleware that finds the user by whatever the request has, as a host's for tokens does."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> Any:
+        request.user = User.objects.get(username="alice")
+        return self.get_response(request)
+
+
+@pytest.mark.parametrize("csrf", [True, False])
+@pytest.mark.parametrize(("headers", "status"), ASKED.values(), ids=ASKED)
+def test_client_needs_a_csrf_token_only_where_a_foreign_page_could_ask(
+    alice: User, settings: Settings, headers: dict[str, str], status: int, csrf: bool
+) -> None:
+    own = [f"{__name__}.NamesAlice"]
+    settings.MIDDLEWARE = ["django.middleware.csrf.CsrfViewMiddleware", *own] if csrf else own
+    answer = Client(enforce_csrf_checks=True).post(URL, headers=headers)
+    assert answer.status_code == status
+
+
+def test_header_of_a_token_does_not_spare_a_session_the_csrf_token(alice: User) -> None:
+    client = Client(enforce_csrf_checks=True, headers={"Authorization": "Bearer alice"})
+    client.force_login(alice)
+    assert client.post(URL).status_code == 403
+
+
+def test_host_may_exempt_the_view(alice: User, settings: Settings) -> None:
+    settings.ROOT_URLCONF = __name__
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice)
+    for name in ("exempt", "within", "class"):
+        assert client.post(f"/{name}/acme/").status_code == 201
+    assert client.post("/asked/acme/").status_code == 403
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class ExemptView(TicketView):
+    """A view of a host that has another protection."""
+
+
+urlpatterns = [
+    path("exempt/<slug:org_slug>/", csrf_exempt(TicketView.as_view())),
+    path("within/<slug:org_slug>/", vary_on_cookie(csrf_exempt(vary_on_cookie(TicketView.as_view())))),
+    path("class/<slug:org_slug>/", ExemptView.as_view()),
+    path("asked/<slug:org_slug>/", vary_on_cookie(TicketView.as_view())),
+]
 
 
 def test_nobody_gets_401(client: Client, acme: Organization) -> None:
@@ -187,6 +255,10 @@ async def test_expired_ticket_is_refused(sockets: Sockets, alice: User) -> None:
         (ORIGIN, "https://testserver", False),
         (ORIGIN, "http://evil.example", False),
         (ORIGIN, "null", False),
+        ("capacitor://localhost", "capacitor://localhost", True),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef", True),
+        ("chrome-extension://abcdef", "chrome-extension://other", False),
+        ("tauri://localhost", "capacitor://localhost", False),
         (None, ORIGIN, False),
         ("null", "null", False),
     ],
@@ -272,6 +344,73 @@ async def test_ticket_without_a_session_stands_for_an_active_user(
     await (await open_with(sockets, first)).synced()
     await database.LIVE.run(User.objects.filter(pk=alice.pk).update, is_active=False)
     assert await refused_with(sockets, second) == 4401
+
+
+# ------------------------------------------------------------------------------------------ the end of the login
+
+
+class Ends(NamesAlice):
+    """Middleware for tokens that end; `end` is what it says about this one."""
+
+    end: object = None
+
+    def __call__(self, request: Any) -> Any:
+        request.expires_at = self.end
+        return super().__call__(request)
+
+
+LATER = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize("end", [LATER, LATER.timestamp() + 0.5, int(LATER.timestamp())])
+def test_ticket_keeps_the_end_of_the_login(alice: User, settings: Settings, end: Any) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.Ends"]
+    Ends.end = end
+    ticket = Client().post(URL).json()["ticket"]
+    identity = tickets.redeem(ticket, handshake(ticket)).identity
+    expected = end.timestamp() if isinstance(end, datetime.datetime) else end
+    assert identity.expires_at == pytest.approx(expected, abs=0.001)
+
+
+@pytest.mark.parametrize("end", [datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC), 0])
+def test_login_that_has_ended_gets_no_ticket(alice: User, settings: Settings, end: Any) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.Ends"]
+    Ends.end = end
+    answer = Client().post(URL)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthenticated")
+
+
+def test_login_without_an_end_gives_a_ticket_without_one(alice: User, acme: Organization) -> None:
+    ticket = tickets.issue(alice, acme, None, None)
+    assert tickets.redeem(ticket, handshake(ticket)).identity.expires_at is None
+
+
+@pytest.mark.parametrize("end", [1e30, float(2**62)])
+def test_login_may_end_later_than_any_calendar(alice: User, acme: Organization, end: float) -> None:
+    ticket = tickets.issue(alice, acme, None, None, end)
+    assert tickets.redeem(ticket, handshake(ticket)).identity.expires_at is not None
+
+
+def end_logins() -> None:
+    Ticket.objects.update(login_expires_at=timezone.now())
+
+
+async def test_ticket_of_a_login_that_has_ended_meanwhile_is_refused(
+    sockets: Sockets, alice: User, acme: Organization
+) -> None:
+    ticket = await database.LIVE.run(tickets.issue, alice, acme, None, None, LATER)
+    await database.LIVE.run(end_logins)
+    assert await refused_with(sockets, ticket) == 4401
+
+
+async def test_connection_by_ticket_is_closed_at_the_end_of_the_login(
+    sockets: Sockets, alice: User, acme: Organization
+) -> None:
+    soon = timezone.now() + datetime.timedelta(seconds=1.5)
+    ticket = await database.LIVE.run(tickets.issue, alice, acme, None, None, soon)
+    socket = await (await open_with(sockets, ticket)).synced()
+    assert await socket.close_code() == 4401
+    assert timezone.now() >= soon
 
 
 def test_all_failed_uses_get_one_message(alice: User, acme: Organization) -> None:

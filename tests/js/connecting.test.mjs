@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
 import { CLOSE_CODES, connect } from "../../src/orgrealtime/static/orgrealtime/client.js";
@@ -46,6 +47,89 @@ test("client takes URLs of one's own", async () => {
     ],
   );
   assert.equal(page.client.state.transport, "sse");
+});
+
+test("client gets a new ticket for each socket and offers it beside the subprotocol", async () => {
+  const tickets = ["one", "two"];
+  const { clock, page, server } = onePage({ ticket: async () => tickets.shift() });
+  await clock.advance(10);
+  assert.deepEqual(page.socket.protocol, ["orgrealtime.v1", "orgrealtime.ticket.one"]);
+  server.closeAll(1006);
+  await clock.advance(1000);
+  assert.deepEqual(page.socket.protocol, ["orgrealtime.v1", "orgrealtime.ticket.two"]);
+  assert.equal(page.state, "live");
+});
+
+test("the how-to's page gets tickets, pages and streams with its token", async () => {
+  const text = await readFile(new URL("../../docs/howto/token-logins.md", import.meta.url), "utf8");
+  const [, block] = text.match(/^```javascript\n(.+?)^```/ms);
+  const code = block.replace(/^import .+$/m, "");
+  const world = new World();
+  const { outside } = world.newTab();
+  const asked = [];
+  const fetch = (url, init) => {
+    asked.push([url.toString().split("?")[0], init.method ?? "GET", init.headers.Authorization]);
+    if (init.method) return { ok: true, json: async () => ({ ticket: "secret" }) };
+    return outside.fetch(url, init);
+  };
+  const start = (options) => connect({ ...options, outside: { ...outside, ...options.outside } });
+  const shown = [];
+  new Function("connect", "fetch", "accessToken", "show", code)(
+    start,
+    fetch,
+    async () => "t",
+    (event) => shown.push(event),
+  );
+  await world.clock.advance(100);
+  assert.deepEqual(asked, [["/orgs/acme/notifications/ticket/", "POST", "Bearer t"]]);
+  assert.deepEqual(world.tabs[0].sockets[0].protocol, ["orgrealtime.v1", "orgrealtime.ticket.secret"]);
+  world.server.publish({ text: "hello" });
+  await world.clock.advance(100);
+  assert.equal(shown[0].text, "hello");
+  world.server.closeAll(4401); // the token has ended: the page says whether there is a new one
+  await world.clock.advance(1000);
+  assert.deepEqual(asked.slice(1), [
+    ["https://example.org/orgs/acme/notifications/", "GET", "Bearer t"],
+    ["/orgs/acme/notifications/ticket/", "POST", "Bearer t"],
+  ]);
+});
+
+test("client that gets no ticket says why, and goes on over what lets it in", async () => {
+  const failure = new Error("no ticket");
+  const { clock, page, server } = onePage({
+    ticket: async () => {
+      throw failure;
+    },
+  });
+  await clock.advance(5000);
+  assert.deepEqual([...new Set(page.errors)], [failure]);
+  assert.equal(server.count("websocket"), 0);
+  assert.equal(page.client.state.transport, "sse");
+});
+
+test("client whose login has ended gets no ticket and stops", async () => {
+  const { clock, page, server } = onePage({ ticket: () => Promise.reject(new Error("401")) });
+  server.refusal = 401;
+  await clock.advance(1000);
+  assert.equal(page.state, "unauthenticated");
+});
+
+test("client that is closed while it waits for a ticket opens no socket", async () => {
+  let give;
+  const { clock, page, server } = onePage({ ticket: () => new Promise((resolve) => (give = resolve)) });
+  await clock.advance(10);
+  page.client.close();
+  give("late");
+  await clock.advance(1000);
+  assert.equal(server.count("websocket"), 0);
+});
+
+test("client that waits too long for a ticket tries again", async () => {
+  let asked = 0;
+  const { clock, page, server } = onePage({ ticket: () => (asked++ ? "second" : new Promise(() => {})) });
+  await clock.advance(15_000);
+  assert.equal(server.count("websocket"), 1);
+  assert.equal(page.state, "live");
 });
 
 test("client on a page without TLS uses ws:", async () => {

@@ -113,23 +113,32 @@ def authenticate(scope: Mapping[str, Any]) -> Identity:
     sessions is away.
     """
     identity = _from_scope(scope) if "user" in scope else _active(_of_session(sessions.key_of(scope)))
-    if "expires_at" not in scope:
+    if scope.get("expires_at") is None:
         return identity
-    identity = replace(identity, expires_at=_unix_seconds(scope["expires_at"]))
+    identity = replace(identity, expires_at=unix_seconds(scope["expires_at"]))
     if identity.has_expired(time.time()):
         raise Refused(CloseCode.UNAUTHENTICATED, "login expired")
     return identity
 
 
 def authenticate_request(request: HttpRequest) -> Identity:
-    """Return the identity of an HTTP request, as `authenticate` does: `request.user` is the user of its scope.
+    """Return the identity of an HTTP request, as `authenticate` does: `request.user` is the user of its scope, and
+    `request.expires_at`, if middleware has set it, the end of the login.
 
     Without middleware that has set `request.user` it is the user that ASGI middleware put into the scope, or the
     session's.
     """
     scope: dict[str, Any] = dict(getattr(request, "scope", None) or {"headers": _cookie_header(request)})
-    scope.update((name, getattr(request, name)) for name in ("user", "session") if hasattr(request, name))
+    set_by_middleware = ("user", "session", "expires_at")
+    scope.update((name, getattr(request, name)) for name in set_by_middleware if hasattr(request, name))
     return authenticate(scope)
+
+
+def is_of_session(request: HttpRequest) -> bool:
+    """Tell whether the user whom middleware found for an HTTP request is the one of its session."""
+    session = sessions.session_of({"session": getattr(request, "session", None)})
+    user = getattr(request, "user", None)
+    return session is not None and user_keys().is_of_family(user) and _names(session, user)
 
 
 def _cookie_header(request: HttpRequest) -> list[tuple[bytes, bytes]]:
@@ -314,12 +323,16 @@ def _user_key(session: Any) -> Any:
     return key
 
 
-def _unix_seconds(value: object) -> float:
+def unix_seconds(value: object) -> float:
+    """Return the end of a login, which is an aware datetime or in Unix seconds, in Unix seconds.
+
+    Raises ImproperlyConfigured for anything else.
+    """
     if isinstance(value, datetime.datetime) and value.utcoffset() is not None:
         return value.timestamp()
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     raise ImproperlyConfigured(
-        f'scope["expires_at"] is an aware datetime or a number of Unix seconds, not {value!r:.60}; '
+        f"expires_at is an aware datetime or a number of Unix seconds, not {value!r:.60}; "
         "leave it out where the login has no end"
     )

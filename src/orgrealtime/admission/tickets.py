@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime
 import hashlib
 import secrets
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from django.db import models, router
 from django.utils import timezone
 
-from orgrealtime.admission.authentication import Identity, identify
+from orgrealtime.admission.authentication import Identity, identify, unix_seconds
 from orgrealtime.admission.origins import fits_origin
 from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.keys import organization_keys
@@ -19,6 +21,9 @@ from orgrealtime.models import Ticket
 
 PREFIX = "orgrealtime.ticket."
 LIFE_SECONDS = 30
+LAST_SECOND = (
+    datetime.datetime.max.replace(tzinfo=datetime.UTC).timestamp() - 86_400
+)  # that a database can keep
 MAX_LIVING = 100  # of one user; requests of the same moment may get a few more
 MESSAGE = "the ticket isn't known, has expired, was used, or isn't for this connection; ask for a new one"
 
@@ -30,9 +35,22 @@ class Redeemed(NamedTuple):
     organization_id: Any
 
 
-def issue(user: Any, organization: models.Model, session_key: str | None, origin: str | None) -> str:
-    """Return a new ticket; raise Refused (4429) if the user has too many that are still good."""
+def issue(
+    user: Any,
+    organization: models.Model,
+    session_key: str | None,
+    origin: str | None,
+    login_expires_at: object = None,
+) -> str:
+    """Return a new ticket; raise Refused (4429) if the user has too many that are still good.
+
+    `login_expires_at` is when the login ends by which it is issued, in Unix seconds or as an aware datetime. What is
+    opened with the ticket ends then too.
+    """
     now = timezone.now()
+    end = None if login_expires_at is None else unix_seconds(login_expires_at)
+    if end is not None and end <= now.timestamp():
+        raise Refused(CloseCode.UNAUTHENTICATED, "login expired")
     tickets = _tickets()
     tickets.filter(user_id=user.pk, expires_at__lte=now).delete()
     if tickets.filter(user_id=user.pk).count() >= MAX_LIVING:
@@ -49,6 +67,7 @@ def issue(user: Any, organization: models.Model, session_key: str | None, origin
         session_key=session_key,
         origin=origin,
         expires_at=now + datetime.timedelta(seconds=LIFE_SECONDS),
+        login_expires_at=None if end is None else _as_datetime(end),
     )
     return ticket
 
@@ -76,9 +95,14 @@ def redeem(ticket: str, scope: Mapping[str, Any]) -> Redeemed:
     if not fits_origin(scope, found.origin):
         raise refusal("ticket of another origin")
     try:
-        return Redeemed(identify(found.user_id, found.session_key), found.organization_id)
+        identity = identify(found.user_id, found.session_key)
     except Refused as refused:
         raise refusal(f"ticket: {refused.reason}") from None
+    if found.login_expires_at is not None:
+        identity = replace(identity, expires_at=found.login_expires_at.timestamp())
+    if identity.has_expired(time.time()):
+        raise refusal("ticket: login expired")
+    return Redeemed(identity, found.organization_id)
 
 
 def refusal(reason: str) -> Refused:
@@ -95,6 +119,10 @@ def _take(digest: str) -> Ticket | None:
     ticket = _tickets().filter(digest=digest).first()
     # Of all handshakes that have read it, one deletes it.
     return ticket if ticket is not None and _tickets().filter(digest=digest).delete()[0] == 1 else None
+
+
+def _as_datetime(seconds: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(min(seconds, LAST_SECOND), datetime.UTC)
 
 
 def _tickets() -> models.QuerySet[Ticket]:

@@ -59,7 +59,7 @@ export type Clock = {
 };
 export type Outside = {
     clock: Clock;
-    WebSocket: new (url: string, protocol: string) => WebSocket;
+    WebSocket: new (url: string, protocols: string | string[]) => WebSocket;
     fetch: (url: string, init: RequestInit) => Promise<Response>;
     locks?: Pick<LockManager, "request">;
     BroadcastChannel?: new (name: string) => BroadcastChannel;
@@ -106,6 +106,10 @@ export type Options = {
      */
     shareKey?: string | number;
     /**
+     * gets a ticket, before each attempt to open a socket
+     */
+    ticket?: () => string | Promise<string>;
+    /**
      * milliseconds, where nothing but polling gets through; default: 5000
      */
     pollInterval?: number;
@@ -130,6 +134,7 @@ export type Endpoints = {
     catchUpUrl: string;
     streamUrl: string;
     pollInterval: number;
+    protocols?: () => Promise<string[]>;
 };
 export type CatchUpAnswer = {
     frame?: Frame;
@@ -265,7 +270,7 @@ export type AnyConnection = {
  *
  * @typedef {object} Outside
  * @property {Clock} clock
- * @property {new (url: string, protocol: string) => WebSocket} WebSocket
+ * @property {new (url: string, protocols: string | string[]) => WebSocket} WebSocket
  * @property {(url: string, init: RequestInit) => Promise<Response>} fetch
  * @property {Pick<LockManager, "request">} [locks]
  * @property {new (name: string) => BroadcastChannel} [BroadcastChannel]
@@ -284,6 +289,7 @@ export type AnyConnection = {
  * @property {Pick<Storage, "getItem" | "setItem">} [storage]  keeps the cursor, such as `sessionStorage`
  * @property {boolean} [share]  one connection for all tabs of the browser, if there is a `shareKey`; default: true
  * @property {string | number} [shareKey]  the user's id: only tabs with the same key share
+ * @property {() => string | Promise<string>} [ticket]  gets a ticket, before each attempt to open a socket
  * @property {number} [pollInterval]  milliseconds, where nothing but polling gets through; default: 5000
  * @property {Handler<RealtimeEvent>} [onEvent]
  * @property {Handler<Reset>} [onReset]  fetch what the page shows afresh; asked again if it fails
@@ -293,7 +299,8 @@ export type AnyConnection = {
  * @property {Partial<Outside>} [outside]
  */
 /**
- * @typedef {{socketUrl: string, catchUpUrl: string, streamUrl: string, pollInterval: number}} Endpoints
+ * @typedef {{socketUrl: string, catchUpUrl: string, streamUrl: string, pollInterval: number,
+ *   protocols?: () => Promise<string[]>}} Endpoints  `protocols` are those of the next socket, a new ticket among them
  * @typedef {{frame?: Frame, more?: boolean, code?: number}} CatchUpAnswer  neither frame nor code: not reached
  * @typedef {{cursor: string, event?: RealtimeEvent, reset?: Reset}} Entry  a position, and what lies just before it
  *

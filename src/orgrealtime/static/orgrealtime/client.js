@@ -45,7 +45,7 @@
  *
  * @typedef {object} Outside
  * @property {Clock} clock
- * @property {new (url: string, protocol: string) => WebSocket} WebSocket
+ * @property {new (url: string, protocols: string | string[]) => WebSocket} WebSocket
  * @property {(url: string, init: RequestInit) => Promise<Response>} fetch
  * @property {Pick<LockManager, "request">} [locks]
  * @property {new (name: string) => BroadcastChannel} [BroadcastChannel]
@@ -65,6 +65,7 @@
  * @property {Pick<Storage, "getItem" | "setItem">} [storage]  keeps the cursor, such as `sessionStorage`
  * @property {boolean} [share]  one connection for all tabs of the browser, if there is a `shareKey`; default: true
  * @property {string | number} [shareKey]  the user's id: only tabs with the same key share
+ * @property {() => string | Promise<string>} [ticket]  gets a ticket, before each attempt to open a socket
  * @property {number} [pollInterval]  milliseconds, where nothing but polling gets through; default: 5000
  * @property {Handler<RealtimeEvent>} [onEvent]
  * @property {Handler<Reset>} [onReset]  fetch what the page shows afresh; asked again if it fails
@@ -75,7 +76,8 @@
  */
 
 /**
- * @typedef {{socketUrl: string, catchUpUrl: string, streamUrl: string, pollInterval: number}} Endpoints
+ * @typedef {{socketUrl: string, catchUpUrl: string, streamUrl: string, pollInterval: number,
+ *   protocols?: () => Promise<string[]>}} Endpoints  `protocols` are those of the next socket, a new ticket among them
  * @typedef {{frame?: Frame, more?: boolean, code?: number}} CatchUpAnswer  neither frame nor code: not reached
  * @typedef {{cursor: string, event?: RealtimeEvent, reset?: Reset}} Entry  a position, and what lies just before it
  *
@@ -233,8 +235,8 @@ export class Client {
   constructor(options) {
     this.#options = options;
     this.#outside = { ...browserEnvironment(), ...options.outside };
-    this.#endpoints = endpointsOf(options);
     this.#handlers = new Handlers(options);
+    this.#endpoints = endpointsOf(options, this.#handlers);
     this.#subscription = new Subscription(
       this.#outside,
       this.#endpoints,
@@ -1171,13 +1173,16 @@ class SocketTransport extends Transport {
   #pingTimer = new Timer(this.outside.clock);
   #pongTimer = new Timer(this.outside.clock);
 
-  open() {
-    const url = urlOf(this.outside, this.endpoints.socketUrl, { since: this.since });
+  async open() {
+    const { socketUrl, protocols } = this.endpoints;
+    const url = urlOf(this.outside, socketUrl, { since: this.since });
     url.protocol = url.protocol.replace("http", "ws");
     try {
-      this.#socket = new this.outside.WebSocket(url.href, SUBPROTOCOL);
+      const offered = protocols ? await protocols() : SUBPROTOCOL;
+      if (this.isClosed) return;
+      this.#socket = new this.outside.WebSocket(url.href, offered);
     } catch {
-      // A Content-Security-Policy, for example, may forbid sockets.
+      // There is no ticket; or a Content-Security-Policy, for example, forbids sockets.
       this.#pongTimer.set(0, () => this.end());
       return;
     }
@@ -1732,8 +1737,8 @@ function urlOf({ href }, url, parameters) {
   return address;
 }
 
-/** @param {Options} options @returns {Endpoints} */
-function endpointsOf({ org, url, catchUpUrl, streamUrl, pollInterval = 5_000 }) {
+/** @param {Options} options @param {Handlers} handlers @returns {Endpoints} */
+function endpointsOf({ org, url, catchUpUrl, streamUrl, ticket, pollInterval = 5_000 }, handlers) {
   if (!org && !(url && catchUpUrl)) throw new TypeError("connect() needs 'org', or 'url' and 'catchUpUrl'");
   const path = `/orgs/${encodeURIComponent(org ?? "")}/notifications/`;
   const catchUp = catchUpUrl ?? path;
@@ -1742,6 +1747,16 @@ function endpointsOf({ org, url, catchUpUrl, streamUrl, pollInterval = 5_000 }) 
     catchUpUrl: catchUp,
     streamUrl: streamUrl ?? `${catchUp}stream/`,
     pollInterval,
+    protocols:
+      ticket &&
+      (async () => {
+        try {
+          return [SUBPROTOCOL, `orgrealtime.ticket.${await ticket()}`];
+        } catch (error) {
+          handlers.report(error);
+          throw error;
+        }
+      }),
   };
 }
 

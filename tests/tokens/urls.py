@@ -1,0 +1,5 @@
+"""The routes as the how-to has them."""
+
+from tests.project import fenced, read
+
+exec(fenced(read("howto/token-logins.md"), "python")[1])  # noqa: S102 - our own page
