@@ -26,6 +26,13 @@ def fenced(text: str, opening: str) -> list[str]:
     return re.findall(rf"^```{opening}\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
 
 
+def section(text: str, heading: str) -> str:
+    """What stands under a heading, up to the next one."""
+    found = re.search(rf"^#+ {re.escape(heading)}\n(.+?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, heading
+    return found[1]
+
+
 class Project(Server):
     """A project under uvicorn."""
 

@@ -23,13 +23,14 @@ OTHERS = {
     *("receivers", "serializer", "signals", "templatetags", "testing", "urls", "user", "view"),
     *("asgi", "http", "json", "query", "queue", "request", "answer", "row", "columns", "socket", "string"),
     *("insertion", "postgresql", "sqlite", "uvicorn"),
+    *("rest", "framework"),
     *("background", "concurrency", "error", "key", "mixin", "settings", "thread", "type"),
     *("bench", "benchmark", "operations", "report"),
 }
 # Plain English in the names of classes and modules.
 ENGLISH = {"followed", "found", "governed", "large", "lossy", "reading", "too", "writing"}
 OURS = {"realtime", "orgrealtime"}
-WHOLE = {"PostgreSQL", "RestFramework", "SQLite"}  # names that aren't made of words
+WHOLE = {"PostgreSQL", "SQLite"}  # names that aren't made of words
 
 OLD = {
     "door",

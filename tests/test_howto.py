@@ -50,5 +50,10 @@ def test_rules_need_no_consumer(live: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+def test_hosts_of_every_kind_are_wired_as_their_page_has_it() -> None:
+    run("layouts", "orgrealtime_layouts")
+
+
+@pytest.mark.slow
 def test_logins_by_token_work_as_their_page_has_it() -> None:
     run("tokens", "orgrealtime_tokens")

@@ -13,12 +13,13 @@ from orgrealtime.stream.access import Access
 __all__ = ["Access", "revoke"]
 
 
-def revoke(user: models.Model, organization: models.Model) -> None:
-    """Have this user's connections to this organisation checked again, after the commit of the open transaction.
+def revoke(user: models.Model, organization: models.Model | None = None) -> None:
+    """Have this user's connections to this organisation, or to all, checked again after the open transaction commits.
 
     Call it where access ends without a signal, as with `QuerySet.update`; deleting or saving a membership or a
     user does it by itself.
     """
-    using = router.db_for_write(type(organization), instance=organization)
-    keys = user_keys().of(user), organization_keys().of(organization)
+    about = user if organization is None else organization
+    using = router.db_for_write(type(about), instance=about)
+    keys = user_keys().of(user), None if organization is None else organization_keys().of(organization)
     transaction.on_commit(partial(bell.check_user, *keys), using=using, robust=True)

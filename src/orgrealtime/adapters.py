@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple, cast
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
@@ -37,6 +38,8 @@ NO_ORGANIZATION = (
     OverflowError,
     DataError,
 )
+ITSELF = "pk"  # the path from a row to itself, where users or organisations are their own memberships
+MANY_TO_MANY = "; for a many-to-many field set ORGREALTIME['MEMBERSHIP'], as 'teams__members'"
 
 
 class OrganizationAdapter:
@@ -88,12 +91,17 @@ class OrganizationAdapter:
         """Return the primary key of the user whose access an instance of `membership_models` gives, or None."""
         raise NotImplementedError
 
+    def users_of(self, instance: models.Model) -> Collection[Any]:
+        """Return the primary keys of the users whose access a change of this instance may end: that of `user_of`."""
+        user_id = self.user_of(instance)
+        return () if user_id is None else (user_id,)
+
 
 class MembershipAdapter(OrganizationAdapter):
-    """For hosts with a membership model that has a foreign key to the organisation and one to the user.
+    """For hosts with a membership model, whose rows lead by foreign keys to an organisation and to a user.
 
-    Set `ORGREALTIME["MEMBERSHIP_MODEL"]`; override `queryset` to leave out memberships that don't count
-    (invited, suspended), and `access` to give roles or hide event types.
+    Set `ORGREALTIME["MEMBERSHIP"]` or `ORGREALTIME["MEMBERSHIP_MODEL"]`; override `queryset` to leave out memberships
+    that don't count (invited, suspended), and `access` to give roles or hide event types.
     """
 
     def __init__(self) -> None:
@@ -102,6 +110,11 @@ class MembershipAdapter(OrganizationAdapter):
         self.organization_field = settings.MEMBERSHIP_ORGANIZATION_FIELD
         self.user_field = settings.MEMBERSHIP_USER_FIELD
         self.slug_field = settings.ORGANIZATION_SLUG_FIELD
+        if settings.MEMBERSHIP:
+            if settings.MEMBERSHIP_MODEL:
+                raise ImproperlyConfigured("Set ORGREALTIME['MEMBERSHIP'] or ['MEMBERSHIP_MODEL'], not both")
+            found = _follow(settings.MEMBERSHIP, organization_model())
+            self.membership_model, self.organization_field, self.user_field = found
 
     def queryset(self) -> models.QuerySet[Any]:
         """Return the memberships that count, from the primary: a replica may not know yet that one has ended."""
@@ -125,11 +138,14 @@ class MembershipAdapter(OrganizationAdapter):
         """Return organisation and access in one query that is the same for all slugs that there can be."""
         if not self._can_be(slug):
             return None
-        of_user = {f"{self.organization_field}__{self.slug_field}": slug, f"{self.user_field}__pk": user.pk}
+        of_user = {
+            _lookup(self.organization_field, self.slug_field): slug,
+            _lookup(self.user_field, "pk"): user.pk,
+        }
         membership = self._members(self.organization_field).filter(**of_user).first()
         if membership is None:
             return None
-        return getattr(membership, self.organization_field), self.access(membership)
+        return _object_at(membership, self.organization_field), self.access(membership)
 
     def find_together(
         self, pairs: Collection[tuple[str, Any]]
@@ -141,13 +157,13 @@ class MembershipAdapter(OrganizationAdapter):
             return {}
         members = self._members(self.organization_field).filter(
             **{
-                f"{self.organization_field}__{self.slug_field}__in": {slug for slug, _ in wanted},
-                f"{self.user_field}__pk__in": {user_id for _, user_id in wanted},
+                _lookup(self.organization_field, f"{self.slug_field}__in"): {slug for slug, _ in wanted},
+                _lookup(self.user_field, "pk__in"): {user_id for _, user_id in wanted},
             }
         )
         found: dict[tuple[str, Any], tuple[models.Model, Access]] = {}
         for membership in _first_come(members):
-            organization = getattr(membership, self.organization_field)
+            organization = _object_at(membership, self.organization_field)
             pair = (str(getattr(organization, self.slug_field)), _key_at(membership, self.user_field))
             if pair not in found:
                 found[pair] = organization, self.access(membership)
@@ -161,7 +177,10 @@ class MembershipAdapter(OrganizationAdapter):
         wanted = set(pairs)
         organization_ids, user_ids = {pair[0] for pair in wanted}, {pair[1] for pair in wanted}
         members = self._members(self.user_field).filter(
-            **{f"{self.organization_field}__pk__in": organization_ids, f"{self.user_field}__pk__in": user_ids}
+            **{
+                _lookup(self.organization_field, "pk__in"): organization_ids,
+                _lookup(self.user_field, "pk__in"): user_ids,
+            }
         )
         accesses: dict[tuple[Any, Any], tuple[Access, Any]] = {}
         for membership in _first_come(members):
@@ -173,7 +192,7 @@ class MembershipAdapter(OrganizationAdapter):
                 )
                 continue
             pair = (access.organization_id, access.user_id)
-            accesses.setdefault(pair, (access, getattr(membership, self.user_field)))
+            accesses.setdefault(pair, (access, _object_at(membership, self.user_field)))
         return {pair: found for pair, found in accesses.items() if pair in wanted}
 
     def resolve(self, slug: str) -> models.Model | None:
@@ -186,12 +205,13 @@ class MembershipAdapter(OrganizationAdapter):
     def member_ids(self, organization: models.Model) -> Collection[Any]:
         """Return the ids of the members, in one query."""
         key = organization_keys().of(organization)
-        members = self.queryset().filter(**{f"{self.organization_field}__pk": key})
-        return set(members.values_list(f"{self.user_field}__pk", flat=True))
+        members = self.queryset().filter(**{_lookup(self.organization_field, "pk"): key})
+        return set(members.values_list(_lookup(self.user_field, "pk"), flat=True))
 
     def membership_models(self) -> Collection[type[models.Model]]:
-        """Return the membership model."""
-        return (self._model(),)
+        """Return the membership model, unless that is the organisation's or the user's own, and those in between."""
+        own = () if ITSELF in {self.organization_field, self.user_field} else (self._model(),)
+        return (*own, *self._between().values())
 
     def user_of(self, membership: models.Model) -> Any:
         """Return the id of the membership's user; None if the user has been deleted."""
@@ -199,6 +219,15 @@ class MembershipAdapter(OrganizationAdapter):
             return _key_at(membership, self.user_field)
         except ObjectDoesNotExist:
             return None
+
+    def users_of(self, instance: models.Model) -> Collection[Any]:
+        """Return the user of a membership, or those of all memberships that lead over this instance."""
+        for path, model in self._between().items():
+            if isinstance(instance, model) and not isinstance(instance, self._model()):
+                model = self._model()
+                members = model._base_manager.using(router.db_for_write(model)).filter(**{path: instance})
+                return set(members.values_list(_lookup(self.user_field, "pk"), flat=True))
+        return super().users_of(instance)
 
     def check(self) -> None:
         """Raise ImproperlyConfigured unless the models have the fields that the settings name."""
@@ -212,9 +241,11 @@ class MembershipAdapter(OrganizationAdapter):
     def _members(self, *related: str) -> models.QuerySet[Any]:
         """The memberships that count in organisations that exist, loaded with what they refer to."""
         members = self.queryset()
-        for name in (self.organization_field, self.user_field):
-            if name in related or not _refers_by_key(members.model, name):
-                members = members.select_related(name)
+        for path in (self.organization_field, self.user_field):
+            before = path.rpartition("__")[0]
+            needed = path if path in related or not _refers_by_key(members.model, path) else before
+            if needed and needed != ITSELF:
+                members = members.select_related(needed)
         existing = self.organizations()
         if existing.query.where or existing.query.is_sliced:  # else it hides nothing, and needn't be asked
             members = members.filter(**{f"{self.organization_field}__in": existing})
@@ -226,11 +257,20 @@ class MembershipAdapter(OrganizationAdapter):
         field = organizations.model._meta.get_field(self.slug_field)
         return can_hold(field, slug, router.db_for_write(organizations.model))
 
+    def _between(self) -> dict[str, type[models.Model]]:
+        """The models over which memberships lead to organisation and user, by the path from a membership."""
+        return {
+            path: _model_at(self._model(), path)
+            for whole in (self.organization_field, self.user_field)
+            for path in _beginnings(whole)
+        }
+
     def _model(self) -> type[models.Model]:
         if not self.membership_model:
             raise ImproperlyConfigured(
-                "Set ORGREALTIME['MEMBERSHIP_MODEL'] to the model that links users to organisations, "
-                "or ORGREALTIME['ADAPTER'] to an OrganizationAdapter of your own"
+                "Set ORGREALTIME['MEMBERSHIP'] to the path of fields from an organisation to its users, as "
+                "'memberships__user', ['MEMBERSHIP_MODEL'] to the model that links the two, or ['ADAPTER'] to an "
+                "OrganizationAdapter of your own"
             )
         try:
             return apps.get_model(self.membership_model)
@@ -247,23 +287,117 @@ def _first_come(members: models.QuerySet[Any]) -> models.QuerySet[Any]:
     return members if members.ordered else members.order_by("pk")
 
 
-def _refers_by_key(model: type[models.Model], name: str) -> bool:
-    field: Any = model._meta.get_field(name)
+class _Step(NamedTuple):
+    """A step of a path over relations: the `model` it leads to, by a foreign key called `name`.
+
+    `is_to_many` if the key is on that model, and any number of its rows refer to where the step begins.
+    """
+
+    model: type[models.Model]
+    name: str
+    is_to_many: bool
+
+
+@functools.lru_cache(maxsize=8)
+def _follow(path: str, organization: str) -> tuple[str, str, str]:
+    """Return the label of the membership model, and the paths from it to organisation and user.
+
+    `path` leads from an organisation to its users, by names of fields as in a query; raises ImproperlyConfigured.
+    """
+    at = membership = apps.get_model(organization)
+    back: list[str] = []
+    onward: list[str] = []
+    for name in path.split("__"):
+        for step in _steps(at, name):
+            if step.is_to_many and onward:
+                raise ImproperlyConfigured(
+                    f"ORGREALTIME['MEMBERSHIP'] leads to one {at._meta.label} and from there to many "
+                    f"{step.model._meta.label}: say it the other way round, or set MEMBERSHIP_MODEL"
+                )
+            at = step.model
+            if step.is_to_many:
+                membership = at
+                back.insert(0, step.name)
+            else:
+                onward.append(step.name)
+    if not _is_same(at, get_user_model()):
+        raise ImproperlyConfigured(
+            f"ORGREALTIME['MEMBERSHIP'] is a path from {organization} to its users, but {path!r} ends at "
+            f"{at._meta.label}"
+        )
+    return membership._meta.label, "__".join(back) or ITSELF, "__".join(onward) or ITSELF
+
+
+def _steps(model: type[models.Model], name: str) -> Iterator[_Step]:
+    field = _get_field(model, name, "MEMBERSHIP")
+    if isinstance(field, models.ManyToManyField):
+        yield _Step(_through(field), field.m2m_field_name(), is_to_many=True)
+        yield _Step(field.related_model, field.m2m_reverse_field_name(), is_to_many=False)
+    elif isinstance(field, models.ManyToManyRel):
+        yield _Step(_through(field.field), field.field.m2m_reverse_field_name(), is_to_many=True)
+        yield _Step(field.related_model, field.field.m2m_field_name(), is_to_many=False)
+    elif isinstance(field, models.ForeignKey):
+        yield _Step(field.related_model, field.name, is_to_many=False)
+    elif isinstance(field, models.ManyToOneRel):
+        yield _Step(field.related_model, field.field.name, is_to_many=True)
+    else:
+        raise ImproperlyConfigured(
+            f"ORGREALTIME['MEMBERSHIP'] names {name!r}, which is no relation of {model._meta.label}"
+        )
+
+
+def _through(field: Any) -> Any:
+    return field.remote_field.through
+
+
+def _lookup(path: str, name: str) -> str:
+    return name if path == ITSELF else f"{path}__{name}"
+
+
+def _beginnings(path: str) -> Iterator[str]:
+    """The paths that lead only a part of the way."""
+    names = path.split("__")
+    return ("__".join(names[:count]) for count in range(1, len(names)))
+
+
+def _model_at(model: type[models.Model], path: str) -> type[models.Model]:
+    for name in path.split("__"):
+        model = cast(Any, model._meta.get_field(name)).related_model
+    return model
+
+
+def _object_at(membership: models.Model, path: str) -> Any:
+    return membership if path == ITSELF else functools.reduce(getattr, path.split("__"), membership)
+
+
+def _refers_by_key(model: type[models.Model], path: str) -> bool:
+    if path == ITSELF:
+        return True
+    before, _, name = path.rpartition("__")
+    field: Any = (_model_at(model, before) if before else model)._meta.get_field(name)
     return bool(field.target_field.primary_key)
 
 
-def _key_at(membership: models.Model, name: str) -> Any:
+def _key_at(membership: models.Model, path: str) -> Any:
     """The primary key of what a membership refers to: a foreign key may hold another value (`to_field`)."""
-    if _refers_by_key(type(membership), name):
-        return getattr(membership, f"{name}_id")
-    return getattr(membership, name).pk
+    if path != ITSELF and _refers_by_key(type(membership), path):
+        return _object_at(membership, f"{path}_id")
+    return _object_at(membership, path).pk
 
 
-def _check_reference(model: type[models.Model], name: str, target: type[models.Model], setting: str) -> None:
-    field = _get_field(model, name, setting)
-    if not (isinstance(field, models.ForeignKey) and _is_same(field.related_model, target)):
+def _check_reference(model: type[models.Model], path: str, target: type[models.Model], setting: str) -> None:
+    at = model
+    for name in path.split("__") if path != ITSELF else ():
+        field = _get_field(at, name, setting)
+        if not isinstance(field, models.ForeignKey):
+            raise ImproperlyConfigured(
+                f"ORGREALTIME['{setting}'] names {path!r}, but {name!r} isn't a foreign key of {at._meta.label}"
+                + MANY_TO_MANY * bool(field.many_to_many)
+            )
+        at = field.related_model
+    if not _is_same(at, target):
         raise ImproperlyConfigured(
-            f"ORGREALTIME['{setting}'] names {name!r}, which isn't a foreign key from {model._meta.label} "
+            f"ORGREALTIME['{setting}'] names {path!r}, which isn't a foreign key from {model._meta.label} "
             f"to {target._meta.label}"
         )
 

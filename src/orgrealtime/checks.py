@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
-from django.urls import NoReverseMatch, get_resolver, reverse
+from django.urls import NoReverseMatch, Resolver404, get_resolver, resolve, reverse
 from django.utils.module_loading import import_string
 
 from orgrealtime import conf, events
@@ -31,6 +31,7 @@ def register_all() -> None:
     checks.register(check_deployment, "orgrealtime")
     checks.register(check_rules, "orgrealtime", "urls")
     checks.register(check_logins, "orgrealtime", "urls")
+    checks.register(check_routes, "orgrealtime", "urls")
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -283,6 +284,31 @@ def check_rules(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
         for route, opened in routed
         if opened.policy is Governed.policy and not opened.has_rule(name)
     ]
+
+
+def check_routes(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that no other route answers in place of this app's, as one that catches all."""
+    from orgrealtime.policy import Governed
+    from orgrealtime.sse import EventSourceView
+
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    messages: list[checks.CheckMessage] = []
+    for name in ("catch-up", "stream", "ticket"):
+        try:
+            path = reverse(f"orgrealtime:{name}", args=["any"])
+            view = resolve(path).func
+        except (ImproperlyConfigured, NoReverseMatch, Resolver404):
+            continue
+        if not issubclass(getattr(view, "view_class", type), Governed | EventSourceView):
+            messages.append(
+                checks.Warning(
+                    f"{path!r} is answered by {view.__module__}.{view.__qualname__}, and not by orgrealtime:{name}.",
+                    hint='Put path("", include("orgrealtime.urls")) before routes that match everything.',
+                    id="orgrealtime.W008",
+                )
+            )
+    return messages
 
 
 def _is_of_the_project(module: str) -> bool:

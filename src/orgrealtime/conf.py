@@ -18,6 +18,7 @@ class Settings:
     """The keys of `ORGREALTIME` (reference page "Settings")."""
 
     ADAPTER: str = "orgrealtime.adapters.MembershipAdapter"
+    MEMBERSHIP: str = ""
     MEMBERSHIP_MODEL: str = ""
     MEMBERSHIP_ORGANIZATION_FIELD: str = "organization"
     MEMBERSHIP_USER_FIELD: str = "user"

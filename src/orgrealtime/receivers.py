@@ -12,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models, router, transaction
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import ModelSignal, m2m_changed, post_delete, post_save, pre_delete
 
 from orgrealtime import stream
 from orgrealtime.adapters import get_adapter
@@ -35,7 +35,9 @@ def connect_receivers() -> None:
     except (ImproperlyConfigured, ImportError, LookupError, ValueError):
         return  # a system check says so
     for model in membership_models:
-        _listen(model, _membership_changed)
+        # Before the deletion: afterwards nothing tells whose membership it was.
+        _listen(model, _membership_changed, pre_delete)
+        _listen_to_many(model)
 
 
 class _Change(NamedTuple):
@@ -47,7 +49,9 @@ class _Change(NamedTuple):
     fields: Collection[str] | None  # that were saved; None: all
 
 
-def _listen(model: type[models.Model], receiver: Callable[[_Change], None]) -> None:
+def _listen(
+    model: type[models.Model], receiver: Callable[[_Change], None], deleted: ModelSignal = post_delete
+) -> None:
     """Call a receiver with what is done to instances of a model, by whatever class of its family."""
 
     def hear(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
@@ -60,7 +64,34 @@ def _listen(model: type[models.Model], receiver: Callable[[_Change], None]) -> N
         if _is_family(sender, model):
             uid = f"orgrealtime.{receiver.__name__}.{model._meta.label}.{sender._meta.label}"
             post_save.connect(hear, sender=sender, weak=False, dispatch_uid=f"{uid}.saved")
-            post_delete.connect(hear, sender=sender, weak=False, dispatch_uid=f"{uid}.deleted")
+            deleted.connect(hear, sender=sender, weak=False, dispatch_uid=f"{uid}.deleted")
+
+
+def _listen_to_many(model: type[models.Model]) -> None:
+    """Hear what a many-to-many field does to the rows of a model by itself, without the signals of models."""
+
+    def hear(sender: Any, instance: Any, action: str, using: str, **kwargs: Any) -> None:
+        if action in {"pre_remove", "pre_clear"}:
+            for row in _rows(sender, instance, using, **kwargs):
+                _membership_changed(_Change(row, using, is_new=False, fields=None))
+
+    for sender in apps.get_models(include_auto_created=True):
+        if _is_family(sender, model):
+            uid = f"orgrealtime.rows.{model._meta.label}.{sender._meta.label}"
+            m2m_changed.connect(hear, sender=sender, weak=False, dispatch_uid=uid)
+
+
+def _rows(
+    through: Any, instance: Any, using: str, *, reverse: bool, model: Any, pk_set: Any, **kwargs: Any
+) -> models.QuerySet[Any]:
+    """Return the rows of a many-to-many field that are about to go: those of an instance with `pk_set`, or all."""
+    fields = (model if reverse else type(instance))._meta.many_to_many
+    field = next(each for each in fields if each.remote_field.through is through)
+    own, other = field.m2m_field_name(), field.m2m_reverse_field_name()
+    if reverse:
+        own, other = other, own
+    rows: models.QuerySet[Any] = through._base_manager.using(using).filter(**{own: instance})
+    return rows if pk_set is None else rows.filter(**{f"{other}_id__in": pk_set})
 
 
 def _is_family(sender: type[models.Model], model: type[models.Model]) -> bool:
@@ -97,8 +128,9 @@ def _user_changed(change: _Change) -> None:
 
 
 def _membership_changed(change: _Change) -> None:
-    if not change.is_new and (user_id := get_adapter().user_of(change.instance)) is not None:
-        _check_after_commit(user_id, change.using)
+    if not change.is_new:
+        for user_id in get_adapter().users_of(change.instance):
+            _check_after_commit(user_id, change.using)
 
 
 def _organization_changed(change: _Change) -> None:

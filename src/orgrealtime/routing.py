@@ -14,7 +14,7 @@ from orgrealtime.views import CatchUpView, TicketView
 __all__ = ["Routes", "routes", "websocket_urlpatterns"]
 
 APP_NAME = "orgrealtime"
-PATH = "orgs/<slug:org_slug>/notifications/"
+PATH = "orgs/<{converter}:org_slug>/notifications/"
 
 
 class Routes(NamedTuple):
@@ -25,10 +25,14 @@ class Routes(NamedTuple):
 
 
 def routes(
-    consumer: type[OrgConsumer] = NotificationsConsumer, *, policy: type[Policy] | Policy | None = None
+    consumer: type[OrgConsumer] = NotificationsConsumer,
+    *,
+    policy: type[Policy] | Policy | None = None,
+    converter: str = "slug",
 ) -> Routes:
     """Return the routes of all ways to read a stream, under one policy: `policy`, by default the consumer's own.
 
+    `converter` is Django's path converter for the organisation's slug: "str" takes dots and other letters too.
     Raises TypeError if the policy is none, or if the consumer has an `allow` or `render` of its own, which wouldn't
     hold for the HTTP views: put these into a Policy.
     """
@@ -39,12 +43,13 @@ def routes(
         )
     shared = consumer.policy if policy is None else as_policy(policy)
     socket = consumer.under(shared)
+    base = PATH.format(converter=converter)
     http = [
-        path(PATH, CatchUpView.as_view(policy=shared), name="catch-up"),
-        path(f"{PATH}stream/", EventSourceView.as_view(consumer=socket), name="stream"),
-        path(f"{PATH}ticket/", TicketView.as_view(policy=shared), name="ticket"),
+        path(base, CatchUpView.as_view(policy=shared), name="catch-up"),
+        path(f"{base}stream/", EventSourceView.as_view(consumer=socket), name="stream"),
+        path(f"{base}ticket/", TicketView.as_view(policy=shared), name="ticket"),
     ]
-    return Routes([path(f"ws/{PATH}", socket.as_asgi())], (http, APP_NAME))
+    return Routes([path(f"ws/{base}", socket.as_asgi())], (http, APP_NAME))
 
 
 _default = routes()
