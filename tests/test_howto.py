@@ -55,5 +55,15 @@ def test_hosts_of_every_kind_are_wired_as_their_page_has_it() -> None:
 
 
 @pytest.mark.slow
+def test_tenants_may_have_schemas_and_share_their_users() -> None:
+    run("tenants", "orgrealtime_tenants")
+
+
+@pytest.mark.slow
+def test_tenants_with_users_of_their_own_are_refused() -> None:
+    run("tenants", "orgrealtime_tenants_users", scenarios="users", TENANTS_USERS="1")
+
+
+@pytest.mark.slow
 def test_logins_by_token_work_as_their_page_has_it() -> None:
     run("tokens", "orgrealtime_tokens")

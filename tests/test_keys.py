@@ -19,7 +19,7 @@ KINDS = [
 ]
 
 
-def run(project: str, database: str, **environ: str) -> None:
+def run(project: str, database: str, *, scenarios: str = "scenarios", **environ: str) -> None:
     """Run the scenarios of a project of its own, in a process and a database of its own."""
     command = [
         sys.executable,
@@ -31,7 +31,7 @@ def run(project: str, database: str, **environ: str) -> None:
         f"--ds=tests.{project}.settings",
     ]
     done = subprocess.run(
-        [*command, f"tests/{project}/scenarios.py"],
+        [*command, f"tests/{project}/{scenarios}.py"],
         cwd=ROOT,
         env={**os.environ, "DATABASE_URL": servers.new_database(database), **environ},
         capture_output=True,

@@ -20,6 +20,7 @@ from django.db import DataError, models, router
 from django.http import Http404
 from django.utils.module_loading import import_string
 
+from orgrealtime import tables
 from orgrealtime.conf import get_settings, organization_model
 from orgrealtime.keys import can_hold, organization_keys
 from orgrealtime.overrides import is_overridden
@@ -478,6 +479,21 @@ def _is_text(slug: str) -> bool:
 def _log_no_organization(error: Exception) -> None:
     # Every member of nothing can cause it, and a mistake in an adapter too: it is no error, and it is to be found.
     logger.info("the adapter can't read a slug, it counts as unknown", extra={"error": type(error).__name__})
+
+
+def find_in_request(slug: str, user: Any) -> tuple[models.Model, Access] | None:
+    """Return what `find` does, but nothing where the user's key is that of another table's user.
+
+    For threads whose connections the host's middleware may have given another search path.
+    """
+    found = find(slug, user)
+    if found is not None and not tables.are_those_of_the_streams():
+        logger.error(
+            "users here aren't those of the streams, refused",
+            extra={"org": slug, "table": user._meta.db_table},
+        )
+        return None
+    return found
 
 
 def finds_together() -> bool:

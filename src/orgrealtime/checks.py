@@ -14,7 +14,7 @@ from django.db import connections
 from django.urls import NoReverseMatch, Resolver404, get_resolver, resolve, reverse
 from django.utils.module_loading import import_string
 
-from orgrealtime import conf, events
+from orgrealtime import conf, events, tables
 from orgrealtime.adapters import OrganizationAdapter
 from orgrealtime.admission import sessions
 from orgrealtime.admission.origins import parse as parse_origin
@@ -100,6 +100,14 @@ def _check_members(adapter: Any, given: conf.Settings) -> Iterator[checks.CheckM
         adapter().check()
     except (ImproperlyConfigured, LookupError, ValueError) as error:
         yield checks.Error(f"The adapter doesn't know who is a member: {error}", id="orgrealtime.E004")
+        return
+    if labels := tables.of_tenants(adapter().membership_models()):
+        yield checks.Error(
+            f"Each tenant's schema has tables of its own for {', '.join(labels)}: the keys of one mean others in the "
+            "next, and a user would be shown what is for another of the same number.",
+            hint="Keep the apps of events, organisations, memberships, users and sessions in SHARED_APPS alone.",
+            id="orgrealtime.E014",
+        )
 
 
 def _check_event_types() -> Iterator[checks.CheckMessage]:

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.http import HttpRequest
 
-from orgrealtime.adapters import find
+from orgrealtime.adapters import find_in_request
 from orgrealtime.admission import tickets
 from orgrealtime.admission.addresses import client_address as client_of
 from orgrealtime.admission.authentication import Identity, authenticate_request
@@ -106,7 +106,7 @@ def check_request(request: HttpRequest, slug: str, is_allowed: Rule) -> Found:
     Needs a thread that may use the database.
     """
     identity = authenticate_request(request)
-    found = find(slug, identity.user)
+    found = find_in_request(slug, identity.user)
     if found is None or not is_allowed(identity.user, found[1]):
         raise no_access()
     return Found(identity, *found)
