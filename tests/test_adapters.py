@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, models
+from django.db.models.signals import m2m_changed
 from pytest_django.fixtures import Settings
 
-from orgrealtime import publish
+from orgrealtime import publish, receivers
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter, _check_reference, get_adapter
 from orgrealtime.admission import sessions
@@ -135,6 +136,64 @@ def test_fields_of_other_names_are_named_by_settings(
     assert adapter.resolve("Acme") == acme
     assert adapter.member_ids(acme) == {alice.pk}
     assert adapter.accesses([(acme.pk, alice.pk)])[acme.pk, alice.pk][1] == alice
+
+
+def test_path_from_the_organisation_to_its_users_says_it_all(
+    configure: Configure, alice: User, carol: User, acme: Organization
+) -> None:
+    configure(MEMBERSHIP_MODEL="", MEMBERSHIP="memberships__user")
+    adapter = get_adapter()
+    assert list(adapter.membership_models()) == [Membership]
+    assert adapter.find("acme", alice) == (acme, Access(acme.pk, alice.pk, "member"))
+    assert adapter.find("acme", carol) is None
+
+
+@pytest.mark.parametrize("path", ["slug", "memberships", "plan__organization__memberships__user", "nowhere"])
+def test_path_that_leads_to_no_users_is_refused(configure: Configure, path: str) -> None:
+    configure(MEMBERSHIP_MODEL="", MEMBERSHIP=path)
+    with pytest.raises(ImproperlyConfigured, match="MEMBERSHIP"):
+        get_adapter()
+
+
+@pytest.mark.parametrize("slug", ["abc", "7.5", "", "9" * 30, "-1"])
+def test_organisation_is_found_by_its_number_and_nobody_by_what_is_none(
+    configure: Configure, alice: User, acme: Organization, slug: str
+) -> None:
+    configure(ORGANIZATION_SLUG_FIELD="id")
+    adapter = get_adapter()
+    assert adapter.find(str(acme.pk), alice) is not None
+    assert adapter.find(slug, alice) is None
+    assert set(adapter.find_together([(str(acme.pk), alice), (slug, alice)])) == {(str(acme.pk), alice.pk)}
+    assert adapter.resolve(slug) is None
+
+
+@pytest.mark.parametrize("takes_away", ["remove", "clear"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_rows_that_a_many_to_many_field_takes_away_are_found_before(
+    alice: User, bob: User, takes_away: str, reverse: bool
+) -> None:
+    staff, sales = Group.objects.create(name="staff"), Group.objects.create(name="sales")
+    for user in (alice, bob):
+        user.groups.add(staff, sales)
+    found: list[set[tuple[int, int]]] = []
+
+    def hear(sender: Any, instance: Any, action: str, using: str, **kwargs: Any) -> None:
+        if action.startswith("pre_"):
+            rows = receivers._rows(sender, instance, using, **kwargs)
+            found.append({(row.user_id, row.group_id) for row in rows})
+
+    m2m_changed.connect(hear, sender=User.groups.through)
+    try:
+        of_one: Any = staff.user_set if reverse else alice.groups
+        getattr(of_one, takes_away)(*([alice if reverse else staff] if takes_away == "remove" else []))
+    finally:
+        m2m_changed.disconnect(hear, sender=User.groups.through)
+    both = (
+        {(user.pk, staff.pk) for user in (alice, bob)}
+        if reverse
+        else {(alice.pk, staff.pk), (alice.pk, sales.pk)}
+    )
+    assert found == [{(alice.pk, staff.pk)} if takes_away == "remove" else both]
 
 
 def test_missing_membership_model_is_named(configure: Configure, alice: User) -> None:

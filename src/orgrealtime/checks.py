@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
-from django.urls import NoReverseMatch, Resolver404, get_resolver, resolve, reverse
+from django.urls import NoReverseMatch, Resolver404, get_resolver, get_script_prefix, resolve, reverse
 from django.utils.module_loading import import_string
 
 from orgrealtime import conf, events, tables
@@ -304,7 +304,7 @@ def check_routes(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     messages: list[checks.CheckMessage] = []
     for name in ("catch-up", "stream", "ticket"):
         try:
-            path = reverse(f"orgrealtime:{name}", args=["any"])
+            path = "/" + reverse(f"orgrealtime:{name}", args=["any"]).removeprefix(get_script_prefix())
             view = resolve(path).func
         except (ImproperlyConfigured, NoReverseMatch, Resolver404):
             continue

@@ -20,6 +20,8 @@ class User(AbstractBaseUser):
         "Company", null=True, blank=True, on_delete=models.SET_NULL, related_name="employees"
     )
 
+    guest_of = models.ManyToManyField("Company", related_name="guests")
+
     objects = Users()
 
     USERNAME_FIELD = "username"

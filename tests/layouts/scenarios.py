@@ -39,6 +39,13 @@ SIGNALS = (m2m_changed, post_delete, post_save, pre_delete)
 Rung = Callable[[Callable[[], Any]], set[tuple[str, Any]]]
 
 
+def settings_of(heading: str, place: int) -> dict[str, Any]:
+    """The settings of a section, or those with a path that is only named in one."""
+    if f"# {heading}\n" not in PAGE:
+        return {"MEMBERSHIP": heading}
+    return dict(written(heading, place)["ORGREALTIME"])
+
+
 def written(heading: str, place: int = 0, **names: Any) -> dict[str, Any]:
     """The names that a block of a section defines."""
     exec(fenced(section(PAGE, heading), "python")[place], names)  # noqa: S102 - our own page
@@ -98,6 +105,16 @@ LAYOUTS: dict[str, tuple[str, int, Callable[[Company, User], None], dict[str, Ca
             "cleared": lambda: Company.objects.get(slug="acme").members.clear(),
             "cleared from the other side": lambda: hers().member_of.clear(),
             "set": lambda: Company.objects.get(slug="acme").members.set([]),
+        },
+    ),
+    "field of the user": (
+        "guests",
+        0,
+        lambda company, user: user.guest_of.add(company),
+        {
+            "removed": lambda: hers().guest_of.remove(*Company.objects.all()),
+            "removed from the other side": lambda: Company.objects.get(slug="acme").guests.remove(hers()),
+            "cleared from the other side": lambda: Company.objects.get(slug="acme").guests.clear(),
         },
     ),
     "teams": (
@@ -182,7 +199,7 @@ def forget(signal: Any, receivers: list[Any]) -> None:
 @pytest.fixture(params=LAYOUTS)
 def layout(request: pytest.FixtureRequest, use: Any, acme: Company, alice: User, bob: User) -> str:
     heading, place, make, _ = LAYOUTS[request.param]
-    use(written(heading, place)["ORGREALTIME"])
+    use(settings_of(heading, place))
     make(acme, alice)
     return str(request.param)
 
@@ -237,7 +254,7 @@ def test_end_of_access_is_heard(
     use: Any, rung: Rung, acme: Company, alice: User, bob: User, name: str, change: str
 ) -> None:
     heading, place, make, changes = LAYOUTS[name]
-    use(written(heading, place)["ORGREALTIME"])
+    use(settings_of(heading, place))
     make(acme, alice)
     assert rung(changes[change]) & {("user", alice.pk), ("organization", acme.pk)}
 
