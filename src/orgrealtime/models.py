@@ -60,6 +60,8 @@ class NotificationEvent(models.Model):
     dedupe_key = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 - NULL: no key, and not unique
 
     class Meta:
+        # Besides Django's own: the admin shows events of all organisations to whoever may view them.
+        permissions = [("view_notificationevent_payload", "Can view the payloads of notification events")]
         constraints = [
             models.UniqueConstraint(fields=["organization", "seq"], name="orgrealtime_event_seq"),
             models.UniqueConstraint(
