@@ -12,7 +12,7 @@ from django.urls import URLPattern, re_path
 from orgrealtime.admission.refusals import refuse_handshake
 from orgrealtime.delivery.drain import before_termination
 from orgrealtime.delivery.hub import close_hub, drain_hub
-from orgrealtime.delivery.transport import SEND_KEY
+from orgrealtime.delivery.transport import with_transport
 from orgrealtime.errors import CloseCode, Refused
 
 ASGIApplication = Callable[
@@ -38,7 +38,7 @@ def realtime(urlpatterns: Sequence[URLPattern], *, http: ASGIApplication | None 
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         else:
-            await http({**scope, SEND_KEY: send}, receive, send)
+            await http(with_transport(scope, send), receive, send)
 
     return application
 

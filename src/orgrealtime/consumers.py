@@ -22,7 +22,7 @@ from orgrealtime.commands import CommandQueue, Message, command, commands_of, pr
 from orgrealtime.conf import get_settings
 from orgrealtime.delivery.connection import MAX_UNACKNOWLEDGED, Connection
 from orgrealtime.delivery.hub import get_hub
-from orgrealtime.delivery.transport import abort, frame_writer
+from orgrealtime.delivery.transport import Transport, frame_writer, transport_of
 from orgrealtime.errors import (
     INTERNAL_ERROR,
     UNSUPPORTED_DATA,
@@ -68,6 +68,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
     connection: Connection
     identity: Identity
     _organization: models.Model
+    _transport: Transport | None = None
     _waits = False
     _ends = False
     _is_disconnected = False
@@ -130,6 +131,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Run one connection (ASGI WebSocket specification)."""
         self.scope = scope
+        self._transport = transport_of(scope, send)
         await receive()  # websocket.connect
         service = get_hub().service(AdmissionService)
         handshake = Handshake(scope, service, self.allow if self.has_rule("allow") else None)
@@ -169,6 +171,9 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             code = await self._listen(receive) or code
             if self._ends and not self._is_disconnected:
                 await self._close_socket(receive, send)
+        except Exception:
+            await self._close_socket(receive, send)
+            raise
         finally:
             code = connection.close_code or code
             connection.cancel(code)
@@ -176,6 +181,8 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             if self._command_queue is not None:
                 self._command_queue.close()
             self._log_closed(code, time.monotonic() - opened)
+            if self._transport is not None:  # whose place is kept until it is gone
+                await self._transport.until_gone(CLOSE_ANSWER_SECONDS)
             handshake.release()
             await _in_time(self.disconnected(code))
 
@@ -247,7 +254,8 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
                 while (await receive())["type"] != "websocket.disconnect":
                     pass
         except Exception:
-            abort(send, self.scope)
+            if self._transport is not None:
+                self._transport.abort()
 
     async def _receive_message(self, text: str) -> None:
         size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

@@ -27,7 +27,7 @@ from orgrealtime.conf import get_settings
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer
 from orgrealtime.delivery.chunks import Message
 from orgrealtime.delivery.heartbeat import STREAM_PING_SECONDS, STREAM_SILENCE_SECONDS
-from orgrealtime.delivery.transport import ABORT, SEND_KEY, abort, notice_silence
+from orgrealtime.delivery.transport import TRANSPORT, Transport, transport_of
 from orgrealtime.errors import OUTCOMES, CloseCode
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.cursors import is_cursor
@@ -70,11 +70,13 @@ class EventSourceView(View):
         if not isinstance(request, ASGIRequest):
             error = {"code": "needs_asgi", "message": "this server can't stream events; ask for pages"}
             return _response(answer(HTTPStatus.NOT_IMPLEMENTED, msgspec.json.encode({"error": error})))
-        stream = _Stream(self.consumer, _scope(request, org_slug))
+        transport = transport_of(request.scope)
+        stream = _Stream(self.consumer, _scope(request, org_slug), transport)
         refused = await stream.begin()
         if refused is not None:
             return _response(refused)
-        notice_silence(request.scope.get(SEND_KEY), STREAM_SILENCE_SECONDS)
+        if transport is not None:
+            transport.notice_silence(STREAM_SILENCE_SECONDS)
         return StreamingHttpResponse(stream, content_type="text/event-stream", headers=HEADERS)
 
 
@@ -87,7 +89,9 @@ def _response(answer: HttpAnswer) -> HttpResponse:
 class _Stream:
     """A consumer at work, and what it sends as the content of a response."""
 
-    def __init__(self, consumer: type[OrgConsumer], scope: dict[str, Any]) -> None:
+    def __init__(
+        self, consumer: type[OrgConsumer], scope: dict[str, Any], transport: Transport | None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._begun: asyncio.Future[HttpAnswer | None] = self._loop.create_future()
         self._gone = asyncio.Event()
@@ -96,8 +100,8 @@ class _Stream:
         self._answer = answer(HTTPStatus.SERVICE_UNAVAILABLE, b"")
         self._is_connecting = True
         self._is_over = False
-        self._socket = scope.get(SEND_KEY)
-        scope["extensions"][ABORT] = {"abort": self.abort}
+        self._transport = transport
+        scope["extensions"][TRANSPORT] = {"abort": self.abort, "is_gone": self.is_gone}
         self._writer: asyncio.Task[Any] | None = None
         self._task = self._loop.create_task(self._run(consumer, scope))
 
@@ -125,8 +129,14 @@ class _Stream:
         """Drop the connection of a client that doesn't read, or at least end what is writing to it."""
         if self._writer is None:  # no response: middleware has answered otherwise, by the same connection
             self._gone.set()
-        elif not abort(self._socket):
+        elif self._transport is not None:
+            self._transport.abort()
+        else:
             self._writer.cancel()
+
+    def is_gone(self) -> bool:
+        """Tell whether the response is over, and what it wrote has been sent."""
+        return self._gone.is_set() and (self._transport is None or self._transport.is_gone())
 
     # -------------------------------------------------------------------------- what the consumer takes for a socket
 

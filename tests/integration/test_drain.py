@@ -27,8 +27,8 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         yield site
 
 
-def tell_to_stop(site: Site) -> None:
-    os.kill(site.pid, signal.SIGTERM)
+def tell_to_stop(site: Site, number: int = signal.SIGTERM) -> None:
+    os.kill(site.pid, number)
 
 
 async def ends(site: Site) -> None:
@@ -59,12 +59,14 @@ async def half_open(browser: Browser, port: int) -> socket.socket:
     return raw
 
 
-async def test_sigterm_tells_clients_closes_them_with_1012_and_ends(site: Site) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+async def test_signal_tells_clients_closes_them_with_1012_and_ends(site: Site, number: int) -> None:
+    """SIGINT too, with which some platforms stop a process, for the server has no terminal."""
     async with log_in(site, "alice") as alice, alice.socket() as one, alice.socket() as other:
         for client in (one, other):
             await client.synced()
         with Stopwatch() as watch:
-            tell_to_stop(site)
+            tell_to_stop(site, number)
             for client in (one, other):
                 assert await client.closed() == 1012
                 assert client.frames[-1]["type"] == "going_away"

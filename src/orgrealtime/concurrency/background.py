@@ -1,9 +1,12 @@
-"""Background tasks: kept while they run, and ended for certain."""
+"""Background tasks and threads: tasks are kept while they run and ended for certain, threads are real ones."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine
+import os
+import sys
+import threading
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,3 +32,33 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
+
+
+def run_in_thread(work: Callable[[], None], name: str) -> Callable[[], bool]:
+    """Run `work` in a daemon thread of the operating system; return what tells whether it still runs.
+
+    gevent puts greenlets in the place of threads. An event loop in one of them would seem to run in all code of the
+    process, and Django refuses to use the database where one runs.
+    """
+    # Looked for, not imported: a process in which nobody has imported it hasn't been patched.
+    gevent: Any = sys.modules.get("gevent.monkey")
+    if gevent is None or not gevent.is_module_patched("threading"):
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
+        return thread.is_alive
+    ended: list[None] = []
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            ended.append(None)
+
+    gevent.get_original("_thread", "start_new_thread")(run, ())
+    return lambda: not ended
+
+
+def after_fork_in_child(work: Callable[[], None]) -> None:
+    """Do `work` in each forked child first, where processes can be forked at all: on Windows they can't."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=work)

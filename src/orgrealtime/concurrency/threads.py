@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 import math
-import os
 import queue
 import threading
 import time
@@ -16,6 +15,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from orgrealtime.concurrency import background
 
 logger = logging.getLogger("orgrealtime.database")
 
@@ -179,4 +180,4 @@ def _forget_threads() -> None:
         pool.forget()
 
 
-os.register_at_fork(after_in_child=_forget_threads)
+background.after_fork_in_child(_forget_threads)

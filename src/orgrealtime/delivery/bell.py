@@ -10,7 +10,6 @@ import atexit
 import contextlib
 import enum
 import logging
-import os
 import random
 import threading
 import uuid
@@ -191,18 +190,16 @@ class _Ringer:
         self._idle = threading.Event()
         self._idle.set()
         self._is_failing = False
-        self._thread: threading.Thread | None = None
+        self._is_alive: Callable[[], bool] = lambda: False
         self._wake: Callable[[], object] | None = None
 
     def add(self, hint: Hint) -> None:
         with self._lock:
             self._waiting[hint] = None
             self._idle.clear()
-            if self._thread is None or not self._thread.is_alive():
+            if not self._is_alive():
                 self._wake = None
-                thread = threading.Thread(target=self._run, name="orgrealtime-bell", daemon=True)
-                thread.start()
-                self._thread = thread
+                self._is_alive = background.run_in_thread(self._run, "orgrealtime-bell")
             elif self._wake is not None:
                 self._wake()
 
@@ -444,5 +441,5 @@ def _start_afresh() -> None:
     _ringer = _Ringer()
 
 
-os.register_at_fork(after_in_child=_start_afresh)
+background.after_fork_in_child(_start_afresh)
 atexit.register(flush)

@@ -381,14 +381,14 @@ class Connection:
             return
         self.cancel(1006)
         if isinstance(error, OSError):
-            # The server's disconnect message, which follows, ends the consumer.
             logger.debug("the client has gone", extra={"connection_id": self.id})
         else:
             logger.warning(
                 "a frame can't be sent", extra={"connection_id": self.id, "error": type(error).__name__}
             )
             self.close_reason = "sending failed"
-            self._hang_up()
+        # Not left to the server's disconnect message: after a ping that wasn't answered it waits until all is sent.
+        self._hang_up()
 
 
 def _nothing() -> None:

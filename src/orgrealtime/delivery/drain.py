@@ -6,10 +6,11 @@ import asyncio
 import functools
 import logging
 import math
+import os
 import random
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any
 
 from orgrealtime.delivery.connection import Connection
@@ -26,51 +27,77 @@ TURN = 200  # connections told before the loop may do something else
 
 
 def before_termination(work: Callable[[], Awaitable[None]]) -> bool:
-    """Do `work` when the process is told to end (SIGTERM), and let the server end after that.
+    """Do `work` when the process is told to end, and let the server end after that.
 
-    The second SIGTERM hurries it. Returns False where that can't be: not in the main thread, or SIGTERM isn't handled.
+    It is told by SIGTERM; without a terminal, at which somebody would want it gone at once, by SIGINT too, and on
+    Windows by SIGBREAK. A second signal hurries it. Returns False where that can't be: not in the main thread, or the
+    server doesn't handle SIGTERM.
     """
     if threading.current_thread() is not threading.main_thread():
         return False
     loop = asyncio.get_running_loop()
     server = signal.getsignal(signal.SIGTERM)
-    if loop.remove_signal_handler(signal.SIGTERM):
+    numbers: list[int] = [signal.SIGTERM]
+    if _take_from_loop(loop, signal.SIGTERM):
         # Kept by the loop, as granian does: it can't be called from here, but it is the one for SIGINT too.
-        pass_on: Callable[[], Any] = functools.partial(signal.raise_signal, signal.SIGINT)
+        pass_on: Callable[[int], Any] = lambda number: signal.raise_signal(signal.SIGINT)  # noqa: E731
     elif callable(server):
-        pass_on = functools.partial(server, signal.SIGTERM, None)
+        pass_on = functools.partial(_call, server)
+        numbers += [each for each in _like_sigterm() if signal.getsignal(each) == server]
     else:
         return False
     termination = _Termination(loop, work, pass_on)
-    signal.signal(signal.SIGTERM, termination.ordered)
+    for number in numbers:
+        signal.signal(number, termination.ordered)
     return True
+
+
+def _take_from_loop(loop: asyncio.AbstractEventLoop, number: int) -> bool:
+    try:
+        return loop.remove_signal_handler(number)
+    except NotImplementedError:  # on Windows loops have no handlers
+        return False
+
+
+def _like_sigterm() -> Iterator[int]:
+    if not any(os.isatty(descriptor) for descriptor in (0, 1, 2)):
+        yield signal.SIGINT
+    if (number := getattr(signal, "SIGBREAK", None)) is not None:
+        yield number
+
+
+def _call(handler: Callable[[int, None], object], number: int) -> None:
+    handler(number, None)
 
 
 class _Termination:
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Awaitable[None]], pass_on: Callable[[], Any]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        work: Callable[[], Awaitable[None]],
+        pass_on: Callable[[int], Any],
     ) -> None:
         self._loop = loop
         self._work = work
         self._pass_on = pass_on
         self._task: asyncio.Task[None] | None = None
 
-    def ordered(self, *signal_and_frame: object) -> None:
-        self._loop.call_soon_threadsafe(self._begin)
+    def ordered(self, number: int, frame: object) -> None:
+        self._loop.call_soon_threadsafe(self._begin, number)
 
-    def _begin(self) -> None:
+    def _begin(self, number: int) -> None:
         if self._task is None:
-            self._task = self._loop.create_task(self._end())
+            self._task = self._loop.create_task(self._end(number))
         else:
             self._task.cancel()
 
-    async def _end(self) -> None:
+    async def _end(self, number: int) -> None:
         try:
             await self._work()
         except Exception:
             logger.exception("draining failed")
         finally:
-            self._pass_on()
+            self._pass_on(number)
 
 
 async def drain(connections: Callable[[], Collection[Connection]], seconds: float) -> None:
