@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from channels.routing import URLRouter
 from django.contrib.auth.models import User
-from django.urls import path
+from django.urls import path as django_path
 
 from orgrealtime.asgi import realtime
 from orgrealtime.delivery.hub import get_hub
@@ -42,7 +42,7 @@ async def test_path_below_the_root_path_of_the_server_is_found(
 
 
 async def test_path_of_a_nested_router_is_found(sockets: Sockets, alice: User, acme: Organization) -> None:
-    nested = realtime([path("live/", URLRouter(websocket_urlpatterns))], http=serve_nothing)
+    nested = realtime([django_path("live/", URLRouter(websocket_urlpatterns))], http=serve_nothing)
     found = {"path": "/live/ws/orgs/acme/notifications/"}
     assert (await (await sockets.open(alice, application=nested, scope=found)).frame())["type"] == "welcome"
     assert await sockets.refused(alice, application=nested, scope={"path": "/live/nowhere/"}) == 4403
@@ -60,6 +60,64 @@ async def test_http_is_passed_through_as_it_is() -> None:
     await communicator.send_input({"type": "http.request"})
     assert await communicator.receive_output() == {"type": "http.request"}
     assert seen == [scope]
+
+
+KEY = (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")
+PATH = "/ws/orgs/acme/notifications/"
+
+
+async def ask(application: Any, path: str = PATH, **scope: Any) -> tuple[int, dict[bytes, bytes], bytes]:
+    headers = [(b"host", b"testserver"), *scope.pop("headers", ())]
+    http = {"type": "http", "http_version": "1.1", "method": "GET", "path": path, "query_string": b""}
+    communicator = Communicator(application, http | {"headers": headers} | scope)
+    await communicator.send_input({"type": "http.request"})
+    start = await communicator.receive_output()
+    body = await communicator.receive_output()
+    await communicator.wait()
+    return start["status"], dict(start["headers"]), body["body"]
+
+
+def answering(status: int) -> Any:
+    async def http(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"of the host"})
+
+    return http
+
+
+@pytest.mark.parametrize("status", [200, 302, 404])
+async def test_handshake_that_lost_its_upgrade_is_told_so(status: int) -> None:
+    """Whatever the host answers there, such as the page of a route that catches all."""
+    application = realtime(websocket_urlpatterns, http=answering(status))
+    status, headers, body = await ask(application, headers=[KEY])
+    assert (status, headers[b"upgrade"], headers[b"connection"]) == (426, b"websocket", b"Upgrade")
+    error = json.loads(body)["error"]
+    assert error["code"] == "upgrade_required"
+    assert "Upgrade: websocket" in error["message"]
+
+
+@pytest.mark.parametrize(("root", "path"), [("", PATH), ("/site", f"/site{PATH}"), ("", f"/live{PATH}")])
+async def test_get_where_the_host_has_no_page_requires_an_upgrade(root: str, path: str) -> None:
+    nested = [django_path("live/", URLRouter(websocket_urlpatterns))]
+    routes = nested if path.startswith("/live") else websocket_urlpatterns
+    application = realtime(routes, http=answering(404))
+    status, _, body = await ask(application, path, root_path=root)
+    assert (status, json.loads(body)["error"]["code"]) == (426, "upgrade_required")
+
+
+async def test_page_of_the_host_at_the_path_of_a_socket_wins() -> None:
+    assert await ask(realtime(websocket_urlpatterns, http=answering(200))) == (200, {}, b"of the host")
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+async def test_other_paths_are_the_host_s_own(path: str) -> None:
+    application = realtime(websocket_urlpatterns, http=answering(404))
+    assert await ask(application, path, headers=[KEY]) == (404, {}, b"of the host")
+
+
+async def test_required_upgrade_over_http_2_names_no_connection() -> None:
+    application = realtime(websocket_urlpatterns, http=answering(404))
+    assert b"connection" not in (await ask(application, http_version="2", headers=[KEY]))[1]
 
 
 async def test_http_goes_to_django_by_default() -> None:

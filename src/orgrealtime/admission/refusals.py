@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+import msgspec
 from django.http import HttpResponse
 
 from orgrealtime.admission.addresses import client_address
@@ -60,11 +61,34 @@ async def refuse_handshake(
         await send({"type": "websocket.close", "code": int(code)})
         return
     status, body, headers = refusal(code, refused.message)
-    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "websocket.http.response.start", "status": status, "headers": pairs})
+    await send({"type": "websocket.http.response.start", "status": status, "headers": _pairs(headers)})
     await send({"type": "websocket.http.response.body", "body": body})
     # uvicorn counts the handshake as unfinished, and logs an error, until its transport has had a turn to close.
     await asyncio.sleep(0)
+
+
+async def require_upgrade(
+    scope: Mapping[str, Any], send: Callable[[dict[str, Any]], Awaitable[None]]
+) -> None:
+    """Answer an HTTP request where a WebSocket is served with 426, and say what it lacks."""
+    logger.info(
+        "connection refused", extra={"code": 426, "reason": "no Upgrade", "client": client_address(scope)}
+    )
+    error = {
+        "code": "upgrade_required",
+        "message": "a WebSocket is served here, and this request came without the headers Upgrade: websocket and "
+        "Connection: Upgrade: a proxy in front has to pass them on",
+    }
+    status, body, headers = answer(HTTPStatus.UPGRADE_REQUIRED, msgspec.json.encode({"error": error}))
+    headers = {**headers, "Upgrade": "websocket", "Content-Length": str(len(body))}
+    if scope.get("http_version", "1.1") < "2":  # which forbids it
+        headers["Connection"] = "Upgrade"
+    await send({"type": "http.response.start", "status": status, "headers": _pairs(headers)})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _pairs(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
 def _log(scope: Mapping[str, Any], refused: Refused) -> None:
