@@ -484,7 +484,7 @@ class Site(Server):
         server, *options = {
             "uvicorn": ["uvicorn", "--ws", "websockets-sansio", "--ws-per-message-deflate", "false"],
             "frames": ["uvicorn", "--ws", "orgrealtime.uvicorn:FrameProtocol"],
-            "granian": ["granian", "--interface", "asgi"],
+            "granian": ["granian", "--interface", "asgi", "--backpressure", "1024"],
         }[self.server]
         listen = ["--port", str(self.port), "--workers", str(self.workers)]
         return [sys.executable, "-m", server, "config.asgi:application", *listen, *options]

@@ -11,9 +11,11 @@ from channels.routing import URLRouter
 from django.contrib.auth.models import User
 from django.urls import path as django_path
 
+from orgrealtime import asgi
 from orgrealtime.asgi import realtime
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.routing import websocket_urlpatterns
+from tests.conftest import Configure
 from tests.host.models import Organization
 from tests.sockets import APPLICATION, Communicator, Socket, Sockets, serve_nothing
 from tests.stopwatch import Stopwatch
@@ -168,3 +170,58 @@ async def shut_down() -> None:
     server = Communicator(APPLICATION, {"type": "lifespan"})
     await server.send_input({"type": "lifespan.shutdown"})
     assert await server.receive_output() == {"type": "lifespan.shutdown.complete"}
+
+
+# ----------------------------------------------------------------------------------- what the server takes at once
+
+
+@pytest.mark.parametrize(
+    ("command", "environ", "room"),
+    [
+        ("/x/granian/__main__.py --interface asgi app", {}, 1024),
+        ("/x/bin/granian --workers 4 app", {}, 256),
+        ("granian --workers=16 --backlog 64 app", {}, 8),
+        ("granian --workers 4 --backpressure 700 app", {}, 700),
+        ("granian app --backpressure=700", {"GRANIAN_BACKPRESSURE": "5"}, 700),
+        ("granian app", {"GRANIAN_BACKPRESSURE": "500"}, 500),
+        ("granian app", {"GRANIAN_WORKERS": "2"}, 512),
+        ("uvicorn app --limit-concurrency 100", {}, 100),
+        ("/x/uvicorn/__main__.py app", {"UVICORN_LIMIT_CONCURRENCY": "200"}, 200),
+        ("uvicorn app", {}, None),
+        ("gunicorn app --backpressure 3", {}, None),
+    ],
+)
+def test_room_of_the_server_is_read_from_its_command(
+    command: str, environ: dict[str, str], room: int | None
+) -> None:
+    assert asgi._room_of_server(command.split(), environ) == room
+
+
+@pytest.mark.parametrize(
+    ("room", "caps", "is_warned_of"),
+    [
+        ("1024", {}, False),
+        ("221", {}, False),
+        ("220", {}, True),
+        ("1024", {"MAX_EVENT_STREAMS": 954}, True),
+        ("1024", {"MAX_EVENT_STREAMS": None}, True),
+        ("1024", {"MAX_HANDSHAKES": None}, True),
+    ],
+)
+async def test_caps_that_fill_the_server_are_warned_of_at_its_start(
+    room: str,
+    caps: dict[str, int | None],
+    is_warned_of: bool,
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    configure(**caps)
+    monkeypatch.setattr("sys.argv", ["granian", "app", "--backpressure", room])
+    communicator = Communicator(APPLICATION, {"type": "lifespan", "asgi": {"version": "3.0"}})
+    await communicator.send_input({"type": "lifespan.startup"})
+    assert await communicator.receive_output() == {"type": "lifespan.startup.complete"}
+    await communicator.send_input({"type": "lifespan.shutdown"})
+    await communicator.receive_output()
+    warned = "the server takes no more at once than clients may hold" in caplog.messages
+    assert warned is is_warned_of

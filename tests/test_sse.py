@@ -410,3 +410,29 @@ def test_event_is_one_line_of_data_that_says_what_was_sent(text: str) -> None:
         id_line, data, *rest = sse._event(written).splitlines()
         assert (id_line, rest) == ("id: 0a1b2c3d.7", [""])
         assert json.loads(data.removeprefix("data: ")) == frame
+
+
+# -------------------------------------------------------------------------------------------------- how many there are
+
+
+async def test_streams_over_the_limit_of_the_process_are_sent_elsewhere(
+    pages: Pages, alice: User, bob: User, acme: Organization, configure: Configure
+) -> None:
+    configure(MAX_EVENT_STREAMS=2)
+    held = [await pages.open(user) for user in (alice, bob)]
+    refused = await pages.open(bob)
+    assert (refused.status, refused.headers["retry-after"]) == (503, "2")
+    assert (await refused.body())["error"]["code"] == "overloaded"
+    await held[0].leave()
+    await eventually(lambda: len(sse._open) == 1)
+    assert (await pages.open(bob)).status == 200
+
+
+async def test_streams_over_the_limit_are_only_logged_in_a_dry_run(
+    pages: Pages, alice: User, acme: Organization, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(MAX_EVENT_STREAMS=1, LIMITS_DRY_RUN=True)
+    assert [(await pages.open(alice)).status for _ in range(2)] == [200, 200]
+    assert [vars(record)["limit"] for record in caplog.records if "limit" in vars(record)] == [
+        "MAX_EVENT_STREAMS"
+    ]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, cast
 
 from channels.routing import URLRouter
@@ -11,10 +15,13 @@ from django.core.asgi import get_asgi_application
 from django.urls import URLPattern, re_path
 
 from orgrealtime.admission.refusals import refuse_handshake, require_upgrade
+from orgrealtime.conf import get_settings
 from orgrealtime.delivery.drain import before_termination
 from orgrealtime.delivery.hub import close_hub, drain_hub
 from orgrealtime.delivery.transport import with_transport
 from orgrealtime.errors import CloseCode, Refused
+
+logger = logging.getLogger("orgrealtime.server")
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -96,4 +103,44 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             await send({"type": "lifespan.shutdown.complete"})
             return
         before_termination(drain_hub)
+        _compare_with_server()
         await send({"type": "lifespan.startup.complete"})
+
+
+def _compare_with_server() -> None:
+    """Log a warning if what clients may hold of this process leaves its server no room for anybody else."""
+    given = get_settings()
+    caps = (given.MAX_EVENT_STREAMS, given.MAX_CATCH_UP_PAGES, given.MAX_HANDSHAKES)
+    room = _room_of_server(sys.argv, os.environ)
+    if room is not None and (None in caps or sum(cap or 0 for cap in caps) >= room):
+        logger.warning(
+            "the server takes no more at once than clients may hold",
+            extra={
+                "server": room,
+                "event_streams": caps[0],
+                "catch_up_pages": caps[1],
+                "handshakes": caps[2],
+            },
+        )
+
+
+def _room_of_server(argv: Sequence[str], environ: Mapping[str, str]) -> int | None:
+    """Return how many requests one process of granian or uvicorn takes at once, by its command; None if without end."""
+    program = Path(argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.stem
+
+    def option(option: str, default: int) -> int:
+        given = [
+            following if argument == option else argument.partition("=")[2]
+            for argument, following in zip(argv, [*argv[1:], ""], strict=True)
+            if argument.partition("=")[0] == option
+        ]
+        variable = f"{name}{option[1:]}".upper().replace("-", "_")
+        value = (given or [environ.get(variable, "")])[-1]
+        return int(value) if value.isdecimal() else default
+
+    if name == "uvicorn":
+        return option("--limit-concurrency", 0) or None
+    if name == "granian":
+        return option("--backpressure", 0) or max(128, option("--backlog", 1024)) // option("--workers", 1)
+    return None

@@ -41,6 +41,7 @@ class Settings:
     TRUSTED_PROXIES: tuple[str, ...] = ()
     MAX_HANDSHAKES: int | None = 50
     MAX_CATCH_UP_PAGES: int | None = 20
+    MAX_EVENT_STREAMS: int | None = 150
     LIMITS_DRY_RUN: bool = False
     HEARTBEAT_SECONDS: float = 25.0
     POLL_SECONDS: float = 2.0

@@ -23,12 +23,14 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from orgrealtime.admission.refusals import HttpAnswer, answer, refusal
+from orgrealtime.concurrency import background
 from orgrealtime.conf import get_settings
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer
 from orgrealtime.delivery.chunks import Message
 from orgrealtime.delivery.heartbeat import STREAM_PING_SECONDS, STREAM_SILENCE_SECONDS
 from orgrealtime.delivery.transport import TRANSPORT, Transport, transport_of
 from orgrealtime.errors import OUTCOMES, CloseCode
+from orgrealtime.limits import is_enforced, log_exceeded
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.cursors import is_cursor
 
@@ -45,6 +47,8 @@ HEADERS = {
 LINE_BREAKS = dict.fromkeys(map(ord, "\n\r\v\f\x1c\x1d\x1e"), " ") | {
     ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"
 }
+# Of this process. A server has room for so many requests at once, and these are requests that don't end.
+_open: set[asyncio.Task[Any]] = set()
 OWN_PAGE = {None, "same-origin", "none"}
 GONE = 1001
 
@@ -70,6 +74,12 @@ class EventSourceView(View):
         if not isinstance(request, ASGIRequest):
             error = {"code": "needs_asgi", "message": "this server can't stream events; ask for pages"}
             return _response(answer(HTTPStatus.NOT_IMPLEMENTED, msgspec.json.encode({"error": error})))
+        if (most := get_settings().MAX_EVENT_STREAMS) is not None and len(_open) >= most:
+            log_exceeded("MAX_EVENT_STREAMS")
+            if is_enforced():
+                return _response(
+                    refusal(CloseCode.OVERLOADED, "too many event streams; try again, or ask for pages")
+                )
         transport = transport_of(request.scope)
         stream = _Stream(self.consumer, _scope(request, org_slug), transport)
         refused = await stream.begin()
@@ -103,7 +113,7 @@ class _Stream:
         self._transport = transport
         scope["extensions"][TRANSPORT] = {"abort": self.abort, "is_gone": self.is_gone}
         self._writer: asyncio.Task[Any] | None = None
-        self._task = self._loop.create_task(self._run(consumer, scope))
+        self._task = background.start(self._run(consumer, scope), _open)
 
     async def begin(self) -> HttpAnswer | None:
         """Wait until the consumer accepts, or return how it refuses."""
