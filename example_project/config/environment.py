@@ -1,5 +1,6 @@
 """Read settings from environment variables; a bad value is refused at start, by name."""
 
+import ipaddress
 import math
 import os
 from pathlib import Path
@@ -39,6 +40,16 @@ def seconds(name: str, *, default: float) -> float:
 def names(name: str, *, default: list[str]) -> list[str]:
     found = [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
     return found or default
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name of `ALLOWED_HOSTS`, or an address to listen on, leads to this computer alone."""
+    if host in {"localhost", ".localhost"}:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def database(url: str) -> dict[str, Any]:

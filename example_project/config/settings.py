@@ -16,8 +16,9 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DEMO_SECRET_KEY = "django-insecure-demo-key-known-to-everybody-do-not-use-outside-your-own-computer"
 SECRET_KEY = os.environ.get("SECRET_KEY") or DEMO_SECRET_KEY
 
-DEBUG = environment.flag("DEBUG", default=True)
 ALLOWED_HOSTS = environment.names("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+# For this computer alone (config.loopback).
+DEBUG = environment.flag("DEBUG", default=all(environment.is_loopback(host) for host in ALLOWED_HOSTS))
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -32,6 +33,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.loopback.debug_on_loopback_only",
     "django.middleware.security.SecurityMiddleware",
     "config.headers.content_security_policy",
     "django.contrib.sessions.middleware.SessionMiddleware",

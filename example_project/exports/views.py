@@ -9,7 +9,6 @@ from django.conf import settings
 from django.db.models.fields.files import FieldFile
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect
-from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_http_methods
 from tracker.access import member_required, refuse, wants_json
 from tracker.models import Membership, Organization
@@ -38,7 +37,6 @@ def exports(request: HttpRequest, organization: Organization) -> HttpResponse:
 
 
 @require_GET
-@cache_control(private=True, no_store=True)
 @member_required
 def download(request: HttpRequest, organization: Organization, job_id: UUID) -> HttpResponseBase:
     export = Export.objects.filter(pk=job_id, organization=organization, status=Export.Status.DONE).first()

@@ -9,6 +9,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.views.decorators.cache import cache_control
 
 from tracker.models import Organization
 
@@ -22,6 +23,7 @@ def member_required(view: View) -> View:
     """
 
     @wraps(view)
+    @cache_control(private=True, no_store=True)
     def check(request: HttpRequest, slug: str, **kwargs: Any) -> HttpResponseBase:
         user = request.user
         if not user.is_authenticated:

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_POST, require_safe
 from exports.listing import shown_to
 
@@ -21,6 +22,7 @@ from tracker.services import UnknownStatus, change_status
 TONES = 6
 
 
+@cache_control(private=True, no_store=True)
 @login_required
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:

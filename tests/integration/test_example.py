@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +13,8 @@ import httpx
 import pytest
 
 from tests.clients import log_in
-from tests.servers import Site
+from tests.integration import raw
+from tests.servers import EXAMPLE, Site
 from tests.waiting import LIMIT_SECONDS
 
 
@@ -88,3 +92,90 @@ async def test_failing_export_cannot_be_asked_for_without_debug(closed_site: Sit
         page = (await alice.http.get("/orgs/acme/")).text
     assert "Export tasks" in page
     assert "See one fail" not in page
+
+
+# ------------------------------------------------------------------------------------------- DEBUG and other computers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-For": "203.0.113.5"},
+        {"X-Forwarded-For": "127.0.0.1, 203.0.113.5"},
+        {"Forwarded": "for=203.0.113.5"},
+        {"X-Real-IP": "203.0.113.5"},
+    ],
+    ids=lambda headers: next(iter(headers)),
+)
+async def test_debug_is_for_this_computer_alone(
+    site: Site, closed_site: Site, headers: dict[str, str]
+) -> None:
+    async with httpx.AsyncClient(timeout=LIMIT_SECONDS, headers=headers) as http:
+        for path in ("/accounts/login/", "/nowhere/", "/admin/"):
+            answer = await http.get(site.url + path)
+            assert (answer.status_code, answer.headers["content-type"][:10]) == (403, "text/plain")
+        assert (await http.get(closed_site.url + "/accounts/login/")).status_code == 200
+
+
+async def test_debug_answers_no_other_address(site: Site) -> None:
+    program = """
+from django.test import Client
+client = Client(headers={"host": "127.0.0.1"})
+ask = lambda address: client.get("/accounts/login/", REMOTE_ADDR=address).status_code
+print(*map(ask, ("127.0.0.1", "::1", "192.168.1.5", "2001:db8::1", "")))
+"""
+    assert (await asyncio.to_thread(site.shell.run, program)).split() == ["200", "200", "403", "403", "403"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "flag", "is_on"),
+    [
+        ("", "", True),
+        ("localhost,127.0.0.1,[::1]", "", True),
+        ("demo.example.com", "", False),
+        ("127.0.0.1,.example.com", "", False),
+        ("*", "", False),
+        ("demo.example.com", "on", True),
+        ("", "off", False),
+    ],
+)
+def test_debug_is_off_by_default_where_others_are_expected(hosts: str, flag: str, is_on: bool) -> None:
+    program = "from django.conf import settings; import django; print(settings.DEBUG); django.setup()"
+    environ = {"ALLOWED_HOSTS": hosts, "DEBUG": flag, "DJANGO_SETTINGS_MODULE": "config.settings"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=EXAMPLE,
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(is_on)
+    assert ("only this computer is answered" in done.stderr) == (flag == "on")
+
+
+# ---------------------------------------------------------------------------------------------------- files and caches
+
+
+@pytest.mark.parametrize("path", ["%2e%2e/%2e%2e/manage.py", "..%2f..%2fmanage.py", "%00", "tracker/../../x"])
+async def test_what_isnt_a_static_file_is_not_found(closed_site: Site, path: str) -> None:
+    reader, writer = await raw.connect(closed_site.url)
+    writer.write(f"GET /static/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+    assert (await reader.readline()).split()[1] == b"404"
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/orgs/acme/",
+        "/orgs/acme/tasks/",
+        "/orgs/acme/exports/",
+        "/orgs/globex/",
+        "/orgs/acme/notifications/",
+    ],
+)
+async def test_page_with_data_is_kept_by_no_cache(site: Site, path: str) -> None:
+    async with log_in(site, "alice") as alice:
+        assert "no-store" in (await alice.http.get(path)).headers["cache-control"]

@@ -1,6 +1,8 @@
 from typing import Any
 
 import uvicorn
+from config.environment import is_loopback
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
@@ -14,6 +16,11 @@ class Command(BaseCommand):
         parser.add_argument("--port", default=8000, type=int, help="port to listen on (default: %(default)s)")
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+        if settings.DEBUG and not is_loopback(host):
+            self.stderr.write(
+                f"{host} can be reached from elsewhere, where nobody is answered as long as DEBUG is on. For others: "
+                f"DEBUG=off, a SECRET_KEY of your own, and their names for this computer in ALLOWED_HOSTS."
+            )
         call_command("migrate", verbosity=0)
         call_command("seed_demo")
         connections.close_all()
