@@ -64,8 +64,16 @@ class Project(Server):
         return self.run(sys.executable, "manage.py", *arguments)
 
     def _command(self) -> list[str]:
-        options = ["--port", str(self.port), "--ws", "websockets-sansio"]
-        return [sys.executable, "-m", "uvicorn", "config.asgi:application", *options]
+        options = ["--ws", "websockets-sansio", "--ws-per-message-deflate", "false"]
+        return [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "config.asgi:application",
+            "--port",
+            str(self.port),
+            *options,
+        ]
 
     def _answers(self) -> bool:
         try:

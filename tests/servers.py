@@ -419,6 +419,15 @@ class Site(Server):
     `environ` goes over the environment of this process: `Site(workers=2, environ={"REDIS_URL": ""})`.
     """
 
+    # Held against those of the documentation.
+    commands: Mapping[str, Sequence[str]] = MappingProxyType(
+        {
+            "uvicorn": ["uvicorn", "--ws", "websockets-sansio", "--ws-per-message-deflate", "false"],
+            "frames": ["uvicorn", "--ws", "orgrealtime.uvicorn:FrameProtocol"],
+            "granian": ["granian", "--interface", "asgi", "--backpressure", "1024"],
+        }
+    )
+
     def __init__(
         self,
         *,
@@ -481,11 +490,7 @@ class Site(Server):
         return manage(*arguments, **self.popen_options)
 
     def _command(self) -> Sequence[str]:
-        server, *options = {
-            "uvicorn": ["uvicorn", "--ws", "websockets-sansio", "--ws-per-message-deflate", "false"],
-            "frames": ["uvicorn", "--ws", "orgrealtime.uvicorn:FrameProtocol"],
-            "granian": ["granian", "--interface", "asgi", "--backpressure", "1024"],
-        }[self.server]
+        server, *options = self.commands[self.server]
         listen = ["--port", str(self.port), "--workers", str(self.workers)]
         return [sys.executable, "-m", server, "config.asgi:application", *listen, *options]
 

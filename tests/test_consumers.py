@@ -19,7 +19,7 @@ from orgrealtime import publish, stream
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter
 from orgrealtime.consumers import NotificationsConsumer, OrgConsumer, command
-from orgrealtime.delivery import bell
+from orgrealtime.delivery import bell, feed
 from orgrealtime.delivery.hub import Hub, get_hub
 from orgrealtime.errors import MessageError
 from orgrealtime.models import NotificationEvent
@@ -258,14 +258,31 @@ async def test_any_unicode_comes_back_as_it_was_published(
 
 
 async def test_event_for_one_user_comes_to_nobody_else(
-    sockets: Sockets, alice: User, bob: User, acme: Organization
+    sockets: Sockets, alice: User, bob: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(feed, "CURSOR_SECONDS", 0.1)
     hers = await (await sockets.open(alice)).synced()
     his = await (await sockets.open(bob)).synced()
     await publish_event(acme, to=[alice], secret="for alice")
     event = await hers.frame()
     assert event["secret"] == "for alice"
     assert await his.frame() == {"type": "cursor", "cursor": event["cursor"]}
+
+
+async def test_who_asks_often_learns_nothing_of_others_events(
+    sockets: Sockets, alice: User, bob: User, acme: Organization
+) -> None:
+    hers = await (await sockets.open(alice)).synced()
+    his = await (await sockets.open(bob)).synced()
+    before = (await his.ask({"type": "ping"}))["cursor"]
+    for _ in range(3):
+        await publish_event(acme, to=[alice])
+        await hers.frame()
+        assert await his.ask({"type": "ping"}) == {"type": "pong", "cursor": before}
+    await publish_event(acme)
+    after = (await his.frame())["cursor"]
+    assert await his.ask({"type": "ping"}) == {"type": "pong", "cursor": after}
+    assert after != before
 
 
 async def test_event_for_one_user_is_left_out_of_a_batch(

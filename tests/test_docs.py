@@ -16,6 +16,7 @@ from orgrealtime import conf
 from orgrealtime.errors import OUTCOMES, Outcome
 from orgrealtime.protocol import wire
 from orgrealtime.rates import Rate
+from tests import servers
 from tests.clients import sign_in
 from tests.project import DOCS, ROOT, Project, fenced, read
 
@@ -159,6 +160,26 @@ def test_page_names_tests_that_exist(page: str) -> None:
 )
 def test_readme_has_a_command_in_full(command: str) -> None:
     assert f"\n$ {command}\n" in (ROOT / "README.md").read_text()
+
+
+def commands_of(program: str) -> list[str]:
+    """The command lines of the documentation with which a server is started."""
+    pages = [ROOT / "README.md", ROOT / "example_project/README.md", *sorted(DOCS.rglob("*.md"))]
+    text = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")
+    return re.findall(rf"(?:^|[$`] *){program} config\.asgi:application ([^`\n]+)", text, re.MULTILINE)
+
+
+def test_uvicorn_is_started_without_compression_everywhere() -> None:
+    """A client may send little that unpacks to much."""
+    commands = commands_of("uvicorn")
+    assert len(commands) >= 4
+    assert [command for command in commands if "--ws-per-message-deflate false" not in command] == []
+
+
+def test_granian_is_tested_with_the_flags_of_the_documentation() -> None:
+    (command,) = commands_of("granian")
+    tested = servers.Site.commands["granian"]
+    assert " ".join(tested[1:]) == re.sub(r"--workers \d+ ", "", command.strip())
 
 
 PYTHON_BLOCKS = [

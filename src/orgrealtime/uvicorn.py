@@ -1,4 +1,4 @@
-"""A WebSocket protocol for uvicorn: `uvicorn --ws orgrealtime.uvicorn:FrameProtocol config.asgi:application`.
+"""A WebSocket protocol for uvicorn: `--ws orgrealtime.uvicorn:FrameProtocol --ws-per-message-deflate false`.
 
 What goes to many clients is made into a WebSocket frame once, and the same bytes are written to each of them.
 """

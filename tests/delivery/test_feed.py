@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
@@ -29,6 +30,7 @@ from tests.conftest import Instead, MakeOrg, MakeUser
 from tests.host.models import Organization
 from tests.sockets import Sockets, events_of, publish_event
 from tests.threads import open_transaction
+from tests.virtual import virtual_loop, virtually
 from tests.waiting import LIMIT_SECONDS, eventually, limit
 
 # Reading together
@@ -289,3 +291,23 @@ async def test_readers_are_reset_if_there_is_another_event_where_the_feed_stands
         await publish_event(acme)
     await socket.next_events(1)
     assert ((await Stream.objects.aget(pk=acme.pk)).epoch != epoch) == changed
+
+
+@virtually
+async def test_position_past_what_others_get_is_told_no_more_often_than_every_ten_seconds() -> None:
+    told: list[float] = []
+
+    class Reader:
+        def send_cursor(self) -> None:
+            told.append(virtual_loop().time())
+
+    class FeedOfOne(Feed):
+        connections: Any = [Reader()]
+
+    feed = FeedOfOne(1, Position("e", 0, 0), FeedReader(lambda: None), Registry())
+    for _ in range(350):
+        feed.owe_cursors()  # as after each event
+        await asyncio.sleep(0.1)
+    feed.stop()
+    assert len(told) == 3
+    assert all(later - earlier > 9.9 for earlier, later in itertools.pairwise(told))

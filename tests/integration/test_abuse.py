@@ -12,6 +12,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -301,6 +302,59 @@ def count_rows(site: Site) -> int:
                 "SELECT 1 FROM auth_user",
             )
         )
+
+
+MEMBERS = """
+from django.contrib.auth.models import User
+from django.test import Client
+from tracker.models import Membership, Organization
+acme = Organization.objects.get(slug="acme")
+for number in range(24):
+    user = User.objects.create(username=f"member{number}")
+    Membership.objects.create(organization=acme, user=user)
+    client = Client()
+    client.force_login(user)
+    print(client.cookies["sessionid"].value)
+"""
+EVENT_STREAMS = 1100  # more than granian takes connections at once
+NO_MEMBERS = (
+    "from django.contrib.auth.models import User; User.objects.filter(username__startswith='member').delete()"
+)
+
+
+async def open_stream(url: str, session: str, writers: list[asyncio.StreamWriter]) -> int:
+    """Ask for an event stream, keep the connection whatever the answer, and return its status."""
+    reader, writer = await raw.connect(url)
+    writers.append(writer)
+    host = urlsplit(url).netloc
+    request = f"GET /orgs/acme/notifications/stream/ HTTP/1.1\r\nHost: {host}\r\nCookie: sessionid={session}\r\n\r\n"
+    writer.write(request.encode())
+    async with limit("an answer to the request for an event stream"):
+        return int((await reader.readuntil(b"\r\n\r\n")).split()[1])
+
+
+@pytest.mark.slow
+async def test_event_streams_leave_everybody_else_room(site: Site, measure: Measure) -> None:
+    """50 for each of 22 members would fill granian, whose pages then got no answer until they left."""
+    sessions = (await asyncio.to_thread(site.shell.run, MEMBERS)).split()
+    writers: list[asyncio.StreamWriter] = []
+    async with lookout(site) as watch:
+        try:
+            codes = [
+                await open_stream(site.url, sessions[number % len(sessions)], writers)
+                for number in range(EVENT_STREAMS)
+            ]
+            with Stopwatch() as stopwatch:
+                async with httpx.AsyncClient(base_url=site.url, timeout=LIMIT_SECONDS) as http:
+                    assert (await http.get("/accounts/login/")).status_code == 200
+                stopwatch.check(5.0, "the login page is answered")
+            assert await watch.is_alive()
+        finally:
+            for writer in writers:
+                writer.transport.abort()
+            await asyncio.to_thread(site.shell.run, NO_MEMBERS)
+    assert codes.count(200) == 150
+    assert codes.count(503) == EVENT_STREAMS - 150
 
 
 # Secrets and lines

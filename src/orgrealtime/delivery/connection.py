@@ -81,7 +81,7 @@ class Connection:
 
     __slots__ = (
         "_acknowledgements", "_backlog", "_hang_up", "_reader", "_render", "_replies",
-        "_send", "_synced", "_target", "_task", "_write_frame", "access", "checked", "close_code",
+        "_send", "_synced", "_target", "_task", "_told", "_write_frame", "access", "checked", "close_code",
         "close_reason", "credentials", "epoch", "feed", "held", "id", "is_over", "owes_cursor", "pinged_at",
         "sent_events", "seq",
     )  # fmt: skip
@@ -120,6 +120,7 @@ class Connection:
         self._replies: deque[Message] | None = None
         self._backlog: deque[Chunk] | None = None
         self._synced = False
+        self._told = cursor.seq  # what the client knows of `seq`
         self._target = 0
         self._acknowledgements: Acknowledgements | None = None
 
@@ -186,7 +187,7 @@ class Connection:
     def reset(self, position: Position, reason: str) -> None:
         """Tell the client that continuity is lost, and go on from `position`."""
         self.epoch, self.seq = position.epoch, position.head
-        self._target = self.seq
+        self._target = self._told = self.seq
         self._backlog = None
         self._forget_acknowledgements()
         self.owes_cursor = False
@@ -196,6 +197,7 @@ class Connection:
         """Tell the client how far it has come past events that it may not see."""
         if self.owes_cursor and self._task is None and self.feed is not None:
             self.owes_cursor = False
+            self._told = self.seq
             self.reply(wire.cursor(self.cursor))
 
     def _next_chunk(self, feed: Source) -> Chunk | None:
@@ -217,6 +219,7 @@ class Connection:
         self.seq = chunk.seq
         self.owes_cursor = frame is None
         if frame is not None:
+            self._told = chunk.seq
             self.sent_events += frame.events
             if self._acknowledgements is not None:
                 self._acknowledgements.add_sent(frame.events)
@@ -232,6 +235,7 @@ class Connection:
                 return  # the feed hasn't read that far yet
             self._synced = True
             self.owes_cursor = False
+            self._told = self.seq
             self.reply(wire.synced(self.cursor))
         elif self.owes_cursor:
             feed.owe_cursors()
@@ -335,7 +339,8 @@ class Connection:
     def ping(self, now: float) -> None:
         """Answer a ping that came at `now` (seconds of the loop's clock)."""
         self.pinged_at = now
-        self.reply(wire.pong(self.cursor))
+        # Not `seq`: who asks often would learn when others get events.
+        self.reply(wire.pong(str(Cursor(self.epoch, self._told))))
 
     def _waits_for_ack(self) -> bool:
         acknowledgements = self._acknowledgements

@@ -25,7 +25,7 @@ logger = logging.getLogger("orgrealtime.feed")
 RECENT_EVENTS = 200  # that are kept for clients that come back, if a page has room for them
 MAX_CHUNKS = 8  # readers at different places: beyond that a frame is made anew
 YIELD_EVERY = 200  # connections served before the loop may do something else
-CURSOR_SECONDS = 1.0
+CURSOR_SECONDS = 10.0  # between two positions told past what a client may not see: they tell how much that is
 RETRY_SECONDS = (0.2, 1.0)
 READS_TOGETHER = 2  # before a stream is waited for: what another process locks now is free by the next
 
