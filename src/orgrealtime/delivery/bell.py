@@ -101,6 +101,11 @@ def get_layer() -> Any:
     return None if is_in_memory(layer) else layer
 
 
+def forget_layer() -> None:
+    """Have the channel layer made anew: a forked child must not use the connections of its parent."""
+    channel_layers.backends.pop(get_settings().CHANNEL_LAYER, None)
+
+
 def is_in_memory(layer: object) -> bool:
     """Tell whether a layer reaches this process only."""
     return isinstance(layer, InMemoryChannelLayer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
@@ -44,6 +45,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
         self.registry = Registry()
         self.registry.observe(self)
         self._feeds: dict[str, Feed] = {}
@@ -66,8 +68,8 @@ class Hub:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the loop of this hub has ended, so that it can serve nobody any more."""
-        return self._loop.is_closed()
+        """Whether the loop of this hub has ended, or its process is another, so that it can serve nobody any more."""
+        return self._loop.is_closed() or self._process != os.getpid()
 
     def service(self, make: Callable[[Hub], S]) -> S:
         """Return what `make` made for this hub when it was first asked for; it is closed with the hub."""
@@ -137,6 +139,19 @@ class Hub:
         for service in reversed(self._services.values()):
             await service.close()
         await self._reader.close()
+
+    def forget(self) -> None:
+        """End all work here of a hub that another process goes on with, from which this one was forked.
+
+        What would be sent over its connections to the layer isn't.
+        """
+        for timer in self._timers.values():
+            timer.cancel()
+        for feed in self._feeds.values():
+            feed.stop()
+        self._feeds.clear()
+        for task in self._tasks:
+            task.cancel()
 
     # ------------------------------------------------------------------------------------------------- hints
 
@@ -242,7 +257,10 @@ def get_hub() -> Hub:
     """Return the hub of the running event loop, started if it is the first time."""
     loop = asyncio.get_running_loop()
     hub = _hubs.get(loop)
-    if hub is None:
+    if hub is None or hub.is_dead:
+        if hub is not None:  # of the process that this one was forked from, with its loop
+            hub.forget()
+            bell.forget_layer()
         for ended in [loop for loop, hub in _hubs.items() if hub.is_dead]:
             del _hubs[ended]
         hub = _hubs[loop] = Hub()
@@ -251,7 +269,7 @@ def get_hub() -> Hub:
 
 def is_draining() -> bool:
     """Tell whether a hub of this process lets no connection in any more; may be called from any thread."""
-    return any(hub.is_draining for hub in tuple(_hubs.values()))
+    return any(hub.is_draining and not hub.is_dead for hub in tuple(_hubs.values()))
 
 
 async def drain_hub() -> None:
@@ -262,5 +280,5 @@ async def drain_hub() -> None:
 async def close_hub() -> None:
     """End the hub of the running event loop, if there is one."""
     hub = _hubs.pop(asyncio.get_running_loop(), None)
-    if hub is not None:
+    if hub is not None and not hub.is_dead:
         await hub.close()
