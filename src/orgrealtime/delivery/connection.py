@@ -82,7 +82,7 @@ class Connection:
     __slots__ = (
         "_acknowledgements", "_backlog", "_hang_up", "_reader", "_render", "_replies",
         "_send", "_synced", "_target", "_task", "_told", "_write_frame", "access", "checked", "close_code",
-        "close_reason", "credentials", "epoch", "feed", "held", "id", "is_over", "owes_cursor", "pinged_at",
+        "close_reason", "credentials", "epoch", "feed", "held", "id", "is_over", "pinged_at",
         "sent_events", "seq",
     )  # fmt: skip
 
@@ -107,7 +107,6 @@ class Connection:
         self.feed: Source | None = None
         self.close_code: int | None = None
         self.close_reason = "by the client"
-        self.owes_cursor = False
         self.sent_events = 0
         self.is_over = False  # nothing serves this socket any more
         self.pinged_at: float | None = None
@@ -120,7 +119,7 @@ class Connection:
         self._replies: deque[Message] | None = None
         self._backlog: deque[Chunk] | None = None
         self._synced = False
-        self._told = cursor.seq  # what the client knows of `seq`
+        self._told = cursor.seq  # the last `seq` that the client has been told
         self._target = 0
         self._acknowledgements: Acknowledgements | None = None
 
@@ -169,7 +168,7 @@ class Connection:
             self.pump()
             return
         self._send_chunk(chunk)
-        if self.owes_cursor and self.feed is not None:
+        if self._told != self.seq and self.feed is not None:
             self.feed.owe_cursors()
 
     def reply(self, text: str) -> None:
@@ -190,13 +189,11 @@ class Connection:
         self._target = self._told = self.seq
         self._backlog = None
         self._forget_acknowledgements()
-        self.owes_cursor = False
         self.reply(wire.reset(position.cursor, reason))
 
     def send_cursor(self) -> None:
         """Tell the client how far it has come past events that it may not see."""
-        if self.owes_cursor and self._task is None and self.feed is not None:
-            self.owes_cursor = False
+        if self._told != self.seq and self._task is None and self.feed is not None:
             self._told = self.seq
             self.reply(wire.cursor(self.cursor))
 
@@ -217,7 +214,6 @@ class Connection:
         render = self._render
         frame = chunk.frame_for(self.access) if render is None else chunk.rendered_for(self.access, render)
         self.seq = chunk.seq
-        self.owes_cursor = frame is None
         if frame is not None:
             self._told = chunk.seq
             self.sent_events += frame.events
@@ -234,10 +230,9 @@ class Connection:
             if self.seq < self._target:
                 return  # the feed hasn't read that far yet
             self._synced = True
-            self.owes_cursor = False
             self._told = self.seq
             self.reply(wire.synced(self.cursor))
-        elif self.owes_cursor:
+        elif self._told != self.seq:
             feed.owe_cursors()
 
     async def _read_backlog(self, feed: Source) -> None:
