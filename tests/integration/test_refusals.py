@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 import websockets
 
 from tests.clients import Browser, log_in
+from tests.integration import raw
+from tests.integration.conftest import SERVERS, RunningSite
 from tests.servers import Site
-from tests.waiting import LIMIT_SECONDS
+from tests.waiting import LIMIT_SECONDS, limit
 
 PATH = "/ws/orgs/acme/notifications/"
 
@@ -125,3 +128,24 @@ async def test_flood_is_throttled_and_closed_with_4429(site: Site) -> None:
         assert await socket.closed() == 4429
         assert socket.types().count("pong") < 200
         assert await is_alive(alice)
+
+
+LOST = ["Upgrade: websocket\r\nConnection: Upgrade\r\n", "Upgrade: websocket\r\n", "Connection: Upgrade\r\n"]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("lost", LOST, ids=["both", "Upgrade", "Connection"])
+async def test_handshake_that_lost_headers_at_a_proxy_gets_426_and_the_reason(
+    running_site: RunningSite, server: str, lost: str
+) -> None:
+    site = running_site(server)
+    async with log_in(site, "alice") as alice:
+        reader, writer = await raw.connect(site.url)
+        writer.write(raw.handshake(site.url, alice.cookie).replace(lost.encode(), b""))
+        async with limit("an answer to the handshake"):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            body = await reader.readexactly(int(re.findall(r"content-length: (\d+)", head)[0]))
+        writer.close()
+    assert head.split()[1] == "426"
+    assert "\r\nupgrade: websocket\r\n" in head
+    assert "a proxy in front has to pass them on" in json.loads(body)["error"]["message"]
