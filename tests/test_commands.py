@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from orgrealtime import publish, stream
@@ -161,6 +162,48 @@ def test_prune_shows_its_progress_batch_by_batch(
 def test_prune_that_finds_nothing_is_quiet(publish_aged: Callable[..., None]) -> None:
     publish_aged(0)
     assert run("orgrealtime_prune", "--days", "1") == ("0 events deleted\n", "")
+
+
+FUTURE = -365
+
+
+@pytest.mark.parametrize(
+    ("ages", "kept", "words"),
+    [
+        (
+            [40, 40, 40, FUTURE, *[40] * 6],
+            [],
+            "1 events dated in the future are taken to be as old as those after",
+        ),
+        ([FUTURE, 40, 40, 1], [4], "1 events dated in the future are taken to be as old as those after them"),
+        ([40, 40, FUTURE, 1, 0], [3, 4, 5], ""),
+        ([40, 40, FUTURE], [3], ""),
+        (
+            [40, 1, 40, 40],
+            [2, 3, 4],
+            "2 events or more are kept though they are old enough, because event 2 before",
+        ),
+    ],
+)
+def test_prune_goes_on_where_dates_are_out_of_order_and_says_what_it_keeps(
+    acme: Organization, publish_aged: Callable[..., None], ages: list[int], kept: list[int], words: str
+) -> None:
+    publish_aged(*ages)
+    out, _ = run("orgrealtime_prune", "--days", "30")
+    *said, total = out.splitlines()
+    assert (left(acme), total) == (kept, f"{len(ages) - len(kept)} events deleted")
+    assert (words in out, bool(said)) == (True, bool(words))
+
+
+@pytest.mark.parametrize("moment", ["infinity", "12026-01-01"])
+def test_prune_stands_dates_that_python_does_not_know(
+    acme: Organization, publish_aged: Callable[..., None], moment: str
+) -> None:
+    publish_aged(40, 40, 40, 1)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE orgrealtime_notificationevent SET created_at = %s WHERE seq = 2", [moment])
+    run("orgrealtime_prune", "--days", "30")
+    assert left(acme) == [4]
 
 
 def test_dry_run_counts_and_changes_nothing(acme: Organization, publish_aged: Callable[..., None]) -> None:

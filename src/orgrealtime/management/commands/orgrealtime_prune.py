@@ -43,6 +43,8 @@ class Command(BaseCommand):
         total = 0
         for organization_id in self._organizations(options["org"]):
             floor = stream.retention_floor(organization_id, before=before, keep=options["keep"])
+            if before is not None:
+                self._tell_misdated(organization_id, stream.misdated(organization_id, floor, before=before))
             if options["dry_run"]:
                 count = stream.count_up_to(organization_id, floor)
                 self.stdout.write(f"{organization_id}: {count} events would be deleted")
@@ -58,6 +60,18 @@ class Command(BaseCommand):
             tickets.prune()
             self.stdout.write(f"{total} events deleted")
 
+    def _tell_misdated(self, organization_id: Any, found: stream.PruningReport) -> None:
+        if found.future:
+            self.stdout.write(
+                f"{organization_id}: {found.future} events dated in the future are taken to be as old as "
+                "those after them"
+            )
+        if found.older:
+            self.stdout.write(
+                f"{organization_id}: {found.older} events or more are kept though they are old enough, because "
+                f"event {found.seq} before them is dated {found.moment}"
+            )
+
     def _days_ago(self, days: float) -> datetime.datetime:
         try:
             return timezone.now() - datetime.timedelta(days=days)
@@ -66,5 +80,6 @@ class Command(BaseCommand):
 
     def _organizations(self, slug: str | None) -> Iterable[Any]:
         if slug is None:
-            return Stream.objects.order_by("pk").values_list("pk", flat=True).iterator()
+            # Not by `iterator()`: a pooler may give its cursor on the server to somebody else between two rows.
+            return Stream.objects.order_by("pk").values_list("pk", flat=True)
         return [find_organization(slug).pk]
