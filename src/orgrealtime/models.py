@@ -81,6 +81,12 @@ class NotificationEvent(models.Model):
                 condition=models.Q(audience__isnull=True),
                 name="orgrealtime_event_newest",
             ),
+            # Only of events that have a number: what is published doesn't pay for it twice.
+            models.Index(
+                fields=["organization", "type", "seq"],
+                condition=models.Q(audience__isnull=True, seq__isnull=False),
+                name="orgrealtime_event_type",
+            ),
         ]
 
     def __str__(self) -> str:

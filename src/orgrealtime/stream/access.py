@@ -39,3 +39,10 @@ class Access:
         if not self.event_types:
             return "1 = 0", []
         return f"{column} IN ({', '.join(['%s'] * len(self.event_types))})", sorted(self.event_types)
+
+    def type_conditions(self, column: str, most: int) -> list[tuple[str, list[str]]]:
+        """Return conditions of which one holds where `type_condition` does: one for each type, if there are at most
+        `most`."""
+        if self.event_types is None or len(self.event_types) > most:
+            return [self.type_condition(column)]
+        return [(f"{column} = %s", [each]) for each in sorted(self.event_types)]

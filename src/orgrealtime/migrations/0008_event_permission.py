@@ -5,7 +5,7 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orgrealtime", "0005_stream_home"),
+        ("orgrealtime", "0007_event_type_index"),
     ]
 
     operations = [
