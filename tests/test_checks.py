@@ -13,6 +13,7 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.checks import run_checks
 from django.db import connections
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.urls import include, path
 from pytest_django.fixtures import Settings
 
@@ -185,6 +186,43 @@ def test_layer_that_can_not_be_imported_is_e009(settings: Settings) -> None:
 def test_database_that_is_neither_postgresql_nor_sqlite_is_e007(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections["default"], "vendor", "mysql")
     assert shown() == {"E007"}
+
+
+# ----------------------------------------------------------------------------------------------- E017, W010, W011
+
+
+def test_database_without_autocommit_is_e017(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connections["default"].settings_dict, "AUTOCOMMIT", value=False)
+    assert shown() == {"E017"}
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        ({"isolation_level": IsolationLevel.READ_COMMITTED}, set()),
+        ({"isolation_level": IsolationLevel.REPEATABLE_READ}, {"W010"}),
+        ({"isolation_level": IsolationLevel.SERIALIZABLE.value}, {"W010"}),
+        ({"options": "-c statement_timeout=1000"}, set()),
+        ({"options": "-c default_transaction_isolation=read\\ committed"}, set()),
+        ({"options": "-c default_transaction_isolation=repeatable\\ read -c work_mem=1MB"}, {"W010"}),
+        ({"options": "-c default_transaction_isolation=serializable"}, {"W010"}),
+    ],
+)
+def test_isolation_level_at_which_numbering_is_retried_is_w010(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], numbers: set[str]
+) -> None:
+    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", options)
+    assert shown() == numbers
+
+
+def test_pool_that_is_open_before_anything_is_served_is_w011(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pool:
+        closed = False
+
+    monkeypatch.setattr(connections["default"], "_connection_pools", {"default": Pool}, raising=False)
+    assert shown() == {"W011"}
+    monkeypatch.setattr(Pool, "closed", True)
+    assert shown() == set()
 
 
 # ------------------------------------------------------------------------------------------------------- E005
@@ -394,7 +432,7 @@ def test_what_does_not_fit_production_is_fine_while_developing(
 
 @pytest.mark.usefixtures("local_cache")
 def test_local_cache_is_fine_where_nothing_is_counted(configure: Configure) -> None:
-    configure(USER_RATE=None, CONNECTIONS_PER_USER=None)
+    configure(USER_RATE=None, REQUEST_RATE=None, CONNECTIONS_PER_USER=None)
     assert shown() == {"W004"}  # organisations are counted still
     configure(CONNECTIONS_PER_ORGANIZATION=None)
     assert shown() == set()

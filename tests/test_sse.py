@@ -24,13 +24,14 @@ from orgrealtime.asgi import realtime
 from orgrealtime.concurrency import threads as pools
 from orgrealtime.consumers import NotificationsConsumer
 from orgrealtime.delivery.hub import close_hub, get_hub
+from orgrealtime.limits import Rate
 from orgrealtime.policy import Policy
 from orgrealtime.protocol import wire
 from orgrealtime.routing import routes, websocket_urlpatterns
 from orgrealtime.stream import database
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
-from tests.sockets import Communicator, Frame, events_of, log_in, publish_event
+from tests.sockets import Communicator, Frame, Sockets, events_of, log_in, publish_event
 from tests.waiting import eventually, limit
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -168,6 +169,19 @@ async def test_member_gets_the_frames_of_the_socket_with_their_cursors(
     assert (live.name, live.data["type"], live.data["text"]) == ("message", "live", "ä\n\u2028 id: x")
     await publish_event(acme, "hers", to=[bob])
     assert (await page.event()).data["type"] == "cursor"
+
+
+async def test_streams_of_a_user_are_counted_as_requests_and_sockets_are_not(
+    pages: Pages, sockets: Sockets, alice: User, bob: User, configure: Configure
+) -> None:
+    configure(REQUEST_RATE=Rate(2, 86_400))
+    for _ in range(3):
+        await (await sockets.open(alice)).synced()
+    assert [(await pages.open(alice)).status for _ in range(2)] == [200, 200]
+    refused = await pages.open(alice)
+    assert (refused.status, (await refused.body())["error"]["code"]) == (429, "rate_limited")
+    assert int(refused.headers["retry-after"]) > 0
+    assert (await pages.open(bob)).status == 200
 
 
 async def test_browser_that_comes_back_by_itself_goes_on_at_its_last_event(

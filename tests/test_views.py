@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +15,17 @@ from pytest_django.fixtures import Settings
 
 from orgrealtime import publish, stream
 from orgrealtime.access import Access
+from orgrealtime.concurrency import threads
 from orgrealtime.delivery.hub import close_hub, get_hub
+from orgrealtime.errors import Refused
+from orgrealtime.limits import Rate, admit_request_here
 from orgrealtime.stream import database
 from orgrealtime.views import CatchUpView
+from tests.conftest import Configure
 from tests.host.models import Membership, Organization
 from tests.sockets import Frame, Sockets, events_of
+from tests.stopwatch import Stopwatch
+from tests.threads import lock_table, open_transaction, start_many
 
 ACME, GLOBEX = "/orgs/acme/notifications/", "/orgs/globex/notifications/"
 
@@ -276,6 +283,94 @@ def test_no_answer_is_kept_by_a_cache(
         client.force_login({"alice": alice, "carol": carol}[who])
     answer = client.get(ACME, query)
     assert (answer.status_code, answer["Cache-Control"], answer["Vary"]) == (status, "no-store", "Cookie")
+
+
+# ------------------------------------------------------------------------------------------------ rates and locks
+
+TICKET = f"{ACME}ticket/"
+A_DAY = 86_400
+
+
+def statuses(*answers: Any) -> list[int]:
+    return [answer.status_code for answer in answers]
+
+
+def test_pages_and_tickets_of_a_user_are_counted_together(
+    hers: Client, bob: User, acme: Organization, configure: Configure
+) -> None:
+    configure(REQUEST_RATE=Rate(3, A_DAY))
+    assert statuses(hers.get(ACME), hers.post(TICKET), hers.get(ACME)) == [200, 201, 200]
+    refused = hers.get(ACME)
+    assert statuses(refused, hers.post(TICKET)) == [429, 429]
+    assert refused.json()["error"]["code"] == "rate_limited"
+    assert 0 < int(refused["Retry-After"]) <= A_DAY
+    hers.force_login(bob)
+    assert statuses(hers.get(ACME)) == [200]
+
+
+def test_requests_for_organisations_of_others_count_as_well(
+    hers: Client, acme: Organization, globex: Organization, configure: Configure
+) -> None:
+    configure(REQUEST_RATE=Rate(3, A_DAY))
+    assert statuses(hers.get(GLOBEX), hers.get("/orgs/nowhere/notifications/")) == [403, 403]
+    assert statuses(hers.get(ACME), hers.get(ACME)) == [200, 429]
+
+
+def test_requests_from_several_threads_never_exceed_the_rate(
+    transactional_db: None, alice: User, configure: Configure
+) -> None:
+    configure(REQUEST_RATE=Rate(100, A_DAY))
+
+    def count(_: int) -> int:
+        admitted = 0
+        for _ in range(50):
+            with contextlib.suppress(Refused):
+                admit_request_here(alice.pk)
+                admitted += 1
+        return admitted
+
+    assert sum(start_many(8, count)) == 100
+
+
+def test_dry_run_answers_and_logs_once_that_a_user_asks_too_often(
+    hers: Client, acme: Organization, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(REQUEST_RATE=Rate(1, A_DAY), LIMITS_DRY_RUN=True)
+    assert statuses(*(hers.get(ACME) for _ in range(4))) == [200] * 4
+    (record,) = [record for record in caplog.records if record.getMessage() == "a limit is exceeded"]
+    assert (record.limit, record.enforced) == ("REQUEST_RATE", False)  # type: ignore[attr-defined]
+
+
+def test_no_rate_is_no_limit(hers: Client, acme: Organization, configure: Configure) -> None:
+    configure(REQUEST_RATE=None)
+    assert statuses(*(hers.get(ACME) for _ in range(4))) == [200] * 4
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "table", ["orgrealtime_notificationevent", "orgrealtime_stream", "host_membership", "auth_user"]
+)
+def test_page_while_a_table_is_locked_is_a_503_soon(
+    hers: Client, acme: Organization, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    monkeypatch.setattr(threads, "LOCK_TIMEOUT", "50ms")
+    publish_numbers(acme, 1)
+    with open_transaction(lambda: lock_table(table)), Stopwatch() as watch:
+        answer = hers.get(ACME)
+        watch.check(4, "the answer")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
+    assert int(answer["Retry-After"]) > 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ticket_while_its_table_is_locked_is_a_503(
+    hers: Client, acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "LOCK_TIMEOUT", "50ms")
+    with open_transaction(lambda: lock_table("orgrealtime_ticket")):
+        answer = hers.post(TICKET)
+    assert (answer.status_code, "Retry-After" in answer) == (503, True)
+    assert statuses(hers.post(TICKET)) == [201]
 
 
 # ------------------------------------------------------------------------------------------------------- hooks

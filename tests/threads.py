@@ -61,6 +61,12 @@ def is_waiting_for_a_lock() -> bool:
         return bool(cursor.fetchone()[0])
 
 
+def lock_table(table: str, mode: str = "ACCESS EXCLUSIVE") -> None:
+    """Lock a whole table of PostgreSQL's until the end of the transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {table} IN {mode} MODE")
+
+
 @contextmanager
 def open_transaction(work: Callable[[], Any], *, commits: bool = True) -> Iterator[Any]:
     """Do work in a thread's transaction that stays open inside the `with`; give what the work returned."""

@@ -96,7 +96,7 @@ ORGREALTIME_ORGANIZATION_MODEL = "tracker.Organization"
 ORGREALTIME: dict[str, Any] = {"MEMBERSHIP_MODEL": "tracker.Membership"}
 if not environment.flag("LIMITS", default=True):
     # A load test is one user on a thousand sockets.
-    ORGREALTIME |= {"SOCKET_RATE": None, "SOCKET_BYTE_RATE": None}
+    ORGREALTIME |= {"SOCKET_RATE": None, "SOCKET_BYTE_RATE": None, "REQUEST_RATE": None}
     ORGREALTIME |= {"USER_RATE": None, "USER_BYTE_RATE": None}
     ORGREALTIME |= {"CONNECTIONS_PER_USER": None, "CONNECTIONS_PER_ORGANIZATION": None}
     ORGREALTIME |= {"CONNECTIONS_PER_ADDRESS": None, "MAX_HANDSHAKES": None, "MAX_CATCH_UP_PAGES": None}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.apps import apps
@@ -11,6 +12,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.urls import NoReverseMatch, Resolver404, get_resolver, get_script_prefix, resolve, reverse
 from django.utils.module_loading import import_string
 
@@ -18,10 +20,19 @@ from orgrealtime import conf, events, tables
 from orgrealtime.adapters import OrganizationAdapter
 from orgrealtime.admission import sessions
 from orgrealtime.admission.origins import parse as parse_origin
+from orgrealtime.concurrency.threads import has_open_pool
 from orgrealtime.stream.database import alias
 
 DEFAULT_CHANNEL_LAYER = "default"
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"
+READ_COMMITTED = "READ COMMITTED"
+COUNTED_TOGETHER = (
+    "USER_RATE",
+    "REQUEST_RATE",
+    "CONNECTIONS_PER_USER",
+    "CONNECTIONS_PER_ORGANIZATION",
+    "CONNECTIONS_PER_ADDRESS",
+)
 BLOCKING_SECONDS = 5  # for so long channels_redis' core layer blocks in one read
 
 
@@ -127,6 +138,46 @@ def _check_database() -> Iterator[checks.CheckMessage]:
             hint="Route the models of orgrealtime to a PostgreSQL database.",
             id="orgrealtime.E007",
         )
+    yield from _check_transactions(connections[alias()])
+
+
+def _check_transactions(connection: BaseDatabaseWrapper) -> Iterator[checks.CheckMessage]:
+    name = f"DATABASES[{connection.alias!r}]"
+    if not connection.settings_dict["AUTOCOMMIT"]:
+        yield checks.Error(
+            f"{name} has AUTOCOMMIT = False: a transaction is always open, in which no event gets a number.",
+            hint="Leave it at True, and use transaction.atomic().",
+            id="orgrealtime.E017",
+        )
+    if connection.vendor != "postgresql":
+        return
+    level = _isolation_level(connection.settings_dict["OPTIONS"])
+    if level != READ_COMMITTED:
+        yield checks.Warning(
+            f"{name} asks for {level}: of two processes that number events at once one fails and has to try again, "
+            "and publish() with a dedupe_key may fail (40001).",
+            hint="Leave it at READ COMMITTED, PostgreSQL's default; or try transactions that fail so again.",
+            id="orgrealtime.W010",
+        )
+    if has_open_pool(connection):
+        yield checks.Warning(
+            f"The pool of {name} is open before anything is served: if processes are forked from this one, as by "
+            "gunicorn --preload, they begin with connections that aren't theirs.",
+            hint="Ask the database for nothing while modules are imported and apps get ready; or don't preload.",
+            id="orgrealtime.W011",
+        )
+
+
+def _isolation_level(options: Mapping[str, Any]) -> str:
+    """The isolation level that a database's OPTIONS ask for, as "REPEATABLE READ"."""
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+    if "isolation_level" in options:
+        return IsolationLevel(options["isolation_level"]).name.replace("_", " ")
+    given = re.search(
+        r"default_transaction_isolation\W+(serializable|repeatable\W+read)", str(options.get("options")), re.I
+    )
+    return READ_COMMITTED if given is None else re.sub(r"\W+", " ", given[1]).upper()
 
 
 def _check_layer() -> Iterator[checks.CheckMessage]:
@@ -201,7 +252,13 @@ def _check_production() -> Iterator[checks.CheckMessage]:
             id="orgrealtime.W003",
         )
     cache = settings.CACHES.get("default", {}).get("BACKEND", "")
-    shared = ("USER_RATE", "CONNECTIONS_PER_USER", "CONNECTIONS_PER_ORGANIZATION", "CONNECTIONS_PER_ADDRESS")
+    shared = (
+        "USER_RATE",
+        "REQUEST_RATE",
+        "CONNECTIONS_PER_USER",
+        "CONNECTIONS_PER_ORGANIZATION",
+        "CONNECTIONS_PER_ADDRESS",
+    )
     counted = [name for name in shared if getattr(given, name) is not None]
     if counted and cache.endswith(("LocMemCache", "DummyCache")):
         yield checks.Warning(

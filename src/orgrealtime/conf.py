@@ -33,6 +33,7 @@ class Settings:
     SOCKET_BYTE_RATE: Rate | None = Rate(65_536, 1, burst=262_144)
     USER_RATE: Rate | None = Rate(600, 60)
     USER_BYTE_RATE: Rate | None = Rate(65_536, 1, burst=262_144)
+    REQUEST_RATE: Rate | None = Rate(600, 60)
     MAX_MESSAGE_BYTES: int = 16_384
     MAX_QUEUED_COMMANDS: int = 16
     CONNECTIONS_PER_USER: int | None = 50

@@ -1,6 +1,7 @@
-"""Limits on what a client may send: mixins for consumers, used by `OrgConsumer`.
+"""Limits on what a client may send: mixins for consumers, used by `OrgConsumer`, and a rate of HTTP requests.
 
-Each refuses a message by raising MessageError with the code `rate_limited`, before the message is read.
+Each refuses a message by raising MessageError with the code `rate_limited`, before the message is read; a request by
+raising Refused.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +19,7 @@ from django.core.cache import cache
 
 from orgrealtime.concurrency.threads import Threads
 from orgrealtime.conf import get_settings
-from orgrealtime.errors import CloseCode, MessageError
+from orgrealtime.errors import CloseCode, MessageError, Refused
 from orgrealtime.keys import user_keys
 from orgrealtime.rates import Rate, TokenBucket
 
@@ -27,6 +30,8 @@ logger = logging.getLogger("orgrealtime.limits")
 LEASES_PER_WINDOW = 10
 MAX_ALLOWANCES = 10_000
 CACHE_SECONDS = 1.0
+# An extension of the scope of what isn't a WebSocket: a request that counts.
+IS_REQUEST = "orgrealtime.request"
 
 # Apart: a cache that hangs must not hold up what uses the database. It may itself be kept in the database.
 CACHE = Threads("cache", 1)
@@ -133,18 +138,14 @@ class UserRateLimitMixin(MessageGate):
         ):
             raise _limited(f"{rate.amount:g} bytes per {rate.seconds:g} s for one user")
         rate = self.user_rate
-        if (
-            rate is not None
-            and not await _take_shared(user_keys().name(self.user_id), rate)
-            and self.exceeds("USER_RATE")
-        ):
+        if rate is not None and not await _Share("", self.user_id, rate).take() and self.exceeds("USER_RATE"):
             raise _limited(f"{rate.amount:g} messages per {rate.seconds:g} s for one user")
         await super().admit_message(size)
 
     def forgive_message(self) -> None:
         """Give this user the message back; its bytes count."""
         if (rate := self.user_rate) is not None:
-            _allowance(user_keys().name(self.user_id), rate).left += 1
+            _Share("", self.user_id, rate).give_back()
         super().forgive_message()
 
 
@@ -182,55 +183,136 @@ def _byte_bucket(user: str, rate: Rate) -> TokenBucket:
     return bucket
 
 
+async def admit_request(user_id: Any) -> None:
+    """Count an HTTP request of a user; raise Refused (4429) if it exceeds `REQUEST_RATE`."""
+    if (rate := get_settings().REQUEST_RATE) is not None:
+        share = _Share("request.", user_id, rate)
+        _refuse_unless(await share.take(), share)
+
+
+def admit_request_here(user_id: Any) -> None:
+    """The same, in a thread that may wait."""
+    if (rate := get_settings().REQUEST_RATE) is not None:
+        share = _Share("request.", user_id, rate)
+        _refuse_unless(share.take_here(), share)
+
+
+def _refuse_unless(is_taken: bool, share: _Share) -> None:  # noqa: FBT001 - reads as a sentence
+    if is_taken:
+        return
+    if share.is_first_refused():
+        log_exceeded("REQUEST_RATE", user_id=str(share.user_id))
+    if is_enforced():
+        rate = share.rate
+        raise Refused(
+            CloseCode.RATE_LIMITED,
+            "REQUEST_RATE",
+            f"too fast: at most {rate.amount:g} requests per {rate.seconds:g} s for one user",
+            retry_after=math.ceil(rate.seconds - time.time() % rate.seconds),
+        )
+
+
 @dataclass(slots=True)
 class _Allowance:
     window: float
     left: int = 0
     is_spent: bool = False
+    was_refused: bool = False
 
 
-_allowances: dict[tuple[str, Rate], _Allowance] = {}
+_allowances: dict[tuple[str, str, Rate], _Allowance] = {}
+_counting = threading.Lock()
 
 
-def _allowance(user: str, rate: Rate) -> _Allowance:
-    window = time.time() // rate.seconds
-    allowance = _allowances.get((user, rate))
-    if allowance is None or allowance.window != window:
-        if len(_allowances) >= MAX_ALLOWANCES:
-            _allowances.clear()  # costs at most a tenth of a window's amount for each user
-        allowance = _allowances[user, rate] = _Allowance(window)
-    return allowance
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one user may have of a rate that all processes count together; `kind` tells apart what is counted."""
 
+    kind: str
+    user_id: Any
+    rate: Rate
 
-async def _take_shared(user: str, rate: Rate) -> bool:
-    allowance = _allowance(user, rate)
-    if allowance.left == 0 and not allowance.is_spent:
-        block = max(1, int(rate.amount) // LEASES_PER_WINDOW)
-        try:
-            granted = await _ask_cache(
-                f"orgrealtime.rate.{key_of(user)}.{rate.seconds:g}.{allowance.window:.0f}", block, rate
-            )
-        except Exception as error:
-            logger.warning("the cache can't count, counting alone", extra={"error": type(error).__name__})
-            granted = _count_alone(allowance, rate)
-        else:
-            allowance.is_spent = granted < block
-        allowance.left += granted
-    if allowance.left == 0:
-        return False
-    allowance.left -= 1
-    return True
+    async def take(self) -> bool:
+        """Take one, or return False; the cache is asked in a thread of its own."""
+        allowance = self._allowance()
+        if self._has_to_ask(allowance):
+            try:
+                async with asyncio.timeout(CACHE_SECONDS):
+                    granted = await CACHE.run(_lease, *self._lease_of(allowance))
+            except Exception as error:
+                self._count_alone(allowance, error)
+            else:
+                self._add(allowance, granted)
+        return self._take(allowance)
 
+    def take_here(self) -> bool:
+        """The same, in a thread that may wait."""
+        allowance = self._allowance()
+        if self._has_to_ask(allowance):
+            asked = CACHE.submit(_lease, *self._lease_of(allowance))
+            try:
+                granted = asked.result(CACHE_SECONDS)
+            except Exception as error:
+                asked.cancel()
+                self._count_alone(allowance, error)
+            else:
+                self._add(allowance, granted)
+        return self._take(allowance)
 
-def _count_alone(allowance: _Allowance, rate: Rate) -> int:
-    granted = 0 if allowance.is_spent else int(rate.amount)  # another socket of the user may have been first
-    allowance.is_spent = True
-    return granted
+    def give_back(self) -> None:
+        """Count for none what was taken."""
+        allowance = self._allowance()
+        with _counting:
+            allowance.left += 1
 
+    def is_first_refused(self) -> bool:
+        """Tell whether nothing of this user's has been refused before in this process and window."""
+        allowance = self._allowance()
+        with _counting:
+            was_refused, allowance.was_refused = allowance.was_refused, True
+        return not was_refused
 
-async def _ask_cache(key: str, block: int, rate: Rate) -> int:
-    async with asyncio.timeout(CACHE_SECONDS):
-        return await CACHE.run(_lease, key, block, rate)
+    @property
+    def _block(self) -> int:
+        return max(1, int(self.rate.amount) // LEASES_PER_WINDOW)
+
+    def _allowance(self) -> _Allowance:
+        key = (self.kind, user_keys().name(self.user_id), self.rate)
+        window = time.time() // self.rate.seconds
+        with _counting:
+            allowance = _allowances.get(key)
+            if allowance is None or allowance.window != window:
+                if len(_allowances) >= MAX_ALLOWANCES:
+                    _allowances.clear()  # costs at most a tenth of a window's amount for each user
+                allowance = _allowances[key] = _Allowance(window)
+        return allowance
+
+    def _has_to_ask(self, allowance: _Allowance) -> bool:
+        return allowance.left == 0 and not allowance.is_spent
+
+    def _lease_of(self, allowance: _Allowance) -> tuple[str, int, Rate]:
+        user = key_of(user_keys().name(self.user_id))
+        key = f"orgrealtime.rate.{self.kind}{user}.{self.rate.seconds:g}.{allowance.window:.0f}"
+        return key, self._block, self.rate
+
+    def _add(self, allowance: _Allowance, granted: int) -> None:
+        with _counting:
+            allowance.left += granted
+            allowance.is_spent = granted < self._block
+
+    def _count_alone(self, allowance: _Allowance, error: Exception) -> None:
+        logger.warning("the cache can't count, counting alone", extra={"error": type(error).__name__})
+        with _counting:
+            if not allowance.is_spent:  # another of the user's may have been first
+                allowance.left += int(self.rate.amount)
+            allowance.is_spent = True
+
+    def _take(self, allowance: _Allowance) -> bool:
+        with _counting:
+            if allowance.left == 0:
+                return False
+            allowance.left -= 1
+            return True
 
 
 def _lease(key: str, block: int, rate: Rate) -> int:

@@ -30,7 +30,7 @@ from orgrealtime.delivery.chunks import Message
 from orgrealtime.delivery.heartbeat import STREAM_PING_SECONDS, STREAM_SILENCE_SECONDS
 from orgrealtime.delivery.transport import TRANSPORT, Transport, transport_of
 from orgrealtime.errors import OUTCOMES, CloseCode
-from orgrealtime.limits import is_enforced, log_exceeded
+from orgrealtime.limits import IS_REQUEST, is_enforced, log_exceeded
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.cursors import is_cursor
 
@@ -236,7 +236,7 @@ def _scope(request: ASGIRequest, org_slug: str) -> dict[str, Any]:
         "type": "websocket",
         "url_route": {"args": (), "kwargs": {"org_slug": org_slug}},
         "subprotocols": [],
-        "extensions": {"websocket.http.response": {}},
+        "extensions": {"websocket.http.response": {}, IS_REQUEST: {}},
         "headers": [*request.scope["headers"], *_origin(request)],
         "query_string": _query(request),
     }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import logging
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from django.contrib.auth.decorators import login_not_required
-from django.db import models, transaction
+from django.db import Error, models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.decorators import method_decorator
@@ -24,6 +26,7 @@ from orgrealtime.admission.gate import refuse_if
 from orgrealtime.admission.handshake import check_request
 from orgrealtime.admission.refusals import HttpAnswer, answer, refusal
 from orgrealtime.concurrency.limiter import ThreadLimiter
+from orgrealtime.concurrency.threads import lock_timeouts
 from orgrealtime.conf import get_settings
 from orgrealtime.delivery.hub import is_draining
 from orgrealtime.errors import CloseCode, Refused, StreamReset
@@ -32,6 +35,9 @@ from orgrealtime.limits import is_enforced, log_exceeded
 from orgrealtime.policy import Governed, render_text
 from orgrealtime.protocol.query_string import parse_count, parse_since
 from orgrealtime.stream import Access, Page
+from orgrealtime.stream.database import may_pass
+
+logger = logging.getLogger("orgrealtime.views")
 
 MAX_LIMIT = 500
 PAGE_WAIT_SECONDS = 2.0
@@ -39,6 +45,31 @@ CHECKED_HERE = "by the view itself"
 SCHEMES_OF_BROWSERS = {"basic", "digest", "negotiate", "ntlm"}
 
 _limiter = ThreadLimiter()
+
+V = TypeVar("V", bound="GovernedView")
+
+
+def refusing(
+    respond: Callable[[V, HttpRequest, str], HttpResponse],
+) -> Callable[[V, HttpRequest, str], HttpResponse]:
+    """Have a view answer what it is refused for, and that the database can't be asked, as the socket is refused."""
+
+    @functools.wraps(respond)
+    def respond_or_refuse(view: V, request: HttpRequest, org_slug: str) -> HttpResponse:
+        try:
+            with lock_timeouts():
+                return respond(view, request, org_slug)
+        except Refused as refused:
+            return refusal(refused.code, refused.message, refused.retry_after).response()
+        except StreamReset as reset:
+            return _reset(reset).response()
+        except Error as error:
+            if not may_pass(error):
+                raise
+            logger.warning("the database can't be asked", extra={"error": type(error).__name__})
+            return refusal(CloseCode.OVERLOADED, "the database can't be asked now; try again").response()
+
+    return respond_or_refuse
 
 
 @contextlib.contextmanager
@@ -71,7 +102,7 @@ class GovernedView(Governed, View):
 class CatchUpView(GovernedView):
     """Answers `GET …?since=<cursor>&limit=<n>` with the events after the cursor, as the socket would send them.
 
-    Without `since`: the newest `limit` events. Answers 400, 401, 403, 410 and 503 with
+    Without `since`: the newest `limit` events. Answers 400, 401, 403, 410, 429 and 503 with
     `{"error": {"code", "message"}}`.
     """
 
@@ -81,18 +112,14 @@ class CatchUpView(GovernedView):
     organization: models.Model
     access: Access
 
+    @refusing
     def get(self, request: HttpRequest, org_slug: str) -> HttpResponse:
         """Answer with a page of events."""
-        try:
-            # As sockets are refused: a client takes the two together for a network without sockets.
-            refuse_if(is_draining())
-            self.organization, self.access = self.let_in(request, org_slug)
-            with _reading_a_page():
-                return answer(HTTPStatus.OK, self._body(self._read(request))).response()
-        except Refused as refused:
-            return refusal(refused.code, refused.message).response()
-        except StreamReset as reset:
-            return _reset(reset).response()
+        # As sockets are refused: a client takes the two together for a network without sockets.
+        refuse_if(is_draining())
+        self.organization, self.access = self.let_in(request, org_slug)
+        with _reading_a_page():
+            return answer(HTTPStatus.OK, self._body(self._read(request))).response()
 
     def let_in(self, request: HttpRequest, org_slug: str) -> tuple[models.Model, Access]:
         """Return organisation and access of the request's user; raise Refused without user or access."""
@@ -146,16 +173,12 @@ class TicketView(GovernedView):
             return csrf_protect(answering)(request, *args, **kwargs)
         return answering(request, *args, **kwargs)
 
+    @refusing
     def post(self, request: HttpRequest, org_slug: str) -> HttpResponse:
         """Answer with a new ticket."""
-        try:
-            identity, organization, _ = check_request(request, org_slug, self.allow)
-            origin = request.headers.get("Origin")
-            ticket = tickets.issue(
-                identity.user, organization, identity.session_key, origin, identity.expires_at
-            )
-        except Refused as refused:
-            return refusal(refused.code, refused.message).response()
+        identity, organization, _ = check_request(request, org_slug, self.allow)
+        origin = request.headers.get("Origin")
+        ticket = tickets.issue(identity.user, organization, identity.session_key, origin, identity.expires_at)
         body = {"ticket": ticket, "expires_in": tickets.LIFE_SECONDS}
         return answer(HTTPStatus.CREATED, msgspec.json.encode(body)).response()
 

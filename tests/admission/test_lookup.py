@@ -17,7 +17,7 @@ from django.test.utils import register_lookup
 from orgrealtime import publish, stream
 from orgrealtime.access import Access
 from orgrealtime.adapters import MembershipAdapter, OrganizationAdapter, finds_together
-from orgrealtime.admission import lookup, sessions
+from orgrealtime.admission import handshake, lookup, sessions
 from orgrealtime.admission.lookup import AdmissionRequest, Found, Lookup
 from orgrealtime.concurrency import batching
 from orgrealtime.concurrency import threads as pools
@@ -27,6 +27,8 @@ from orgrealtime.stream.database import HANDSHAKE
 from tests.conftest import Configure, Instead, MakeUser
 from tests.host.models import Organization
 from tests.sockets import Socket, Sockets, events_of, log_in, publish_event, routed, settled
+from tests.stopwatch import Stopwatch
+from tests.threads import lock_table, open_transaction
 from tests.waiting import LIMIT_SECONDS, eventually
 
 
@@ -306,7 +308,7 @@ async def test_organisation_whose_numbering_takes_long_holds_up_nobody_of_anothe
     groups: list[int],
 ) -> None:
     goes_on = threading.Event()
-    advance = stream.advance
+    advance = stream.advance_some
 
     def slow(organization_id: Any, *rest: Any) -> Any:
         if organization_id == acme.pk:
@@ -314,7 +316,7 @@ async def test_organisation_whose_numbering_takes_long_holds_up_nobody_of_anothe
         return advance(organization_id, *rest)
 
     hers, his = await sockets.knock(alice), await sockets.knock(dave, "globex")
-    monkeypatch.setattr(stream, "advance", slow)
+    monkeypatch.setattr(stream, "advance_some", slow)
     waiting = asyncio.create_task(hers.connect())
     try:
         assert await his.connect() == (True, None)
@@ -329,7 +331,7 @@ async def test_position_is_asked_anew_for_who_comes_after_the_question(
 ) -> None:
     """A cursor may be of an event that the query doesn't see: the client would be told to reset for nothing."""
     is_asked, goes_on = threading.Event(), threading.Event()
-    advance = stream.advance
+    advance = stream.advance_some
 
     def slow(organization_id: Any) -> Any:
         position = advance(organization_id)
@@ -337,7 +339,7 @@ async def test_position_is_asked_anew_for_who_comes_after_the_question(
         goes_on.wait(LIMIT_SECONDS)
         return position
 
-    monkeypatch.setattr(stream, "advance", slow)
+    monkeypatch.setattr(stream, "advance_some", slow)
     here = Lookup()
     try:
         early = asyncio.create_task(here.position(acme.pk))
@@ -367,3 +369,49 @@ async def test_two_tabs_that_come_together_have_users_and_organisations_of_their
     assert await come_together(crowd) == [None] * 3
     await eventually(lambda: len(seen) == 3)
     assert len({id(one.user) for one in seen}) == len({id(one.organization) for one in seen}) == 3
+
+
+# While the database is changed
+
+
+@pytest.mark.parametrize(
+    ("table", "answer"),
+    [
+        ("django_session", (False, 4503)),
+        ("auth_user", (False, 4503)),
+        ("host_membership", (False, 4503)),
+        ("orgrealtime_stream", (False, 4503)),
+        ("orgrealtime_notificationevent", (True, None)),  # where the stream stands is known without it
+    ],
+)
+async def test_newcomers_while_a_table_is_locked_are_told_soon_to_come_again(
+    sockets: Sockets,
+    alice: User,
+    acme: Organization,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    table: str,
+    answer: tuple[bool, int | None],
+) -> None:
+    """And all of a crowd after one time limit, not each after its own."""
+    monkeypatch.setattr(pools, "LOCK_TIMEOUT", "200ms")
+    crowd = [await sockets.knock(alice) for _ in range(20)]
+    with open_transaction(lambda: lock_table(table)), Stopwatch() as watch:
+        answers = await asyncio.gather(*(socket.connect() for socket in crowd))
+        watch.check(4, "all answers")
+    assert answers == [answer] * 20
+    assert not [record for record in caplog.records if record.exc_info]
+    assert await (await sockets.knock(alice)).connect() == (True, None)
+
+
+async def test_newcomer_is_told_to_come_again_while_the_checks_hang(
+    sockets: Sockets, alice: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    goes_on = threading.Event()
+    monkeypatch.setattr(handshake, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(stream, "advance_some", lambda organization_id: goes_on.wait(LIMIT_SECONDS))
+    try:
+        assert await (await sockets.knock(alice)).connect() == (False, 4503)
+    finally:
+        goes_on.set()
+    assert not [record for record in caplog.records if record.exc_info]

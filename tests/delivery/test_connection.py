@@ -164,6 +164,7 @@ async def test_ping_is_answered_while_the_backlog_is_being_read(
 
     position = await database.HANDSHAKE.run(stream.position, acme)
     await database.LIVE.run(publish_many)
+    await database.HANDSHAKE.run(stream.position, acme)
     instead(BACKLOG, stream.read, slow_page)
     async with wired(sockets, alice, f"since={position.cursor}") as (wire, _):
         await eventually(reading.is_set)

@@ -17,7 +17,8 @@ from django.db.models import F
 from orgrealtime import stream
 from orgrealtime.concurrency import batching
 from orgrealtime.concurrency import threads as pools
-from orgrealtime.delivery.feed import Feed, FeedReader
+from orgrealtime.delivery import bell
+from orgrealtime.delivery.feed import READS_ALONE, Feed, FeedReader
 from orgrealtime.delivery.registry import Registry
 from orgrealtime.delivery.tail import Tail
 from orgrealtime.errors import StreamReset
@@ -25,6 +26,7 @@ from orgrealtime.models import NotificationEvent, Stream
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import Page, database, postgresql
 from orgrealtime.stream.database import HANDSHAKE
+from orgrealtime.stream.numbering import NUMBERING_BATCH
 from orgrealtime.stream.types import StreamEvent
 from tests.conftest import Instead, MakeOrg, MakeUser
 from tests.host.models import Organization
@@ -136,6 +138,64 @@ async def test_two_that_follow_the_same_organisation_each_get_what_is_after_thei
     found = await asyncio.gather(*both)
     assert [[event.seq for event in page.events] for page in found] == [[1, 2, 3], [3]]
     await first
+
+
+async def test_those_that_are_far_behind_read_by_turns_and_leave_room_for_the_others(
+    reader: FeedReader,
+    gate: Gate,
+    orgs: list[Organization],
+    acme: Organization,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after bursts in several organisations at once: each gets a page, and then it is the next one's turn."""
+    order: list[Any] = []
+    is_open = threading.Event()
+    follow_one = stream.follow_one
+
+    def follow(organization_id: Any, after: Cursor) -> Any:
+        order.append(organization_id)
+        assert is_open.wait(LIMIT_SECONDS)
+        return follow_one(organization_id, after)
+
+    async def pages(org: Organization) -> None:
+        for _ in range(2):
+            await reader.read(org.pk, await cursor_of(org), is_far_behind=True)
+
+    monkeypatch.setattr(stream, "follow_one", follow)
+    gate.is_open.set()
+    await publish_event(acme)
+    behind = [asyncio.create_task(pages(org)) for org in orgs]
+    try:
+        await eventually(lambda: len(order) == READS_ALONE)
+        async with limit("another's event, while those that are far behind read"):
+            assert (await reader.read(acme.pk, await cursor_of(acme))).seq == 1
+        assert len(order) == READS_ALONE
+    finally:
+        is_open.set()
+    await asyncio.gather(*behind)
+    keys = {org.pk for org in orgs}
+    assert ({*order[:6]}, {*order[6:]}) == (keys, keys), "one had a second page before all had their first"
+
+
+async def test_feed_goes_on_by_itself_after_a_burst(
+    sockets: Sockets, alice: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    read = FeedReader.read
+
+    async def noting(self: FeedReader, *args: Any, is_far_behind: bool = False) -> Page:
+        asked.append(is_far_behind)
+        return await read(self, *args, is_far_behind=is_far_behind)
+
+    monkeypatch.setattr(FeedReader, "read", noting)
+    socket = await (await sockets.open(alice)).synced()
+    count = 2 * NUMBERING_BATCH + 10
+    await NotificationEvent.objects.abulk_create(
+        NotificationEvent(organization=acme, type="note", payload={"n": number}) for number in range(count)
+    )
+    bell.ring(acme.pk)
+    assert [event["n"] for event in await socket.next_events(count)] == list(range(count))
+    assert (asked[0], True in asked) == (False, True)
 
 
 async def test_who_is_told_to_reset_is_so_alone(

@@ -80,6 +80,28 @@ while not select.select([sys.stdin], [], [], max(0, begin + number / rate - time
             publish(organization, kind, {"mark": f"{sys.argv[1]}-stream{number}"})
 print(number / (time.monotonic() - begin))
 """
+BURST = """
+import sys, time
+import django
+django.setup()
+from django.db import transaction
+from orgrealtime.delivery import bell
+from orgrealtime.models import NotificationEvent
+from tracker.models import Organization
+run, slug, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+organization = Organization.objects.get(slug=slug)
+with transaction.atomic():
+    for begin in range(0, count, 2000):
+        NotificationEvent.objects.bulk_create(
+            NotificationEvent(
+                organization=organization, type="note", payload={"mark": f"{run}-burst-{slug}-{number}"}
+            )
+            for number in range(begin, min(count, begin + 2000))
+        )
+print(time.monotonic())
+bell.ring(organization.pk)
+bell.flush()
+"""
 TOUCH = """
 import sys
 import django
@@ -180,6 +202,10 @@ class Host:
             out, err = await process.communicate(b"\n")
             assert process.returncode == 0, err.decode()
             rates.append(float(out))
+
+    async def burst(self, run: str, org: str, count: int) -> float:
+        """Publish so many events to this organisation by one transaction; return when it was committed."""
+        return float(await self.script(BURST, run, org, count))
 
     @asynccontextmanager
     async def trouble(self, where: str, how: str, client: Client) -> AsyncIterator[None]:

@@ -47,6 +47,16 @@ LOCK = """
     ) FOR UPDATE
 """
 
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE wait_event_type = 'Lock' AND query NOT LIKE 'INSERT INTO "orgrealtime_notificationevent"%%'
+"""
+
+WITHOUT_A_NUMBER = """
+    SELECT count(*) FROM orgrealtime_notificationevent e JOIN tracker_organization o ON o.id = e.organization_id
+    WHERE o.slug = %s AND e.seq IS NULL
+"""
+
 
 class Database:
     """PostgreSQL, asked past the proxy."""
@@ -87,6 +97,21 @@ class Database:
         async with await psycopg.AsyncConnection.connect(self._server.url) as connection:
             await connection.execute(LOCK, [list(orgs)])
             yield
+
+    def without_a_number(self, slug: str) -> int:
+        """How many events of an organisation are committed and have no number yet."""
+        return int(self.sql(WITHOUT_A_NUMBER, slug)[0][0])
+
+    @asynccontextmanager
+    async def locked_table(self, table: str, mode: str) -> AsyncIterator[None]:
+        """A transaction holds a table in this mode, as ALTER TABLE or CREATE INDEX does while it works."""
+        async with await psycopg.AsyncConnection.connect(self._server.url) as connection:
+            await connection.execute(f"LOCK TABLE {table} IN {mode} MODE")
+            yield
+
+    def waiting_backends(self) -> int:
+        """How many backends wait for a lock, without those that publish, which have to."""
+        return int(self.sql(WAITING)[0][0])
 
     async def dump(self) -> Callable[[], Awaitable[None]]:
         """Keep the database as it is; what is returned restores it, into tables of its own, when nobody uses them."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+
+import pytest
 
 from tests.servers import EXAMPLE, Site
 from tests.waiting import LIMIT_SECONDS
@@ -53,20 +56,63 @@ connection.close_pool()
 """
 
 
-def test_one_error_makes_the_pool_drop_all_dead_connections() -> None:
+FORK = """
+import os, sys
+import django
+django.setup()
+from django.db import connection
+import orgrealtime.concurrency.threads
+
+def ask():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone()[0]
+
+before = ask()
+if "closed" in sys.argv:
+    connection.close()
+child = os.fork()
+if not child:
+    print("child", "own" if ask() != before else "inherited", flush=True)
+    connection.close()
+    connection.close_pool()
+    os._exit(0)
+os.waitpid(child, 0)
+print("parent", "own" if ask() == before else "lost", flush=True)
+connection.close()
+connection.close_pool()
+"""
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in the environment of the example, which has a pool."""
     site = Site()
+    paths = os.pathsep.join([str(EXAMPLE), os.environ.get("PYTHONPATH", "")])
     try:
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT],
+            [sys.executable, "-c", script, *arguments],
             capture_output=True,
             text=True,
             check=False,
             timeout=LIMIT_SECONDS,
-            **{**site.popen_options, "env": {**site.environ, "PYTHONPATH": str(EXAMPLE)}},
+            **{**site.popen_options, "env": {**site.environ, "PYTHONPATH": paths}},
         )
     finally:
         site.close()
     assert done.returncode == 0, done.stderr
-    first, *rest = done.stdout.split("\n")
+    return done
+
+
+def test_one_error_makes_the_pool_drop_all_dead_connections() -> None:
+    first, *rest = run(SCRIPT).stdout.split("\n")
     assert int(first.split()[1]) >= 7
     assert [line for line in rest if line] == ["failed", *["answered"] * 8]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["closed", "held"])
+def test_forked_process_opens_a_pool_of_its_own_and_says_so(state: str) -> None:
+    """Else the two would talk over each other by the same sockets, or wait for threads that haven't come along."""
+    done = run(FORK, state)
+    assert done.stdout.split("\n")[:2] == ["child own", "parent own"]
+    assert done.stderr.count("a pool of connections was open before the fork") == 1

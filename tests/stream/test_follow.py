@@ -181,7 +181,7 @@ def test_stream_that_is_numbered_meanwhile_isnt_taken_as_read(
             patch.setattr(postgresql, "PATIENCE", ADVISORY_LOCK)  # it lies between the two
             following = start(stream.follow, cursors)
             until(is_waiting_for_a_lock)
-        assert stream.number(acme.pk).head == 1
+        assert stream.number(acme.pk).position.head == 1
     assert following.result() == {}
     assert seqs(pages(stream.follow(cursors))[acme.pk]) == [1]
 
@@ -202,7 +202,7 @@ def test_client_that_takes_no_rows_keeps_no_stream_locked(make_org: MakeOrg) -> 
     try:
         stopped.connection.pgconn.send_query(captured[-1]["sql"].encode())
         until(lambda: not Stream.objects.filter(head=0).exists())
-        assert [stream.number(org.pk).head for org in orgs] == [5] * 8
+        assert [stream.number(org.pk).position.head for org in orgs] == [5] * 8
     finally:
         stopped.close()
 

@@ -93,6 +93,44 @@ def test_any_backlog_is_numbered_in_the_order_of_ids(org: Organization, alias: s
     assert Recipient.objects.using(alias).count() == count
 
 
+def burst(organization: Organization, count: int, alias: str = "default") -> None:
+    """So many events by one statement, as of a job that commits them together."""
+    events = [
+        NotificationEvent(organization=organization, type=f"n{number}") for number in range(1, count + 1)
+    ]
+    NotificationEvent.objects.using(alias).bulk_create(events)
+
+
+@on_both_databases
+def test_of_a_burst_a_reader_has_a_page_numbered_and_not_all(org: Organization, alias: str) -> None:
+    """Else the first of 60,000 events would wait for the last, and with it all who are read for by the same threads."""
+    start = beginning(org, alias)
+    burst(org, 3 * NUMBERING_BATCH + 1, alias)
+    page = stream.read(org.pk, start, limit=10, using=alias)
+    assert ([event.seq for event in page.events], page.has_more) == (list(range(1, 11)), True)
+    assert stream.heads([org.pk], alias)[org.pk][1:] == (NUMBERING_BATCH, True)
+
+
+@on_both_databases
+def test_reader_of_a_burst_gets_all_of_it_by_pages(org: Organization, alias: str) -> None:
+    cursor, types, has_more = beginning(org, alias), [], True
+    burst(org, 2 * NUMBERING_BATCH, alias)
+    while has_more:
+        page = stream.read(org.pk, cursor, limit=NUMBERING_BATCH, using=alias)
+        types += [event.type for event in page.events]
+        cursor, has_more = Cursor.parse(page.cursor), page.has_more
+    assert types == [f"n{number}" for number in range(1, 2 * NUMBERING_BATCH + 1)]
+
+
+@on_both_databases
+def test_reader_of_the_newest_is_told_that_more_of_a_burst_comes(org: Organization, alias: str) -> None:
+    burst(org, NUMBERING_BATCH + 1, alias)
+    page = stream.read_last(org.pk, limit=1, using=alias)
+    assert ([event.seq for event in page.events], page.has_more) == ([NUMBERING_BATCH], True)
+    page = stream.read(org.pk, Cursor.parse(page.cursor), using=alias)
+    assert ([event.seq for event in page.events], page.has_more) == ([NUMBERING_BATCH + 1], False)
+
+
 @with_commits
 def test_numbering_costs_one_statement(acme: Organization) -> None:
     stream.advance(acme.pk)

@@ -18,6 +18,7 @@ from orgrealtime.access import Access
 from orgrealtime.errors import StreamReset
 from orgrealtime.models import NotificationEvent, Stream
 from orgrealtime.protocol.cursors import Cursor
+from orgrealtime.stream.reading import MERGED_TYPES
 from tests.host.models import Organization
 from tests.stream.contents import beginning, publish_many, seqs
 from tests.stream.costs import blocks_touched, payloads_looked_up
@@ -164,6 +165,70 @@ def test_one_member_among_many_reads_little(acme: Organization) -> None:
     assert blocks_touched(lambda: stream.read(acme.pk, start, access=others, limit=50)) < 400
     assert blocks_touched(lambda: stream.read(acme.pk, Cursor(epoch, total - 50))) < 100
     assert blocks_touched(lambda: stream.heads([acme.pk])) < 20
+
+
+def fill(organization: Organization, count: int, alias: str) -> Cursor:
+    """So many numbered notes for all, and a task in the middle; return the cursor before them."""
+    start = beginning(organization, alias)
+    events = [
+        NotificationEvent(organization=organization, seq=seq, type="task" if seq == count // 2 else "note")
+        for seq in range(1, count + 1)
+    ]
+    NotificationEvent.objects.using(alias).bulk_create(events)
+    Stream.objects.using(alias).filter(pk=organization.pk).update(head=count)
+    return start
+
+
+SPARSE = {
+    "one type": {"task"},
+    "two types": {"task", "other"},
+    "a type nobody uses": {"other"},
+    "none": set[str](),
+}
+
+
+@pytest.mark.parametrize("types", SPARSE.values(), ids=SPARSE)
+def test_reader_who_sees_few_types_reads_little(acme: Organization, types: set[str]) -> None:
+    """Whether it may see a single event of thousands, or none: each page would read through all of them."""
+    start = fill(acme, 5000, "default")
+    access = Access(acme.pk, 1, event_types=frozenset(types))
+    expected = [2500] if "task" in types else []
+    with connections["default"].cursor() as cursor:
+        cursor.execute("ANALYZE orgrealtime_notificationevent")
+    for read in (
+        lambda: stream.read(acme.pk, start, access=access),
+        lambda: stream.read_last(acme.pk, access=access),
+    ):
+        assert seqs(read()) == expected
+        assert blocks_touched(read) < 40
+
+
+def test_reader_who_sees_many_of_few_types_reads_no_more_than_a_page(acme: Organization) -> None:
+    start = fill(acme, 5000, "default")
+    access = Access(acme.pk, 1, event_types=frozenset({"note", "task"}))
+    assert blocks_touched(lambda: stream.read(acme.pk, start, access=access, limit=20)) < 60
+
+
+@pytest.mark.parametrize("alias", ["lite"])
+def test_reader_who_sees_few_types_reads_an_index_of_sqlite(org: Organization, alias: str) -> None:
+    start = fill(org, 100, "lite")
+    access = Access(org.pk, 1, event_types=frozenset({"task", "other"}))
+    with CaptureQueriesContext(connections["lite"]) as captured:
+        stream.read(org.pk, start, access=access, using="lite")
+    with connections["lite"].cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {captured[-1]['sql']}")
+        plan = [row[3] for row in cursor.fetchall()]
+    by_type = "SEARCH event USING INDEX orgrealtime_event_type (organization_id=? AND type=? AND seq>?)"
+    assert plan.count(by_type) == 2, plan
+    assert not [step for step in plan if step.startswith("SCAN event")]
+
+
+@on_both_databases
+def test_reader_who_sees_very_many_types_gets_all_of_them(org: Organization, alias: str) -> None:
+    start = fill(org, 10, alias)
+    types = frozenset({"task", *(f"t{number}" for number in range(MERGED_TYPES + 1))})
+    page = stream.read(org.pk, start, access=Access(org.pk, 1, event_types=types), using=alias)
+    assert seqs(page) == [5]
 
 
 def test_payloads_for_which_a_page_has_no_room_arent_unpacked(acme: Organization) -> None:

@@ -24,9 +24,10 @@ from orgrealtime.admission.verdicts import Credentials, Rule
 from orgrealtime.delivery.resume import Start, find_start
 from orgrealtime.errors import CloseCode, Refused
 from orgrealtime.keys import organization_keys
+from orgrealtime.limits import IS_REQUEST, admit_request, admit_request_here
 from orgrealtime.protocol.query_string import parse_beginning
 from orgrealtime.stream.access import Access
-from orgrealtime.stream.database import HANDSHAKE
+from orgrealtime.stream.database import HANDSHAKE, may_pass
 
 __all__ = ["Admission", "Handshake", "check_request", "check_size", "client_of", "slug_of"]
 
@@ -35,6 +36,7 @@ logger = logging.getLogger("orgrealtime.connection")
 # Servers differ in what they let through; session cookies and what proxies add stay far below.
 MAX_HANDSHAKE_BYTES = 16_384
 MAX_HEADERS = 100
+CHECK_SECONDS = 4.0  # a client that has heard nothing by then is told to come again
 
 
 class Admission(NamedTuple):
@@ -65,10 +67,12 @@ class Handshake:
         """Return the admission, whose place in the quotas is given back by `release`; raise Refused otherwise."""
         try:
             async with self._service.gate.passing():
-                return await self._check()
+                return await self._check_in_time()
         except Refused:
             raise
-        except Exception:
+        except Exception as error:
+            if may_pass(error):
+                raise Refused(CloseCode.OVERLOADED, "the database can't be asked") from None
             logger.exception("a connection can't be checked")
             raise Refused(CloseCode.OVERLOADED, "the checks failed") from None
 
@@ -76,6 +80,15 @@ class Handshake:
         """Give back the connection's place in the quotas."""
         if self._reservation is not None:
             self._service.quotas.release(self._reservation)
+
+    async def _check_in_time(self) -> Admission:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS) as deadline:
+                return await self._check()
+        except TimeoutError:
+            if deadline.expired():
+                raise Refused(CloseCode.OVERLOADED, "the checks took too long") from None
+            raise
 
     async def _check(self) -> Admission:
         began = asyncio.get_running_loop().time()
@@ -86,6 +99,8 @@ class Handshake:
             check_origin(self._scope)
         request = AdmissionRequest(self._scope, slug_of(self._scope), ticket)
         identity, organization, access = await self._service.lookup.find(request)
+        if IS_REQUEST in (self._scope.get("extensions") or {}):
+            await admit_request(access.user_id)
         await self._ask_host(identity, access)
         key = organization_keys().of(organization)
         position = await self._service.lookup.position(key)
@@ -101,11 +116,13 @@ class Handshake:
 
 
 def check_request(request: HttpRequest, slug: str, is_allowed: Rule) -> Found:
-    """Return what an HTTP request stands for; raise Refused without user or access.
+    """Return what an HTTP request stands for; raise Refused without user or access, or if there are too many requests
+    of this user.
 
     Needs a thread that may use the database.
     """
     identity = authenticate_request(request)
+    admit_request_here(identity.user.pk)
     found = find_in_request(slug, identity.user)
     if found is None or not is_allowed(identity.user, found[1]):
         raise no_access()

@@ -37,13 +37,18 @@ def answer(status: int, body: bytes) -> HttpAnswer:
     return HttpAnswer(status, body, {"Content-Type": "application/json", "Cache-Control": "no-store"})
 
 
-def refusal(code: CloseCode, message: str) -> HttpAnswer:
-    """Return the answer to a request that is refused with this code; a code without HTTP status is answered as 503."""
+def refusal(code: CloseCode, message: str, retry_after: int | None = None) -> HttpAnswer:
+    """Return the answer to a request that is refused with this code; a code without HTTP status is answered as 503.
+
+    It may be tried again after `retry_after` seconds.
+    """
     status = code.outcome.http_status or HTTPStatus.SERVICE_UNAVAILABLE
     refused = answer(status, wire.refusal(code, message))
-    if code is not CloseCode.OVERLOADED:
+    if retry_after is None and code is CloseCode.OVERLOADED:
+        retry_after = RETRY_AFTER_SECONDS
+    if retry_after is None:
         return refused
-    return refused._replace(headers={**refused.headers, "Retry-After": str(RETRY_AFTER_SECONDS)})
+    return refused._replace(headers={**refused.headers, "Retry-After": str(retry_after)})
 
 
 def no_access() -> Refused:
@@ -60,7 +65,7 @@ async def refuse_handshake(
     if code.outcome.http_status is None or "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": int(code)})
         return
-    status, body, headers = refusal(code, refused.message)
+    status, body, headers = refusal(code, refused.message, refused.retry_after)
     await send({"type": "websocket.http.response.start", "status": status, "headers": _pairs(headers)})
     await send({"type": "websocket.http.response.body", "body": body})
     # uvicorn counts the handshake as unfinished, and logs an error, until its transport has had a turn to close.

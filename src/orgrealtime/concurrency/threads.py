@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import math
 import queue
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,11 +26,14 @@ R = TypeVar("R")
 
 LOOK_AFTER_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
+LOCK_TIMEOUT = "500ms"  # of each statement that is run here
+IDLE = 0  # the state of a connection without a transaction, as libpq numbers it
 
 _thread = threading.local()
 _given_up_at = -math.inf  # connections that were opened before aren't used any more
 _looking = threading.Lock()
 _pools: list[Threads] = []
+_left_to_parent: list[Any] = []
 
 
 class Threads:
@@ -46,10 +50,14 @@ class Threads:
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a function in one of the threads, and return what it returns or raise what it raises."""
+        return await asyncio.wrap_future(self.submit(function, *args, **kwargs))
+
+    def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Run a function in one of the threads; return what will have its result."""
         job: Future[R] = Future()
         self._jobs.put((job, functools.partial(function, *args, **kwargs)))
         self._start_thread()
-        return await asyncio.wrap_future(job)
+        return job
 
     def wrap(self, function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
         """Return what runs a function in one of the threads."""
@@ -106,6 +114,42 @@ def _do(job: Future[Any], call: Callable[[], Any]) -> None:
         job.set_result(result)
 
 
+@contextlib.contextmanager
+def lock_timeouts() -> Iterator[None]:
+    """Have no statement of this thread wait for a lock of PostgreSQL's for longer than `LOCK_TIMEOUT`.
+
+    While a table is changed, everybody would wait for it: threads and backends without an end.
+    """
+    with contextlib.ExitStack() as stack:
+        for connection in connections.all():
+            has_it = _execute_with_lock_timeout in connection.execute_wrappers
+            if connection.vendor == "postgresql" and not has_it:
+                stack.enter_context(connection.execute_wrapper(_execute_with_lock_timeout))
+        yield
+
+
+def _execute_with_lock_timeout(
+    execute: Callable[..., Any],
+    sql: Any,
+    params: Any,
+    many: bool,  # noqa: FBT001 - as Django calls it
+    context: dict[str, Any],
+) -> Any:
+    # Before the statement, in the same message to the server: no other round trip, and nothing that outlasts the
+    # transaction, which a pooler might give to others with its connection. Where a transaction is open its first
+    # statement has set it. A driver that binds parameters on the server takes one statement only.
+    connection, cursor = context["connection"], context["cursor"].cursor
+    is_plain = hasattr(cursor, "mogrify") and not getattr(cursor, "name", None)
+    if many or not is_plain or connection.connection.info.transaction_status != IDLE:
+        return execute(sql, params, many, context)
+    result = execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {sql}", params, many, context)
+    if (
+        hasattr(cursor, "pgresult") and cursor.pgresult is not None
+    ):  # psycopg 3 shows the first result, 2 the last
+        cursor.nextset()
+    return result
+
+
 def _with_connections(call: Callable[[], R]) -> R:
     now = time.monotonic()
     if getattr(_thread, "renewed_at", -math.inf) < _given_up_at:
@@ -116,7 +160,8 @@ def _with_connections(call: Callable[[], R]) -> R:
         _thread.looked_after = now
         close_old_connections()  # with CONN_HEALTH_CHECKS this costs a query, so not for every job
     try:
-        return call()
+        with lock_timeouts():
+            return call()
     finally:
         for connection in connections.all(initialized_only=True):
             if connection.errors_occurred:
@@ -175,9 +220,30 @@ def close_all() -> None:
         pool.close()
 
 
+def has_open_pool(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether Django's pool of connections to this database is open in this process."""
+    pool = getattr(connection, "_connection_pools", {}).get(connection.alias)
+    return pool is not None and not pool.closed
+
+
 def _forget_threads() -> None:
     for pool in _pools:
         pool.forget()
+    for connection in connections.all(initialized_only=True):
+        if has_open_pool(connection):
+            _leave_to_parent(connection)
+
+
+def _leave_to_parent(connection: BaseDatabaseWrapper) -> None:
+    # Two processes would talk over each other by the same sockets, and the threads of the pool haven't come along.
+    # Nothing is closed, which would close it for the parent as well; Django opens a pool of this process's own.
+    pools: dict[str, Any] = getattr(connection, "_connection_pools")  # noqa: B009 - Django's own
+    _left_to_parent.append((pools.pop(connection.alias), connection.connection))
+    connection.connection = None
+    logger.warning(
+        "a pool of connections was open before the fork, this process opens its own",
+        extra={"alias": connection.alias},
+    )
 
 
 background.after_fork_in_child(_forget_threads)

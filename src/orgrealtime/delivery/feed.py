@@ -28,6 +28,7 @@ YIELD_EVERY = 200  # connections served before the loop may do something else
 CURSOR_SECONDS = 10.0  # between two positions told past what a client may not see: they tell how much that is
 RETRY_SECONDS = (0.2, 1.0)
 READS_TOGETHER = 2  # before a stream is waited for: what another process locks now is free by the next
+READS_ALONE = 2  # at once; the others are left to reads together
 
 Query = tuple[Any, Cursor]
 
@@ -41,18 +42,27 @@ class FeedReader:
 
     def __init__(self, before_sending: Callable[[], None]) -> None:
         self.before_sending = before_sending
+        self._turns = asyncio.Semaphore(READS_ALONE)  # first come, first served
         self._batcher = Batcher[Query, Page | None](LIVE.wrap(_read_together), LIVE.wrap(is_away))
 
-    async def read(self, organization_id: Any, after: Cursor) -> Page:
-        """Return the next events after a cursor, committed ones without a number included; raise StreamReset."""
+    async def read(self, organization_id: Any, after: Cursor, *, is_far_behind: bool = False) -> Page:
+        """Return the next events after a cursor, committed ones without a number included; raise StreamReset.
+
+        A reader that is far behind, as after a burst, gets a page in turn with others of its kind.
+        """
+        page = None if is_far_behind else await self._read_with_others(organization_id, after)
+        if page is None:
+            async with self._turns:
+                page = await LIVE.run(_read_alone, organization_id, after)
+        self.before_sending()
+        return page
+
+    async def _read_with_others(self, organization_id: Any, after: Cursor) -> Page | None:
         for _ in range(READS_TOGETHER):
             page = await self._batcher.ask((organization_id, after))
             if page is not None:
-                break
-        else:
-            page = await LIVE.run(_read_alone, organization_id, after)
-        self.before_sending()
-        return page
+                return page
+        return None
 
     async def heads(self, organization_ids: Collection[Any]) -> dict[Any, Head]:
         """Return how far the streams of these organisations are."""
@@ -91,6 +101,7 @@ class Feed:
         self._end: Any = None  # when the event at the head of the tail was created; None: it isn't known
         self._chunks: dict[int, Chunk] = {}
         self._is_behind = False
+        self._is_far_behind = False
         self._task: asyncio.Task[None] | None = None
         self._reaching: asyncio.Task[None] | None = None
         self._cursor_timer: asyncio.TimerHandle | None = None
@@ -199,7 +210,7 @@ class Feed:
     async def _read(self) -> None:
         after = Cursor(self.epoch, self.tail.head)
         try:
-            page = await self._reader.read(self.organization_id, after)
+            page = await self._reader.read(self.organization_id, after, is_far_behind=self._is_far_behind)
         except StreamReset as reset:
             position = reset.position
             if reset.reason == "ahead":
@@ -211,6 +222,7 @@ class Feed:
             await self._reset(await LIVE.run(stream.renew, self.organization_id, after), "epoch")
             return
         end, self._end = page.end or page.joint or self._end, None
+        self._is_far_behind = page.has_more
         self._is_behind = self._is_behind or page.has_more
         # Frame by frame: a burst larger than the tail must not throw off it connections that are up to date.
         for chunk in cut(page.events, page.seq, page.position.cursor_at):

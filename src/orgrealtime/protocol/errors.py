@@ -112,10 +112,16 @@ class MessageError(OrgRealtimeError, ValueError):
 
 
 class Refused(OrgRealtimeError):
-    """A connection or request that is turned away; `reason` is for the log, the client gets `code` and `message`."""
+    """A connection or request that is turned away; `reason` is for the log, the client gets `code` and `message`.
 
-    def __init__(self, code: CloseCode, reason: str, message: str | None = None) -> None:
+    `retry_after` are the seconds after which it is worth trying again, if that is known.
+    """
+
+    def __init__(
+        self, code: CloseCode, reason: str, message: str | None = None, retry_after: int | None = None
+    ) -> None:
         self.code = code
         self.reason = reason
         self.message = message or code.outcome.meaning
+        self.retry_after = retry_after
         super().__init__(reason)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream.access import Access
-from orgrealtime.stream.numbering import advance, heads, number, position, renew
-from orgrealtime.stream.pruning import count_up_to, prune, retention_floor
+from orgrealtime.stream.numbering import advance, advance_some, heads, number, position, renew
+from orgrealtime.stream.pruning import PruningReport, count_up_to, misdated, prune, retention_floor
 from orgrealtime.stream.reading import follow, follow_one, read, read_last, read_recent
 from orgrealtime.stream.types import Head, Page, StreamEvent
 from orgrealtime.stream.writing import append, create
@@ -22,13 +22,16 @@ __all__ = ["Cursor", "Page", "Position", "StreamEvent", "position", "read", "rea
 __all__ += [
     "Access",
     "Head",
+    "PruningReport",
     "advance",
+    "advance_some",
     "append",
     "count_up_to",
     "create",
     "follow",
     "follow_one",
     "heads",
+    "misdated",
     "number",
     "prune",
     "read_recent",

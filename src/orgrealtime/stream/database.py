@@ -15,10 +15,9 @@ from orgrealtime.models import NotificationEvent
 # PostgreSQL, appendix A.
 READ_ONLY = "25006"
 CONNECTION_LOST = ("08", "57P")  # what the codes of an end from outside begin with
-OF_WHAT_WAS_ASKED = {
-    "57014",
-    "55P03",
-}  # a statement was canceled by its own time limit, or waited for a lock in vain
+LOCK_NOT_AVAILABLE = "55P03"
+SERIALIZATION_FAILURE = "40001"  # what REPEATABLE READ says where READ COMMITTED waits for the newest row
+OF_WHAT_WAS_ASKED = {"57014", LOCK_NOT_AVAILABLE}  # a time limit of its own, or a lock it waited for in vain
 
 # Apart, so that a crowd of handshakes, or slow code of the host's, never holds up the connections that stand.
 LIVE = Threads("live", 3)  # reads for all connections; no code of the host's
@@ -54,12 +53,19 @@ def sqlstates(error: Exception) -> tuple[str | None, ...]:
     return getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None)
 
 
+def is_table_locked(error: Exception) -> bool:
+    """Tell whether a statement waited in vain for a table, which another transaction has locked as a whole."""
+    # PostgreSQL says in the context of an error which row it waited for, if it was one.
+    diagnosis = getattr(error.__cause__, "diag", None)
+    return LOCK_NOT_AVAILABLE in sqlstates(error) and diagnosis is not None and diagnosis.context is None
+
+
 def is_away(error: Exception) -> bool:
     """Tell whether the database couldn't be asked, or can't be even now that it has failed; for its threads."""
     if not isinstance(error, Error):
         return False
-    if is_read_only(error) or _has_lost_connection(error):  # it may be there again, for what is asked next
-        return True
+    if is_read_only(error) or _has_lost_connection(error) or is_table_locked(error):
+        return True  # even if it is there again, for what is asked next
     try:
         with connections[alias()].cursor() as cursor:
             cursor.execute("SELECT 1")
@@ -74,7 +80,7 @@ def may_pass(error: Exception) -> bool:
     Decided by the error alone (PostgreSQL's appendix A, SQLite's result codes): a database that drops its connections
     and takes new ones answers again by the time anything could be asked.
     """
-    if is_read_only(error):
+    if is_read_only(error) or is_table_locked(error):
         return True
     if not isinstance(error, OperationalError | InterfaceError) or OF_WHAT_WAS_ASKED & {*sqlstates(error)}:
         return False

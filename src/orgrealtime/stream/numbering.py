@@ -10,29 +10,42 @@ from django.db import Error, IntegrityError, OperationalError, connections, mode
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef
 
-from orgrealtime.concurrency.threads import give_up_connections
+from orgrealtime.concurrency.threads import give_up_connections, lock_timeouts
 from orgrealtime.keys import organization_keys
 from orgrealtime.models import NotificationEvent, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import database, dialect
 from orgrealtime.stream.mending import mend
-from orgrealtime.stream.types import Head, Numbering
+from orgrealtime.stream.types import Head, Numbering, NumberingOutcome
 from orgrealtime.stream.writing import create
 
-NUMBERING_BATCH = 1000
+NUMBERING_BATCH = 500  # a page's worth: after a burst each is read as soon as it has numbers
 
 
 def position(organization: models.Model, using: str | None = None) -> Position:
-    """Return where the organisation's stream stands, committed events without a number included."""
-    return advance(organization_keys().of(organization), using)
+    """Return where the organisation's stream stands, committed events without a number included.
+
+    Raises OperationalError while the table of the streams is locked; if that of the events is, the position is the last
+    one numbered.
+    """
+    with lock_timeouts():
+        return advance(organization_keys().of(organization), using)
 
 
 def advance(organization_id: Any, using: str | None = None) -> Position:
-    """Number what has committed and return where the stream stands then.
+    """Number all that has committed and return where the stream stands then.
 
     Inside an open transaction nothing is numbered, for that would hold the stream's lock until its end, nor while
     another transaction holds it; the position is then the last one numbered, which is never too far.
     """
+    while True:
+        position, has_more = advance_some(organization_id, using)
+        if not has_more:
+            return position
+
+
+def advance_some(organization_id: Any, using: str | None = None) -> NumberingOutcome:
+    """Number at most a batch of what has committed, for somebody who waits; else as `advance`."""
     connection = connections[using or database.alias()]
     if not _is_in_transaction(connection):
         try:
@@ -43,8 +56,8 @@ def advance(organization_id: Any, using: str | None = None) -> Position:
     return _advance(organization_id, connection, partial(_look, organization_id, connection))
 
 
-def number(organization_id: Any, using: str | None = None) -> Position:
-    """Number what has committed and return where the stream stands then; not inside an open transaction.
+def number(organization_id: Any, using: str | None = None) -> NumberingOutcome:
+    """Number at most a batch of what has committed; not inside an open transaction.
 
     Raises OperationalError if another transaction holds the stream's lock beyond `postgresql.LOCK_MILLISECONDS`.
     """
@@ -70,7 +83,7 @@ def _number(organization_id: Any, connection: BaseDatabaseWrapper) -> Numbering 
 
 def _advance(
     organization_id: Any, connection: BaseDatabaseWrapper, step: Callable[[], Numbering | None]
-) -> Position:
+) -> NumberingOutcome:
     while True:
         outcome = step()
         if outcome is None:
@@ -79,8 +92,8 @@ def _advance(
             dialect.of(connection).settle(organization_id)
         elif not outcome.is_whole:
             mend(organization_id, connection.alias)
-        elif outcome.waiting == outcome.numbered < NUMBERING_BATCH:
-            return outcome.position
+        elif outcome.waiting == outcome.numbered:  # else another process has numbered meanwhile
+            return NumberingOutcome(outcome.position, has_more=outcome.numbered == NUMBERING_BATCH)
 
 
 def _look(organization_id: Any, connection: BaseDatabaseWrapper) -> Numbering | None:
@@ -105,7 +118,7 @@ def renew(organization_id: Any, known: Cursor, using: str | None = None) -> Posi
     using = using or database.alias()
     # The first process does it: for the others the stream has another epoch already.
     Stream.objects.using(using).filter(pk=organization_id, epoch=known.epoch).update(epoch=new_epoch())
-    return advance(organization_id, using)
+    return advance_some(organization_id, using).position
 
 
 def heads(organization_ids: Collection[Any], using: str | None = None) -> dict[Any, Head]:

@@ -17,14 +17,13 @@ from django.db.models.expressions import RawSQL
 from orgrealtime.keys import INTEGER_BITS
 from orgrealtime.models import NotificationEvent, Recipient, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor, Position
-from orgrealtime.stream.database import sqlstates
+from orgrealtime.stream.database import LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE, sqlstates
 from orgrealtime.stream.rows import Columns, Followed, Insertion, Row, event_columns, joint, page_columns
 from orgrealtime.stream.types import Numbering
 
 logger = logging.getLogger("orgrealtime.database")
 
 LOCK_MILLISECONDS = 200
-LOCK_NOT_AVAILABLE = "55P03"
 PATIENCE = f"set_config('lock_timeout', '{LOCK_MILLISECONDS}', TRUE)"
 # Which database, and which timeline of its server's history: a copy by CREATE DATABASE is another database, and each
 # promotion begins another timeline, which a restart doesn't. Both are for every role to see. A database's number isn't
@@ -106,8 +105,8 @@ class PostgreSQL:
             cursor.execute(sql, [new_epoch(), self._key(organization_id)])
 
     def is_locked_out(self, error: OperationalError) -> bool:
-        """Tell whether another transaction has held a lock for too long."""
-        return LOCK_NOT_AVAILABLE in sqlstates(error)
+        """Tell whether another transaction has held a lock for too long, or changed what was waited for."""
+        return not {LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE}.isdisjoint(sqlstates(error))
 
     def is_read_only(self) -> RawSQL:
         """Return whether the server takes no writes, as a standby or a primary that has been demoted."""

@@ -19,6 +19,7 @@ from orgrealtime.stream.rows import Columns, Followed, Row, decode, event_column
 from orgrealtime.stream.types import Page
 
 PAGE_SIZE = 500
+MERGED_TYPES = 50
 PAGE_CHARS = 524_288  # a page ends with the event that exceeds it: what a reader waits for is kept in memory
 
 
@@ -33,13 +34,15 @@ def read(
 ) -> Page:
     """Return the next events after a cursor, oldest first: all of them, or all that `access` sees.
 
-    `position` is what `advance` has just returned, if the caller has asked it.
+    `position` is what `advance` or `advance_some` has just returned, if the caller has asked it.
     Raises StreamReset if the cursor is of another epoch, beyond the head, or older than what is kept.
     """
     connection = connections[using or database.alias()]
-    position = position or numbering.advance(organization_id, connection.alias)
+    is_cut = False  # events wait for a number
+    if position is None:
+        position, is_cut = numbering.advance_some(organization_id, connection.alias)
     if position.resume(after) == position.head:
-        return Page(position, [], position.head, has_more=False)
+        return Page(position, [], position.head, is_cut)
     # The floor comes with the rows, in one snapshot: pruning between two statements would leave a silent gap.
     position, rows, in_all, joint = _select(
         connection, organization_id, access, _Span("ASC", limit + 1, after.seq)
@@ -48,7 +51,7 @@ def read(
     rows = rows[:limit]
     has_more = len(rows) < in_all
     seq = rows[-1].seq if has_more else position.head
-    return Page(position, decode(rows, position, connection), seq, has_more, joint, _end(rows))
+    return Page(position, decode(rows, position, connection), seq, has_more or is_cut, joint, _end(rows))
 
 
 def read_last(
@@ -61,12 +64,11 @@ def read_last(
 ) -> Page:
     """Return the newest events, oldest first, at most `limit`; the reader stands at the head after them.
 
-    `position` is what `advance` has just returned, if the caller has asked it.
+    `position` is what `advance` or `advance_some` has just returned, if the caller has asked it.
     """
     connection = connections[using or database.alias()]
-    if position is None:
-        numbering.advance(organization_id, connection.alias)
-    return _newest(connection, organization_id, access, limit)
+    is_cut = position is None and numbering.advance_some(organization_id, connection.alias).has_more
+    return _newest(connection, organization_id, access, limit)._replace(has_more=is_cut)
 
 
 def read_recent(organization_id: Any, limit: int, using: str | None = None) -> Page:
@@ -121,14 +123,16 @@ def _end(rows: list[Row]) -> datetime.datetime | str | None:
 def follow_one(organization_id: Any, after: Cursor, *, limit: int = PAGE_SIZE) -> Page | StreamReset:
     """Number what has committed in an organisation, and return the next events after a cursor, as `follow` does.
 
+    Of a burst a page is numbered and read, so that the first of its events don't wait for the last, nor others for it.
     Raises OperationalError if another transaction holds the stream's lock beyond `postgresql.LOCK_MILLISECONDS`.
     """
     # Not `advance`, which would leave out events while the stream's lock is held, and say nothing of it.
-    position = numbering.number(organization_id)
+    position, is_cut = numbering.number(organization_id)
     try:
-        return read(organization_id, after, limit=limit, position=position)
+        page = read(organization_id, after, limit=limit, position=position)
     except StreamReset as reset:
         return reset
+    return page._replace(has_more=page.has_more or is_cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ def _select(
         cursor.execute(sql, [organization, span.after, *params, organization])
         columns, found = Columns(cursor), cursor.fetchall()
     if not found:
-        return _Selected(numbering.advance(organization_id, connection.alias), [], 0)
+        return _Selected(numbering.advance_some(organization_id, connection.alias).position, [], 0)
     count = columns.value("count")(found[0])
     rows = list(map(columns.take(Row), found)) if count else []
     return _Selected(columns.take(Position)(found[0]), rows, count or 0, columns.value("joint")(found[0]))
@@ -193,21 +197,26 @@ def _of_all(organization: Any, span: _Span) -> tuple[str, list[Any]]:
 def _of_access(
     organization: Any, access: Access, span: _Span, connection: BaseDatabaseWrapper
 ) -> tuple[str, list[Any]]:
-    # Two index reads that are merged. One condition with OR would read past all that others got.
+    # Index reads that are merged: of what all get, for each type that this user may see if they are few, and of what
+    # this user gets. One condition for it all would read past what others got, and past all other types.
     event, recipient = NotificationEvent._meta.db_table, Recipient._meta.db_table
     columns, order, limit = event_columns(), span.order, span.limit
     types, type_params = access.type_condition("event.type")
     user = Recipient._meta.get_field("user").get_db_prep_value(access.user_id, connection)
-    sql = f"""
-        SELECT * FROM (
+    parts, params = [], []
+    for condition, condition_params in access.type_conditions("event.type", MERGED_TYPES):
+        parts.append(f"""
             SELECT {columns} FROM {event} AS event
-            WHERE event.organization_id = %s AND event.audience IS NULL AND event.seq > %s AND {types}
+            WHERE event.organization_id = %s AND event.audience IS NULL AND event.seq > %s AND {condition}
             ORDER BY event.seq {order} LIMIT {limit}
-        ) AS shared UNION ALL SELECT * FROM (
-            SELECT {columns} FROM {recipient} AS recipient
-            JOIN {event} AS event ON event.organization_id = recipient.organization_id AND event.seq = recipient.seq
-            WHERE recipient.organization_id = %s AND recipient.user_id = %s AND recipient.seq > %s AND {types}
-            ORDER BY recipient.seq {order} LIMIT {limit}
-        ) AS addressed ORDER BY seq {order} LIMIT {limit}
-    """
-    return sql, [organization, span.after, *type_params, organization, user, span.after, *type_params]
+        """)
+        params += [organization, span.after, *condition_params]
+    parts.append(f"""
+        SELECT {columns} FROM {recipient} AS recipient
+        JOIN {event} AS event ON event.organization_id = recipient.organization_id AND event.seq = recipient.seq
+        WHERE recipient.organization_id = %s AND recipient.user_id = %s AND recipient.seq > %s AND {types}
+        ORDER BY recipient.seq {order} LIMIT {limit}
+    """)
+    params += [organization, user, span.after, *type_params]
+    union = " UNION ALL ".join(f"SELECT * FROM ({part}) AS part{number}" for number, part in enumerate(parts))
+    return f"SELECT * FROM ({union}) AS merged ORDER BY seq {order} LIMIT {limit}", params

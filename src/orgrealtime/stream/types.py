@@ -54,6 +54,13 @@ class Head(NamedTuple):
     pending: bool
 
 
+class NumberingOutcome(NamedTuple):
+    """Where a stream stands after events have been numbered, and whether more may wait for a number."""
+
+    position: Position
+    has_more: bool
+
+
 class Numbering(NamedTuple):
     """What one numbering came to: `numbered` of the events that were `waiting` have got a number.
 
