@@ -459,28 +459,36 @@ MALFORMED = {
     "type of 101 letters": json.dumps({"type": "x" * 101}),
     "two objects": '{"type": "ping"} {"type": "ping"}',
     "5,000 levels": "[" * 5000 + "]" * 5000,
-    "5,000 levels inside": '{"type": "ping", "a": ' + "[" * 5000 + "]" * 5000 + "}",
+    "5,000 levels inside": '{"type": "say", "a": ' + "[" * 5000 + "]" * 5000 + "}",
     "100,000 levels": "[" * 100_000 + "]" * 100_000,
-    "100,000 levels unclosed": '{"type": "ping", "a": ' + '{"a":' * 100_000,
-    "integer of 5,000 digits": '{"type": "ping", "n": ' + "9" * 5000 + "}",
-    "integer beyond a browser's": '{"type": "ping", "n": 9007199254740992}',
-    "1e400": '{"type": "ping", "n": 1e400}',
-    "NaN": '{"type": "ping", "n": NaN}',
-    "Infinity": '{"type": "ping", "n": -Infinity}',
-    "NUL": '{"type": "ping", "n": "\\u0000"}',
-    "raw NUL": '{"type": "ping", "n": "\x00"}',
-    "lone surrogate": '{"type": "ping", "n": "\\ud800"}',
-    "raw lone surrogate": '{"type": "ping", "n": "\ud800"}',
-    "lone surrogate in a key": '{"type": "ping", "\\udfff": 1}',
+    "100,000 levels unclosed": '{"type": "say", "a": ' + '{"a":' * 100_000,
+    "integer of 5,000 digits": '{"type": "say", "n": ' + "9" * 5000 + "}",
+    "integer beyond a browser's": '{"type": "say", "n": 9007199254740992}',
+    "1e400": '{"type": "say", "n": 1e400}',
+    "NaN": '{"type": "say", "n": NaN}',
+    "Infinity": '{"type": "say", "n": -Infinity}',
+    "NUL": '{"type": "say", "n": "\\u0000"}',
+    "raw NUL": '{"type": "say", "n": "\x00"}',
+    "lone surrogate": '{"type": "say", "n": "\\ud800"}',
+    "raw lone surrogate": '{"type": "say", "n": "\ud800"}',
+    "lone surrogate in a key": '{"type": "say", "\\udfff": 1}',
 }
+
+
+class Chat(NotificationsConsumer):
+    """A host's consumer with a command, whose members are looked at."""
+
+    @command("say")
+    async def say(self, message: Frame) -> None:
+        await self.send_json({"type": "said", "n": len(message["a"])})
 
 
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
 async def test_malformed_message_gets_one_error_and_the_socket_lives(
     sockets: Sockets, alice: User, configure: Configure, text: str
 ) -> None:
-    configure(MAX_MESSAGE_BYTES=2_000_000, SOCKET_BYTE_RATE=None)
-    socket = await (await sockets.open(alice)).synced()
+    configure(MAX_MESSAGE_BYTES=2_000_000, SOCKET_BYTE_RATE=None, USER_BYTE_RATE=None)
+    socket = await (await sockets.open(alice, application=routed(Chat))).synced()
     await socket.send_text(text)
     error = await socket.frame()
     assert (error["type"], error["error"]["code"]) == ("error", "bad_request")
@@ -942,11 +950,6 @@ async def test_acknowledging_a_long_way_is_not_counted_as_messages(
 async def test_only_the_members_that_are_used_are_looked_at(
     sockets: Sockets, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Chat(NotificationsConsumer):
-        @command("say")
-        async def say(self, message: Frame) -> None:
-            await self.send_json({"type": "said", "n": len(message["a"])})
-
     looked: list[Any] = []
     monkeypatch.setattr(wire, "check_value", looked.append)
     socket = await (await sockets.open(alice, application=routed(Chat))).synced()
