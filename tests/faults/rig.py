@@ -48,6 +48,7 @@ class Rig:
     def __init__(self, *, seed: int, rate: float) -> None:
         self.seed, self.rate = seed, rate
         self.results: list[Result] = []
+        self.log_begin = 0  # where that of the site's present processes begins in the log
         self._quiet: Holdings | None = None
 
     async def __aenter__(self) -> Self:
@@ -160,6 +161,7 @@ class Rig:
         self.database.move_to(postgres)
 
     async def _restart_site(self) -> None:
+        self.log_begin = len(self.log())
         await asyncio.to_thread(self.site.restart)
         self._quiet = None  # what it holds in quiet is to be found out again
 

@@ -23,7 +23,9 @@ async def loaded(rig: Rig, fault: str, injected: str, layer: str) -> AsyncIterat
         if layer != "pubsub":
             await stack.enter_async_context(rig.site_with(FAULTS_LAYER=layer))
         bound = "hubs hear <=15 s after, said once"
-        yield await stack.enter_async_context(rig.load(fault, f"{injected}, {layer} layer", bound))
+        load = await stack.enter_async_context(rig.load(fault, f"{injected}, {layer} layer", bound))
+        await load.until(lambda: heard(rig, rig.log_begin) >= rig.site.workers, 15, "all hubs hear")
+        yield load
 
 
 @asynccontextmanager
@@ -68,18 +70,20 @@ async def test_f41_messages_cant_be_read(rig: Rig, layer: str) -> None:
         await hears_again(rig, load, place)
 
 
+def heard(rig: Rig, place: int) -> int:
+    return rig.log_since(place).count("the layer rings")
+
+
 def deaf(rig: Rig, place: int) -> int:
     return rig.log_since(place).count("the layer doesn't ring")
 
 
 async def hears_again(rig: Rig, load: Load, place: int) -> None:
     """Each hub is proved again in time, and has said so once; events come as ever."""
-    seconds = await load.until(
-        lambda: rig.log_since(place).count("the layer rings") >= rig.site.workers, 15, "all hubs hear again"
-    )
+    seconds = await load.until(lambda: heard(rig, place) >= rig.site.workers, 15, "all hubs hear again")
     load.measured(f"heard again after {seconds:.1f} s")
     await load.caught_up(within=5)
-    assert (deaf(rig, place), rig.log_since(place).count("the layer rings")) == (rig.site.workers,) * 2
+    assert (deaf(rig, place), heard(rig, place)) == (rig.site.workers, rig.site.workers)
 
 
 def flood(rig: Rig, layer: str, messages: int) -> None:
