@@ -28,7 +28,7 @@ LONG = 1_000_000.0  # seconds, so that no window ends during a test
 @pytest.fixture(autouse=True)
 def _forgotten() -> None:
     """Forget what other tests have taken."""
-    limits._byte_buckets.clear()
+    limits._bytes_by_user.clear()
     limits._allowances.clear()
 
 
@@ -127,7 +127,7 @@ async def test_bytes_of_users_are_forgotten_before_there_are_too_many(
     monkeypatch.setattr(limits, "MAX_ALLOWANCES", 10)
     for user_id in range(25):
         await UserGate(user_id).admit_message(1)
-    assert len(limits._byte_buckets) == 5
+    assert len(limits._bytes_by_user) == 5
 
 
 async def test_user_is_told_the_rate_of_bytes(configure: Configure) -> None:

@@ -133,7 +133,7 @@ class UserRateLimitMixin(MessageGate):
         rate = self.user_byte_rate
         if (
             rate is not None
-            and not _byte_bucket(user_keys().name(self.user_id), rate).take(size, time.monotonic())
+            and not _bytes_of(user_keys().name(self.user_id), rate).take(size, time.monotonic())
             and self.exceeds("USER_BYTE_RATE")
         ):
             raise _limited(f"{rate.amount:g} bytes per {rate.seconds:g} s for one user")
@@ -171,15 +171,15 @@ def _limited(what: str) -> MessageError:
     return MessageError(f"too fast: at most {what}", code="rate_limited")
 
 
-_byte_buckets: dict[tuple[str, Rate], TokenBucket] = {}
+_bytes_by_user: dict[tuple[str, Rate], TokenBucket] = {}
 
 
-def _byte_bucket(user: str, rate: Rate) -> TokenBucket:
-    bucket = _byte_buckets.get((user, rate))
+def _bytes_of(user: str, rate: Rate) -> TokenBucket:
+    bucket = _bytes_by_user.get((user, rate))
     if bucket is None:
-        if len(_byte_buckets) >= MAX_ALLOWANCES:
-            _byte_buckets.clear()  # costs at most a burst for each user
-        bucket = _byte_buckets[user, rate] = TokenBucket(rate, time.monotonic())
+        if len(_bytes_by_user) >= MAX_ALLOWANCES:
+            _bytes_by_user.clear()  # costs at most a burst for each user
+        bucket = _bytes_by_user[user, rate] = TokenBucket(rate, time.monotonic())
     return bucket
 
 
