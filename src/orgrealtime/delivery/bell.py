@@ -390,7 +390,7 @@ class Subscription:
             try:
                 message = await layer.receive(channel)
             except Exception as error:
-                self._trouble = type(error).__name__
+                self._note(error, channel)
                 errors += 1
                 if errors < UNREADABLE_MESSAGES and not _is_of_the_server(error):
                     await asyncio.sleep(0)  # the message couldn't be read, which says nothing of the next
@@ -409,12 +409,17 @@ class Subscription:
             await self._layer.group_add(name, self._channel)
 
     async def _try_to_join(self, name: str) -> bool:
+        channel = self._channel
         try:
             await self._join(name)
         except Exception as error:
-            self._trouble = type(error).__name__
+            self._note(error, channel)
             return False
         return True
+
+    def _note(self, error: Exception, channel: str | None) -> None:
+        if channel == self._channel:  # else it is of a channel that has been left
+            self._trouble = type(error).__name__
 
 
 def _own(layer: Any) -> Any:
