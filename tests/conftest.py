@@ -14,7 +14,7 @@ from django.db.backends.utils import CursorWrapper
 from pytest_django.fixtures import Settings
 
 from orgrealtime import limits
-from orgrealtime.admission import quotas
+from orgrealtime.admission import handshake, quotas
 from orgrealtime.concurrency import threads as pools
 from tests import flush
 from tests.host.models import Membership, Organization
@@ -62,6 +62,12 @@ def _patience_with_the_cache(request: pytest.FixtureRequest, monkeypatch: pytest
     if "frozen_cache" not in request.fixturenames:
         for module in (quotas, limits):
             monkeypatch.setattr(module, "CACHE_SECONDS", LIMIT_SECONDS)
+
+
+@pytest.fixture(autouse=True)
+def _patience_with_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a handshake refused there because its checks take long."""
+    monkeypatch.setattr(handshake, "CHECK_SECONDS", LIMIT_SECONDS)
 
 
 @pytest.fixture(autouse=True)

@@ -77,7 +77,7 @@ class Lookup:
         def ask() -> Position:
             # A handshake from here on asks anew: its cursor may be of an event that this query doesn't see.
             self._positions.pop(organization_id, None)
-            return stream.advance_some(organization_id).position
+            return stream.advance_some(organization_id).position  # the rest of a burst comes live
 
         return await HANDSHAKE.run(ask)
 

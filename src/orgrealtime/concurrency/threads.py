@@ -143,9 +143,7 @@ def _execute_with_lock_timeout(
     if many or not is_plain or connection.connection.info.transaction_status != IDLE:
         return execute(sql, params, many, context)
     result = execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {sql}", params, many, context)
-    if (
-        hasattr(cursor, "pgresult") and cursor.pgresult is not None
-    ):  # psycopg 3 shows the first result, 2 the last
+    if hasattr(cursor, "pgresult"):  # of psycopg 3, which shows the first result, and 2 the last
         cursor.nextset()
     return result
 
