@@ -59,7 +59,7 @@ async def test_f54_f55_members_are_removed_while_the_workers_stand_still(
         resumed = time.monotonic()
         await load.until(lambda: all(client.is_stopped for client in removed), 5, "the removed are closed")
         longest = max(client.stopped_at for client in removed) - resumed
-        load.measured(f"closed {longest:.1f} s after the workers went on")
+        load.measured(f"still for {resumed - begin:.1f} s, closed {longest:.1f} s after the workers went on")
         load.watch.check(2, "the removed are closed", took=longest)
         for client in removed:
             assert client.codes == [4403]
@@ -71,7 +71,7 @@ async def test_f54_f55_members_are_removed_while_the_workers_stand_still(
 
 def has_missed_some(load: Load, client: Client) -> bool:
     """Events have been published since its removal that it would have got before."""
-    return len(load.ledger.due(client.log, since=client.log.revoked_at)) >= 5
+    return len(load.ledger.due(client.log, since=client.log.revoked_at)) >= 2
 
 
 async def test_f56_access_is_checked_while_database_connections_are_killed(rig: Rig) -> None:
