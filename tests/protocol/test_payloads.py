@@ -315,7 +315,7 @@ def numbers(text: str) -> list[str]:
 # Shapes of classes
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)  # that of a test which fails would have no end
 class Node:
     text: str = ""
     children: list[Any] = dataclasses.field(default_factory=list)
@@ -328,11 +328,13 @@ class StructNode(msgspec.Struct, omit_defaults=True):
     children: list[Any] = []
     one: Any = None
 
+    __repr__ = object.__repr__
+
 
 @pytest.mark.parametrize("cls", [Node, StructNode])
 def test_classes_are_looked_into_no_further_than_the_limit_allows(cls: Any) -> None:
     in_lists, in_fields = cls(), [cls()]
-    for _ in range(15):
+    for _ in range(14):
         in_lists, in_fields = cls(children=[in_lists] * 8), [cls(one=in_fields)] * 8
     for value in (in_lists, cls(one=in_fields), {"a": in_lists}, cls(children=["x" * LIMIT])):
         with pytest.raises(PayloadTooLarge):
