@@ -113,7 +113,7 @@ def authenticate(scope: Mapping[str, Any]) -> Identity:
     sessions is away.
     """
     identity = _from_scope(scope) if "user" in scope else _active(_of_session(sessions.key_of(scope)))
-    if scope.get("expires_at") is None:
+    if "expires_at" not in scope:
         return identity
     identity = replace(identity, expires_at=unix_seconds(scope["expires_at"]))
     if identity.has_expired(time.time()):
@@ -129,16 +129,20 @@ def authenticate_request(request: HttpRequest) -> Identity:
     session's.
     """
     scope: dict[str, Any] = dict(getattr(request, "scope", None) or {"headers": _cookie_header(request)})
-    set_by_middleware = ("user", "session", "expires_at")
-    scope.update((name, getattr(request, name)) for name in set_by_middleware if hasattr(request, name))
+    scope.update((name, getattr(request, name)) for name in ("user", "session") if hasattr(request, name))
+    if (end := getattr(request, "expires_at", None)) is not None:
+        scope["expires_at"] = end
     return authenticate(scope)
 
 
 def is_of_session(request: HttpRequest) -> bool:
-    """Tell whether the user whom middleware found for an HTTP request is the one of its session."""
+    """Tell whether the user whom middleware found for an HTTP request is the one of its session, or may be."""
     session = sessions.session_of({"session": getattr(request, "session", None)})
     user = getattr(request, "user", None)
-    return session is not None and user_keys().is_of_family(user) and _names(session, user)
+    try:
+        return session is not None and user_keys().is_of_family(user) and _names(session, user)
+    except NO_KEY:  # a lazy user is looked for here: the session's is none of this model
+        return True
 
 
 def _cookie_header(request: HttpRequest) -> list[tuple[bytes, bytes]]:
