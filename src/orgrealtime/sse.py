@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
@@ -41,6 +42,9 @@ HEADERS = {
     "X-Accel-Buffering": "no",  # nginx would keep events until it has enough of them
 }
 LINE_BREAKS = {ord("\n"): " ", ord("\r"): " "}
+# How long a browser's EventSource waits before it comes back, in milliseconds. Random, because all that lost a server
+# would come at once; longer after a going_away, because a proxy's 502 in the meantime would end an EventSource for good.
+RETRY_MS = {"welcome": (1_000, 4_000), "going_away": (6_000, 15_000)}
 OWN_PAGE = {None, "same-origin", "none"}
 GONE = 1001
 
@@ -198,10 +202,11 @@ def _event(text: str) -> str:
     # JSON has line breaks between its tokens only, so only in a row that has been edited by hand: there they could
     # forge lines of an event.
     text = text.translate(LINE_BREAKS)
+    retry = f"retry: {random.randint(*RETRY_MS[frame.type])}\n" if frame.type in RETRY_MS else ""  # noqa: S311
     # None for a reset: a client that is interrupted before it has fetched its state must come back with the old cursor.
     if frame.type == "reset" or not is_cursor(frame.cursor):
-        return f"data: {text}\n\n"
-    return f"id: {frame.cursor}\ndata: {text}\n\n"
+        return f"{retry}data: {text}\n\n"
+    return f"{retry}id: {frame.cursor}\ndata: {text}\n\n"
 
 
 def _scope(request: ASGIRequest, org_slug: str) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from orgrealtime.errors import CloseCode, Refused, StreamReset
 from orgrealtime.keys import organization_keys
 from orgrealtime.limits import is_enforced, log_exceeded
 from orgrealtime.policy import Governed, render_text
+from orgrealtime.protocol import wire
+from orgrealtime.protocol.keys import key_as_json
 from orgrealtime.protocol.query_string import parse_count, parse_since
 from orgrealtime.stream import Access, Page
 
@@ -89,7 +91,7 @@ class CatchUpView(GovernedView):
         except Refused as refused:
             return refusal(refused.code, refused.message).response()
         except StreamReset as reset:
-            return _reset(reset).response()
+            return self._reset(reset).response()
 
     def let_in(self, request: HttpRequest, org_slug: str) -> tuple[models.Model, Access]:
         """Return organisation and access of the request's user; raise Refused without user or access."""
@@ -109,7 +111,19 @@ class CatchUpView(GovernedView):
     def _body(self, page: Page) -> bytes:
         texts = [text for event in page.events if (text := self._render_text(event.text)) is not None]
         has_more = "true" if page.has_more else "false"
-        return f'{{"events":[{",".join(texts)}],"cursor":"{page.cursor}","has_more":{has_more}}}'.encode()
+        user = wire.encode(self._user())
+        return (
+            f'{{"events":[{",".join(texts)}],"cursor":"{page.cursor}","has_more":{has_more},"user":{user}}}'
+        ).encode()
+
+    def _user(self) -> dict[str, Any]:
+        # A browser may have another login than the one with which its page began.
+        return {"id": key_as_json(self.access.user_id)}
+
+    def _reset(self, reset: StreamReset) -> HttpAnswer:
+        error = {"code": "reset", "message": str(reset)}
+        body = {"error": error, "cursor": reset.position.cursor, "reason": reset.reason, "user": self._user()}
+        return answer(HTTPStatus.GONE, msgspec.json.encode(body))
 
     def _render_text(self, text: str) -> str | None:
         return render_text(text, self.render) if self.has_rule("render") else text
@@ -137,9 +151,3 @@ class TicketView(GovernedView):
             return refusal(refused.code, refused.message).response()
         body = {"ticket": ticket, "expires_in": tickets.LIFE_SECONDS}
         return answer(HTTPStatus.CREATED, msgspec.json.encode(body)).response()
-
-
-def _reset(reset: StreamReset) -> HttpAnswer:
-    error = {"code": "reset", "message": str(reset)}
-    body = {"error": error, "cursor": reset.position.cursor, "reason": reset.reason}
-    return answer(HTTPStatus.GONE, msgspec.json.encode(body))

@@ -479,7 +479,7 @@ test("closing the client ends a stream that is being tried", async () => {
   const { clock, server, page, tab } = await blocked("absent");
   server.stream = "open";
   tab.goOnline();
-  await clock.advance(100);
+  await clock.advance(1000);
   assert.equal(server.connections.size, 1);
   page.client.close();
   await clock.advance(1);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { settle } from "./fakes.mjs";
-import { onePage, Page } from "./support.mjs";
+import { onePage, Page, until } from "./support.mjs";
 
 const deferred = () => {
   let resolve, reject;
@@ -409,6 +409,7 @@ test("reset that nobody handles is warned of", async (t) => {
   const warned = t.mock.method(console, "warn", () => {});
   const { clock } = onePage({ since: "bbbb.9", onReset: undefined });
   await clock.advance(10);
+  await until(() => warned.mock.callCount());
   assert.match(warned.mock.calls[0].arguments[0], /nothing handles a reset/);
 });
 

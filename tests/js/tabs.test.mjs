@@ -515,14 +515,19 @@ test("tab that loses the lead while it asks whether it is logged in makes no con
   assert.equal(follower.tab.sockets.length, 0);
 });
 
-test("tab that learns over HTTP that access has ended tells the others", async () => {
+test("tab that learns over HTTP that access has ended ends no tab that is live", async () => {
   const rig = await live(2);
   rig.server.publish({ text: 1 });
   await rig.clock.advance(100);
   rig.server.refusal = 401;
   const late = new Page(rig.world.newTab(), { share: true, since: "aaaa.0" });
   await rig.clock.advance(100);
-  for (const page of [...rig.pages, late]) assert.equal(page.state, "unauthenticated");
+  assert.equal(late.state, "unauthenticated");
+  for (const page of rig.pages) assert.equal(page.state, "live");
+  assert.equal(rig.server.connections.size, 1);
+  rig.server.closeAll(4401);
+  await rig.clock.advance(100);
+  for (const page of rig.pages) assert.equal(page.state, "unauthenticated");
 });
 
 test("tab that is told to stop asks no more", async () => {

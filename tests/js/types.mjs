@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 export const SOURCE = here("../../src/orgrealtime/static/orgrealtime/");
-const MODULES = ["client", "notifications", "unread"];
+const MODULES = ["client", "diagnostics", "notifications", "unread"];
 const DECLARED = ["client", "notifications"]; // those that a page imports
 
 /** The texts of the declaration files, by name. Made apart: beside the old ones the compiler would read those. */
