@@ -1825,10 +1825,14 @@ class Timer {
     this.#id = this.#clock.setTimeout(() => this.runNow(), Math.max(ms, atLeast));
   }
 
-  /** Call back now instead of later, but not before `atLeast` is over; false if nothing was called. */
+  /** Call back now instead of later, or as soon as `atLeast` is over; false if the timer isn't set. */
   runNow() {
-    if (this.#clock.now() < this.#notBefore) return false;
     const callback = this.#callback;
+    const early = this.#notBefore - this.#clock.now();
+    if (callback && early > 0) {
+      this.set(early, callback, early);
+      return true;
+    }
     this.clear();
     callback?.();
     return callback !== null;
