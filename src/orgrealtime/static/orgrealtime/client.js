@@ -1437,7 +1437,6 @@ class StreamTransport extends Transport {
   #silenceTimer = new Timer(this.outside.clock);
   /** On which the tabs of a site tell each other how many streams there are. @type {BroadcastChannel | null} */
   #channel = null;
-  #isPlaced = false;
 
   async open() {
     try {
@@ -1458,24 +1457,23 @@ class StreamTransport extends Transport {
   }
 
   /**
-   * Whether this stream may keep a connection to the site. Other streams answer the question, and of those that ask at
-   * the same moment the ones with a lower number.
+   * Whether this stream may keep a connection to the site. The streams that there are answer the question, and those
+   * that have asked earlier.
    */
   async #takePlace() {
     const { BroadcastChannel, clock } = this.outside;
     if (!isChannelUsable(BroadcastChannel, STREAMS_CHANNEL)) return true;
-    const number = clock.random();
+    const askedAt = clock.now() + clock.random(); // never two at the same moment
     let others = 0;
     const channel = new /** @type {NonNullable<typeof BroadcastChannel>} */ (BroadcastChannel)(STREAMS_CHANNEL);
     this.#channel = channel;
-    channel.onmessage = ({ data: { asker, answered } }) => {
-      if (answered === number) others++;
-      else if (this.#isPlaced || number < asker) channel.postMessage({ answered: asker });
+    channel.onmessage = ({ data: { question, answer } }) => {
+      if (answer === askedAt) others++;
+      else if (askedAt < question) channel.postMessage({ answer: question });
     };
-    channel.postMessage({ asker: number });
+    channel.postMessage({ question: askedAt });
     await new Promise((resolve) => this.#silenceTimer.set(STREAM_ANSWER_TIME, () => resolve(null)));
-    this.#isPlaced = others < MAX_STREAMS;
-    return this.#isPlaced;
+    return others < MAX_STREAMS;
   }
 
   async #read() {
