@@ -12,6 +12,7 @@ from django.db import models
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, get_script_prefix, reverse
 from django.utils.html import format_html, json_script
+from django.utils.http import escape_leading_slashes
 from django.utils.safestring import SafeString, mark_safe
 
 from orgrealtime import stream
@@ -54,7 +55,7 @@ def orgrealtime_client(
     given = {
         "org": slug,
         "since": since or orgrealtime_position(organization),
-        "url": url or f"{get_script_prefix()}ws/orgs/{quote(slug)}/notifications/",
+        "url": url or _socket_path(slug),
         "catchUpUrl": _path("catch-up", slug),
         "streamUrl": _path("stream", slug),
         **_user(context),
@@ -89,6 +90,11 @@ def _path(name: str, slug: str) -> str | None:
         return reverse(f"orgrealtime:{name}", args=[slug])
     except NoReverseMatch:
         return None
+
+
+def _socket_path(slug: str) -> str:
+    """The path of `orgrealtime.routing` below the script prefix, written as reverse() writes paths."""
+    return escape_leading_slashes(quote(f"{get_script_prefix()}ws/orgs/{slug}/notifications/"))
 
 
 def _user(context: dict[str, Any]) -> dict[str, Any]:
