@@ -43,8 +43,7 @@ HEADERS = {
 }
 LINE_BREAKS = {ord("\n"): " ", ord("\r"): " "}
 # How long a browser's EventSource waits before it comes back, in milliseconds. Random, because all that lost a server
-# would come at once; longer after a going_away, because a proxy answers 502 until the next server listens, and that would
-# end an EventSource for good.
+# would come at once. Longer after a going_away: a proxy that finds no server answers 502, which ends an EventSource.
 RETRY_MS = {"welcome": (1_000, 4_000), "going_away": (6_000, 15_000)}
 OWN_PAGE = {None, "same-origin", "none"}
 GONE = 1001

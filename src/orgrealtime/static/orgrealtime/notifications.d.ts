@@ -1,3 +1,4 @@
+/// <reference path="./elements.d.ts" />
 /**
  * `<org-notifications org="acme" since="…">`: a bell with an unread count, and the list behind it.
  *
