@@ -121,7 +121,10 @@ test("modules import nothing from elsewhere", async () => {
 // The reference page has what there is, and nothing else.
 
 const members = Object.getOwnPropertyNames(Client.prototype).filter((name) => name !== "constructor");
-const options = client.slice(client.indexOf("@typedef {object} Options"), client.indexOf("@typedef {object} Endpoints"));
+const options = client.slice(
+  client.indexOf("@typedef {object} Options"),
+  client.indexOf("@typedef {object} Endpoints"),
+);
 
 for (const [what, names, pattern] of [
   ["option", found(options, /@property \{.+\} \[(\w+)\]/g), /^\| `(\w+)` \|.*\|$/gm],
