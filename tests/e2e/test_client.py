@@ -173,7 +173,7 @@ def test_page_of_one_user_begins_anew_when_another_logs_in(
     expect(hers.locator("#state")).to_have_text(LIVE)
     publish(project, "for all")
     expect(notes(hers)).to_have_text(["for all"])
-    hers.evaluate("window.letGo = new Promise((resolve) => (window.goOn = resolve))")
+    hers.evaluate("() => { window.letGo = new Promise((resolve) => (window.goOn = resolve)); }")
     alice = hers.evaluate("client.user")
     his = log_in(context.new_page(), "bob")
     expect(his.locator("#state")).to_have_text(LIVE)

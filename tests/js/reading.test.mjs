@@ -415,6 +415,14 @@ test("reset that nobody handles is warned of", async (t) => {
 
 // Turns of the page
 
+/** Publish events that come in one frame. */
+function sendAtOnce(server, texts) {
+  const [connection] = server.connections;
+  for (const text of texts) server.log.append({ text });
+  connection.seq = server.log.head;
+  connection.send({ type: "batch", events: server.log.visibleAfter(0), cursor: server.log.cursor() });
+}
+
 test("page gets a turn between handlers that take long, and all events in order", async () => {
   const { clock, server, page } = onePage({
     onEvent: ({ text }) => {
@@ -423,13 +431,14 @@ test("page gets a turn between handlers that take long, and all events in order"
     },
   });
   const all = Array.from({ length: 1000 }, (_, n) => n);
-  for (const text of all) server.log.append({ text });
   let turns = 0;
   let ends = false;
   const count = () => {
     turns++;
     if (!ends) setImmediate(count);
   };
+  await clock.advance(10);
+  sendAtOnce(server, all);
   setImmediate(count);
   await clock.advance(10);
   await until(() => page.events.length === all.length);
@@ -447,7 +456,11 @@ test("client that is closed while the page has its turn handles nothing more", a
       setImmediate(() => page.client.close());
     },
   });
-  for (let n = 1; n <= 50; n++) server.log.append({ text: n });
+  await clock.advance(10);
+  sendAtOnce(
+    server,
+    Array.from({ length: 50 }, (_, n) => n),
+  );
   await clock.advance(10);
   await until(() => page.state === "stopped");
   await new Promise((resolve) => setTimeout(resolve, 20));
