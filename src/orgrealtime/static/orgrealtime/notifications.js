@@ -106,7 +106,7 @@ li {
   overflow-wrap: anywhere; padding: 0.625rem 0.5rem 0.625rem 1rem; position: relative;
 }
 li:has(a):hover { background: color-mix(in srgb, currentColor 6%, transparent); }
-li[part~="unread"] { background: var(--orgrealtime-unread, color-mix(in srgb, Highlight 12%, transparent)); }
+li[part~="unread"] { background: var(--orgrealtime-unread, color-mix(in srgb, Highlight 8%, transparent)); }
 [part="avatar"] {
   background: color-mix(in srgb, currentColor 14%, transparent); border: 1px solid transparent; border-radius: 50%;
   flex: none; font-weight: 600; height: 2rem; line-height: 2rem; text-align: center; width: 2rem;
