@@ -1,6 +1,7 @@
 /** The events of `<org-notifications>`; they bubble, so a document hears them too. */
 export interface NotificationsEventMap {
     "orgrealtime:event": CustomEvent<RealtimeEvent>;
+    "orgrealtime:user": CustomEvent<UserChange>;
     "orgrealtime:state": CustomEvent<State>;
     "orgrealtime:reset": CustomEvent<Reset & { waitUntil(promise: Promise<unknown>): void }>;
 }

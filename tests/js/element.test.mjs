@@ -25,7 +25,7 @@ class FakeClient {
   static events = NO_ANSWER;
   static limits = [];
   state = { name: "live", transport: "websocket" };
-  handlers = { event: new Set(), reset: new Set(), state: new Set() };
+  handlers = { event: new Set(), reset: new Set(), state: new Set(), user: new Set() };
   isClosed = false;
 
   on(kind, handler) {
@@ -816,6 +816,51 @@ test("reset that the page fails to handle fails, so that it is tried again", asy
   await assert.rejects(handled, /no network/);
 });
 
+// Another user
+
+test("what is of the first user goes when another one logs in, before anything of theirs comes", async () => {
+  const made = newElement({ org: "shared", "share-key": "7" });
+  made.client = new FakeClient();
+  document.body.append(made);
+  root = made.shadowRoot;
+  recentEvents(event({ cursor: "a.1", text: "of both" }));
+  for (const n of [2, 3]) made.client.event({ cursor: `a.${n}`, text: "of Alice", url: "/alice/" });
+  made.open = true;
+  made.client.event({ cursor: "a.4", text: "of Alice" });
+  const heard = [];
+  const hear = ({ detail }) => heard.push(detail);
+  document.addEventListener("orgrealtime:user", hear, { once: true });
+  made.client.emit("user", { user: 8, previous: 7 });
+  assert.deepEqual(heard, [{ user: 8, previous: 7 }]);
+  assert.equal(root.textContent.includes("Alice"), false);
+  assert.equal(made.open, false);
+  assert.equal(made.unread, 0);
+  made.client.event({ cursor: "a.5", text: "of Bob" });
+  await Promise.all(made.client.emit("reset", { type: "reset", cursor: "a.5", reason: "user" }));
+  assert.equal(made.unread, 1);
+  await settled();
+  assert.deepEqual(lines(), ["of both"]);
+  assert.equal(part("announcement").textContent.includes("Alice"), false);
+  // Whoever comes back finds what they had not dealt with.
+  made.client.emit("user", { user: 7, previous: 8 });
+  made.client.event({ cursor: "a.3", text: "of Alice again" });
+  assert.deepEqual(unreadLines(), ["of Alice again"]);
+  assert.equal(made.unread, 0);
+});
+
+test("users are told apart without share-key too, as soon as the client knows them", () => {
+  const made = newElement({ org: "nameless" });
+  made.client = new FakeClient();
+  document.body.append(made);
+  made.client.user = 7;
+  made.client.emit("state", { name: "catching-up" });
+  made.client.event();
+  const other = newElement({ org: "nameless" });
+  other.client = Object.assign(new FakeClient(), { user: 8 });
+  document.body.append(other);
+  assert.deepEqual([made.unread, other.unread], [1, 0]);
+});
+
 // Clients
 
 test("client that the page gave is left open, and heard no more, when the element goes", () => {
@@ -915,6 +960,16 @@ test("element without an organisation waits for one", () => {
   const made = newElement({});
   document.body.append(made);
   assert.equal(made.client, null);
+});
+
+test("element that has nothing to follow says so after a while", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const told = t.mock.method(console, "warn", () => {});
+  for (const attributes of [{}, {}]) document.body.append(newElement(attributes));
+  document.body.lastElementChild.client = new FakeClient();
+  t.mock.timers.tick(5_000);
+  assert.equal(told.mock.callCount(), 1);
+  assert.match(told.mock.calls[0].arguments[0], /org-notifications/);
 });
 
 test("client's own pages and the element agree on the interface", async () => {

@@ -69,6 +69,14 @@ async function onEvent(event) {
   news.add(event);
 }
 
+/** Another user has logged in: this page is not theirs, and shows nothing any more until it is theirs. */
+function leave() {
+  byId("main").hidden = true;
+  news.clear();
+  location.reload();
+  return new Promise(() => {});
+}
+
 // What is new since the page was rendered comes through the client; this is only the past, to begin with.
 const past = await getJSON(`${config.catchUpUrl}?limit=${FIRST_ENTRIES}`).catch(() => ({ events: [] }));
 for (const event of past.events) if (kindOf(event)) feed.add(event);
@@ -78,6 +86,7 @@ const client = connect({
   ...config,
   onEvent,
   onReset: (reset) => Promise.all([refetchBoard(), refetchPulse(reset), files.refetch()]),
+  onUser: leave,
   onState(state) {
     news.setLive(state.name === "live");
     connection.show(state);

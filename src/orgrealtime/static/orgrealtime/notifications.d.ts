@@ -12,6 +12,7 @@ export type Options = import("./client.js").Options;
 export type RealtimeEvent = import("./client.js").RealtimeEvent;
 export type Reset = import("./client.js").Reset;
 export type State = import("./client.js").State;
+export type UserChange = import("./client.js").UserChange;
 export type Line = {
     text: string;
     url?: string | undefined;
@@ -26,6 +27,7 @@ export type Texts = typeof TEXTS;
  * @typedef {import("./client.js").RealtimeEvent} RealtimeEvent
  * @typedef {import("./client.js").Reset} Reset
  * @typedef {import("./client.js").State} State
+ * @typedef {import("./client.js").UserChange} UserChange
  * @typedef {{text: string, url?: string | undefined, actor?: string | undefined}} Line  actor: whose name stands before
  * @typedef {(event: RealtimeEvent) => Line | null} Format  null: not shown
  * @typedef {string | Record<string, string> | ((count: number) => string)} Counted  a text with `{count}`, or one for
@@ -88,6 +90,7 @@ export {};
 /** The events of `<org-notifications>`; they bubble, so a document hears them too. */
 export interface NotificationsEventMap {
     "orgrealtime:event": CustomEvent<RealtimeEvent>;
+    "orgrealtime:user": CustomEvent<UserChange>;
     "orgrealtime:state": CustomEvent<State>;
     "orgrealtime:reset": CustomEvent<Reset & { waitUntil(promise: Promise<unknown>): void }>;
 }

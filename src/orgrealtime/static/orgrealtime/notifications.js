@@ -16,6 +16,7 @@ import { UnreadEvents } from "./unread.js";
  * @typedef {import("./client.js").RealtimeEvent} RealtimeEvent
  * @typedef {import("./client.js").Reset} Reset
  * @typedef {import("./client.js").State} State
+ * @typedef {import("./client.js").UserChange} UserChange
  * @typedef {{text: string, url?: string | undefined, actor?: string | undefined}} Line  actor: whose name stands before
  * @typedef {(event: RealtimeEvent) => Line | null} Format  null: not shown
  * @typedef {string | Record<string, string> | ((count: number) => string)} Counted  a text with `{count}`, or one for
@@ -36,6 +37,7 @@ const TEXTS = {
     connecting: "Connecting …",
     "catching-up": "Catching up …",
     live: "Live",
+    stuck: "Not responding",
     waiting: "Reconnecting …",
     offline: "Offline",
     stopped: "Stopped",
@@ -52,6 +54,7 @@ const COMFORTABLE_HEIGHT = 320; // pixels
 // Milliseconds.
 const ANNOUNCE_INTERVAL = 3_000;
 const TIMES_INTERVAL = 30_000;
+const NOTHING_TO_FOLLOW_AFTER = 5_000;
 const MINUTE = 60_000;
 const WEEK = 7 * 24 * 60 * MINUTE;
 /** @type {Array<[Intl.RelativeTimeFormatUnit, number]>} */
@@ -197,6 +200,8 @@ export class OrgNotifications extends Base {
   #isAttached = false;
   /** @type {Array<() => void>} */ #cleanups = [];
   #unread = new UnreadEvents("");
+  /** Set while it is counted. @type {(() => void) | null} */ #endCounting = null;
+  /** Who has logged in since the page was made. @type {string | number | undefined} */ #otherUser;
   /** What has come since it was drawn last, the newest last. @type {Array<[RealtimeEvent, Line]>} */ #arrived = [];
   #isDrawingDue = false;
   /** The lines by the cursors of their events. @type {Map<string, HTMLElement>} */ #lines = new Map();
@@ -215,7 +220,7 @@ export class OrgNotifications extends Base {
     "aria-expanded": "false",
     "aria-controls": "panel",
   });
-  #count = createElement("span", { part: "count", "aria-hidden": "true", hidden: "" });
+  #badge = createElement("span", { part: "count", "aria-hidden": "true", hidden: "" });
   #heading = createElement("h2", { id: "heading" });
   #state = createElement("span", { part: "state" });
   #action = createElement("button", { type: "button", part: "action", hidden: "" });
@@ -240,7 +245,7 @@ export class OrgNotifications extends Base {
     }
     root.adoptedStyleSheets = [sheet];
     const header = createElement("header", { part: "header" }, this.#heading, this.#state, this.#action, this.#close);
-    this.#button.append(createIcon(BELL_PATH), this.#count);
+    this.#button.append(createIcon(BELL_PATH), this.#badge);
     this.#close.append(createIcon("M6 6l12 12M18 6L6 18"));
     this.#panel.append(header, this.#empty, this.#list);
     root.append(this.#button, this.#panel, this.#announcement);
@@ -411,26 +416,42 @@ export class OrgNotifications extends Base {
   }
 
   #start() {
-    const key = `${this.getAttribute("org") ?? this.getAttribute("url") ?? ""} ${this.getAttribute("share-key") ?? ""}`;
-    this.#unread = new UnreadEvents(key);
-    this.#activeClient = this.#givenClient ?? this.#createClient(key);
-    this.#cleanups.push(this.#unread.onChange(() => this.#drawSoon()));
+    this.#activeClient = this.#givenClient ?? this.#createClient();
+    this.#otherUser = undefined;
+    this.#count();
     this.#draw();
-    if (!this.#activeClient) return;
+    if (!this.#activeClient) {
+      const tell = () => console.warn("<org-notifications> follows nothing: give it `org`, `url` or a client", this);
+      const timer = setTimeout(tell, NOTHING_TO_FOLLOW_AFTER);
+      this.#cleanups.push(() => clearTimeout(timer));
+      return;
+    }
     this.#hasLoadedRecent = false;
     this.#loadRecentOnce();
     this.#cleanups.push(
       this.#activeClient.on("event", (event) => this.#onEvent(event)),
       this.#activeClient.on("reset", (reset) => this.#onReset(reset)),
       this.#activeClient.on("state", (state) => this.#onState(state)),
+      this.#activeClient.on("user", (change) => this.#onUser(change)),
     );
+  }
+
+  /** Count for the user whom the client is for. */
+  #count() {
+    const place = this.getAttribute("org") ?? this.getAttribute("url") ?? "";
+    const user = this.#otherUser ?? this.getAttribute("share-key") ?? this.#activeClient?.user ?? "";
+    const name = `${place} ${user}`;
+    if (this.#endCounting && name === this.#unread.name) return;
+    this.#endCounting?.();
+    this.#unread = new UnreadEvents(name);
+    this.#endCounting = this.#unread.onChange(() => this.#drawSoon());
   }
 
   #stop() {
     for (const end of this.#cleanups.splice(0)) end();
-    clearTimeout(this.#announceTimer);
-    this.#announceTimer = 0;
-    this.#pendingAnnouncements = [];
+    this.#endCounting?.();
+    this.#endCounting = null;
+    this.#silence();
     this.#loading = null;
     if (this.#activeClient && !this.#givenClient) {
       const { cursor } = this.#activeClient;
@@ -440,10 +461,17 @@ export class OrgNotifications extends Base {
     this.#activeClient = null;
   }
 
-  /** @param {string} key */
-  #createClient(key) {
+  #silence() {
+    clearTimeout(this.#announceTimer);
+    this.#announceTimer = 0;
+    this.#pendingAnnouncements = [];
+    this.#announcement.textContent = "";
+  }
+
+  #createClient() {
     const option = (/** @type {string} */ name) => this.getAttribute(name) ?? undefined;
     if (!option("org") && !option("url")) return null; // the page's script may set them later
+    const key = `${option("org")} ${option("url")} ${option("share-key")}`;
     // An element that is moved within the page goes on from its last position.
     const since =
       this.#lastPosition.key === key && this.#lastPosition.cursor ? this.#lastPosition.cursor : option("since");
@@ -525,15 +553,27 @@ export class OrgNotifications extends Base {
     this.#dispatch("reset", { ...reset, waitUntil });
     // The list may have a gap now. The unread events are of another stream, unless only old events are gone.
     this.#clear();
-    if (reset.reason !== "retention") this.#unread.read();
+    if (!["retention", "user"].includes(reset.reason)) this.#unread.read();
     return Promise.all([...promises, this.#load(FIRST_LINES)]);
   }
 
   /** @param {State} state */
   #onState(state) {
     this.#dispatch("state", state);
+    this.#count();
     this.#loadRecentOnce();
     this.#drawSoon();
+  }
+
+  /** What was for the first user goes before anything of the second comes. @param {UserChange} change */
+  #onUser(change) {
+    this.open = false;
+    this.#otherUser = change.user;
+    this.#silence();
+    this.#clear();
+    this.#count();
+    this.#draw();
+    this.#dispatch("user", change);
   }
 
   /** @param {string} name @param {unknown} detail */
@@ -638,8 +678,8 @@ export class OrgNotifications extends Base {
 
   #drawCount() {
     const { unread } = this;
-    this.#count.hidden = unread === 0;
-    this.#count.textContent = this.#say("{count}", unread);
+    this.#badge.hidden = unread === 0;
+    this.#badge.textContent = this.#say("{count}", unread);
     const title = this.#heading.textContent;
     const label = unread ? `${title}, ${this.#say(this.#texts.unread, unread)}` : title;
     this.#button.setAttribute("aria-label", label);

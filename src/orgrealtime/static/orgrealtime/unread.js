@@ -16,6 +16,7 @@ const READ = 2;
 
 export class UnreadEvents {
   #key;
+  /** Of the organisation and the user. */ name;
   /** The last events, the oldest first. @type {Map<string, number>} */ #marks = new Map();
   /** Set while a change is to be written: one write for all changes of the same moment. */ #saveTimer = 0;
   /** Whether the storage keeps what is written to it. */ #isPersistent = true;
@@ -23,6 +24,7 @@ export class UnreadEvents {
 
   /** @param {string} name  of the organisation and the user */
   constructor(name) {
+    this.name = name;
     this.#key = `orgrealtime.unread ${name}`;
   }
 
