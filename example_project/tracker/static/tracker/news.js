@@ -18,18 +18,20 @@ export class News {
   #board;
   #people;
   #wording;
-  #isBellOpen;
+  #bell;
   #toasts = new Toasts(say("dismiss"));
 
   /**
    * @param {import("./board.js").Board} board @param {import("./people.js").People} people
-   * @param {import("./wording.js").Wording} wording @param {() => boolean} isBellOpen
+   * @param {import("./wording.js").Wording} wording
+   * @param {import("orgrealtime/notifications").OrgNotifications} bell
    */
-  constructor(board, people, wording, isBellOpen) {
+  constructor(board, people, wording, bell) {
     this.#board = board;
     this.#people = people;
     this.#wording = wording;
-    this.#isBellOpen = isBellOpen;
+    this.#bell = bell;
+    bell.addEventListener("click", () => bell.open && this.#toasts.clear());
     document.addEventListener("visibilitychange", () => this.#tellSoon());
   }
 
@@ -65,7 +67,7 @@ export class News {
     this.#timer = 0;
     if (!this.#isLive || document.hidden) return;
     const waiting = this.#waiting.splice(0);
-    if (this.#isBellOpen()) return this.#toasts.clear();
+    if (this.#bell.open) return; // which lists it
     const news = waiting.filter((event) => !isMove(event) || !this.#board.isInSight(event.task_id));
     if (news.length > TOLD_ONE_BY_ONE) this.#toasts.show("other", [sayCount("news", news.length)]);
     else for (const event of news) this.#toasts.show(kindOf(event) ?? "other", this.#wording.tell(event));

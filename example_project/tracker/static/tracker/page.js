@@ -27,7 +27,7 @@ const wording = new Wording(board, people);
 const feed = new Feed(wording, people);
 const pulse = new Pulse(page.pulse);
 const bell = /** @type {import("orgrealtime/notifications").OrgNotifications} */ (byId("bell"));
-const news = new News(board, people, wording, () => bell.open);
+const news = new News(board, people, wording, bell);
 const files = new Exports(page.urls.exports, page.exports, people);
 const connection = new ConnectionState(page.organization);
 new Mover(board);
