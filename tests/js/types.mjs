@@ -31,8 +31,6 @@ export async function declarations() {
   execFileSync(here("node_modules/.bin/tsc"), ["--project", folder], { stdio: "inherit" });
   const names = DECLARED.map((name) => `${name}.d.ts`);
   const texts = await Promise.all(names.map((name) => readFile(join(folder, name), "utf8")));
-  // What JSDoc can't say: the element in the types of the document, of React and of Vue.
-  texts[DECLARED.indexOf("notifications")] += await readFile(here("element-types.d.ts"), "utf8");
   await rm(folder, { recursive: true });
   const files = new Map(names.map((name, n) => [name, texts[n]]));
   return files.set(ELEMENT, `/// <reference path="./elements.d.ts" />\n${files.get(ELEMENT)}`);

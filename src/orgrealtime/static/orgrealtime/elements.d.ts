@@ -16,6 +16,7 @@ export type OrgNotificationsAttributes = {
     | "catch-up-url"
     | "stream-url"
     | "label"
+    | "texts"
     | "lang"
     | "id"
     | "class"
@@ -54,5 +55,14 @@ declare module "react" {
     interface IntrinsicElements {
       "org-notifications": OrgNotificationsProps;
     }
+  }
+}
+
+// Vue's templates; where Vue isn't installed there is nothing to add to.
+// @ts-ignore
+declare module "vue" {
+  interface GlobalComponents {
+    // @ts-ignore
+    "org-notifications": import("vue").DefineComponent<OrgNotificationsProps>;
   }
 }
