@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.boards import card, live, move, open_board
+from tests.e2e.boards import card, live, move, open_board, seed_a_day
 from tests.servers import Site
 
 if TYPE_CHECKING:
@@ -71,11 +71,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
     }
     with Site(environ=environ) as site:
-        site.shell.run(
-            "from django.contrib.auth.models import User; from tracker.models import Organization; "
-            "Organization.objects.all().delete(); User.objects.all().delete(); "
-            "from django.core.management import call_command; call_command('seed_demo')"
-        )
+        seed_a_day(site)
         yield site
 
 
