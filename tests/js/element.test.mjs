@@ -78,6 +78,8 @@ function recentEvents(...events) {
 }
 
 const settled = () => new Promise((resolve) => setTimeout(resolve));
+/** Until what has changed is in the storage, though something was written a moment ago. */
+const saved = () => new Promise((resolve) => setTimeout(resolve, 300));
 
 beforeEach(() => {
   localStorage.clear();
@@ -258,14 +260,14 @@ test("what was marked as read in one tab is read in the others, and what one has
   const other = inAnotherTab();
   for (const each of [client, other.client]) for (const n of [1, 2]) each.event({ cursor: `a.${n}`, text: `${n}` });
   element.open = true;
-  await settled();
+  await saved();
   assert.equal(other.unread, 0);
   const [key] = localStorage.keys();
   globalThis.dispatchEvent(Object.assign(new Event("storage"), { key }));
   nextFrame();
   assert.equal(other.shadowRoot.part("count").hidden, true);
   click(items()[0].part("dot"));
-  await settled();
+  await saved();
   globalThis.dispatchEvent(Object.assign(new Event("storage"), { key }));
   root = other.shadowRoot;
   assert.deepEqual(unreadLines(), ["1"]);
@@ -298,7 +300,7 @@ function inAnotherTab() {
 }
 
 for (const [how, between] of [
-  ["one after the other", () => settled()],
+  ["one after the other", () => saved()],
   ["at the same time", () => {}],
 ]) {
   test(`event that two tabs get ${how} counts once, also after it was read`, async () => {
@@ -312,7 +314,7 @@ for (const [how, between] of [
     element.markRead();
     await between();
     other.client.event({ cursor: "a.2" });
-    await settled();
+    await saved();
     assert.deepEqual([element.unread, other.unread], [0, 0]);
     nextFrame();
     assert.equal(other.shadowRoot.part("count").hidden, true);
@@ -338,6 +340,16 @@ test("many events at a time are counted with one look into the storage and one e
   element.remove();
   assert.equal(localStorage.writes, 1);
   assert.equal(element.unread, 600);
+});
+
+test("storage is written a few times a second at most, however many turns the events take", async () => {
+  for (let n = 1; n <= 40; n++) {
+    client.event({ cursor: `a.${n}` });
+    await settled();
+  }
+  assert.ok(localStorage.writes <= 2, `${localStorage.writes} writes`);
+  await saved();
+  assert.equal(inAnotherTab().unread, 40);
 });
 
 test("many events at a time are read with one entry while the list is open", async () => {

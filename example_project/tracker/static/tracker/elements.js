@@ -37,18 +37,17 @@ export function link(path, text) {
 }
 
 const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
-/** @type {WeakMap<HTMLElement, Animation>} */ const running = new WeakMap();
+/** @type {WeakMap<HTMLElement, Animation>} */ const animations = new WeakMap();
 
 /**
- * Animate an element, in place of its animation that is under way. Unlike a class that is taken away and set again this
- * asks for no layout in between.
+ * Animate an element, unless it is being animated. Unlike a class that is taken away and set again this asks for no
+ * layout in between.
  *
  * @param {HTMLElement} node @param {Keyframe[]} keyframes @param {number} duration
  */
 export function animate(node, keyframes, duration) {
-  if (isCalm.matches) return;
-  running.get(node)?.cancel();
-  running.set(node, node.animate(keyframes, { duration, easing: "ease-out" }));
+  if (isCalm.matches || animations.get(node)?.playState === "running") return;
+  animations.set(node, node.animate(keyframes, { duration, easing: "ease-out" }));
 }
 
 /** Call a function at most once a frame, however often it is asked for. @param {() => void} draw */

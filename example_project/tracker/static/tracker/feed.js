@@ -2,6 +2,7 @@ import { animate, byId, element, onceAFrame } from "./elements.js";
 import { ago } from "./times.js";
 
 const LENGTH = 60;
+const AT_A_TIME = 3; // as many as come in one by one; more are just there
 
 /** The newest events, in the order of the stream. */
 export class Feed {
@@ -36,11 +37,12 @@ export class Feed {
   }
 
   #draw() {
+    const isBurst = this.#waiting.length > AT_A_TIME;
     for (const event of this.#waiting.splice(0)) {
       const what = element("div", "what", [element("p", "", this.#wording.tell(event)), ago(event.created_at)]);
       const entry = element("li", "entry", [this.#people.avatar(event.actor), what]);
       this.#list.prepend(entry);
-      if (this.#isSettled) animate(entry, [{ opacity: 0, translate: "0 -6px" }, {}], 350);
+      if (this.#isSettled && !isBurst) animate(entry, [{ opacity: 0, translate: "0 -6px" }, {}], 350);
     }
     while (this.#list.children.length > LENGTH) this.#list.lastElementChild?.remove();
     byId("feed-empty").hidden = true;

@@ -709,13 +709,17 @@ export class OrgNotifications extends Base {
   }
 }
 
+/** By language: to make one takes longer than to use it. @type {Map<string | undefined, Intl.RelativeTimeFormat>} */
+const relativeTimes = new Map();
+
 /** @param {HTMLTimeElement} time @param {string | undefined} language */
 function showTime(time, language) {
   const date = new Date(/** @type {string} */ (time.getAttribute("datetime")));
   const age = Math.max(0, Date.now() - date.valueOf()); // a server's clock may be ahead
   /** @type {[Intl.RelativeTimeFormatUnit, number]} */
   const [unit, length] = UNITS.find((each) => age >= each[1]) ?? ["second", Infinity];
-  const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+  const relative = relativeTimes.get(language) ?? new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+  relativeTimes.set(language, relative);
   const isOld = age >= WEEK;
   const day = isOld && date.toLocaleDateString(language, { dateStyle: "medium" });
   time.textContent = day || relative.format(-Math.floor(age / length), unit);

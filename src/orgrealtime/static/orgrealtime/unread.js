@@ -9,6 +9,7 @@
  */
 
 const MAX_CURSORS = 600;
+const SAVE_INTERVAL = 250; // milliseconds
 // A mark only grows, so that of two tabs' marks the greater one holds.
 const NEW = 0;
 const SEEN = 1;
@@ -18,7 +19,8 @@ export class UnreadEvents {
   #key;
   /** Of the organisation and the user. */ name;
   /** The last events, the oldest first. @type {Map<string, number>} */ #marks = new Map();
-  /** Set while a change is to be written: one write for all changes of the same moment. */ #saveTimer = 0;
+  /** Set while a change is to be written: one write for all changes of a moment. */ #saveTimer = 0;
+  #savedAt = 0;
   /** Whether the storage keeps what is written to it. */ #isPersistent = true;
   #changed = () => {};
 
@@ -77,7 +79,8 @@ export class UnreadEvents {
       const before = this.#marks.get(cursor) ?? -1;
       if (before >= mark) continue;
       this.#marks.set(cursor, mark);
-      this.#saveTimer ||= setTimeout(this.#save);
+      const wait = this.#savedAt + SAVE_INTERVAL - Date.now();
+      this.#saveTimer ||= setTimeout(this.#save, Math.min(SAVE_INTERVAL, Math.max(0, wait)));
       const [oldest] = this.#marks.keys();
       if (this.#marks.size > MAX_CURSORS) this.#marks.delete(oldest);
     }
@@ -109,6 +112,7 @@ export class UnreadEvents {
     this.#load();
     clearTimeout(this.#saveTimer);
     this.#saveTimer = 0;
+    this.#savedAt = Date.now();
     try {
       localStorage.setItem(this.#key, JSON.stringify([...this.#marks]));
       this.#isPersistent = true;
