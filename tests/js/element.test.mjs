@@ -379,7 +379,7 @@ test("what another tab has read meanwhile isn't unread again", async () => {
   client.event({ cursor: "a.2" });
   const [key] = localStorage.keys();
   localStorage.setItem(key, JSON.stringify([["a.1", 2]]));
-  await settled();
+  await saved();
   assert.equal(element.unread, 1);
   assert.equal(part("count").textContent, "1");
 });
