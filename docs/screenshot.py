@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 IMAGES = ROOT / "docs/images"
 MOST_BYTES = 300_000
 SIZE = {"width": 1280, "height": 860}
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "has_touch": True,
+    "is_mobile": True,
+    "device_scale_factor": 2,
+}
 BELL = {"x": 660, "y": 0, "width": 620, "height": 540}
 
 

@@ -37,16 +37,22 @@ from orgrealtime.models import NotificationEvent
 from tracker.models import Organization
 acme = Organization.objects.get(slug="acme")
 """
-MANY = ACME + """
+MANY = (
+    ACME
+    + """
 with transaction.atomic():
     for number in range({count}):
         publish(acme, "note", {{"text": f"one of many {{number}}"}})
 """
-PAST = ACME + """
+)
+PAST = (
+    ACME
+    + """
 past = publish(acme, "note", {{"text": "of the past"}})
 when = timezone.now() - timedelta(minutes={minutes})
 NotificationEvent.objects.filter(pk=past.pk).update(created_at=when)
 """
+)
 PRIVATE = ACME + 'publish(acme, "note", {{"text": "{text}"}}, to=User.objects.get(username="{name}"))'
 # What is animated from now on, by its class.
 ANIMATED = """() => {

@@ -46,7 +46,9 @@ with transaction.atomic():
         happen(number)
 """
 )
-COUNT_FRAMES = "() => { window.frames_ = 0; (function frame() { frames_++; requestAnimationFrame(frame) })() }"
+COUNT_FRAMES = (
+    "() => { window.frames_ = 0; (function frame() { frames_++; requestAnimationFrame(frame) })() }"
+)
 EVENTS = 400
 # So much of the main thread's time may an event cost, that at 50 a second there is time left for 30 frames.
 SECONDS_PER_EVENT = 0.015

@@ -30,7 +30,8 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 # What an element shows that isn't its text, each part of which tells it from its neighbours.
 SHOWN = """element => {
-  const { backgroundColor, borderTopStyle, fontWeight, textDecorationLine, color, outlineStyle } = getComputedStyle(element);
+  const style = getComputedStyle(element);
+  const { backgroundColor, borderTopStyle, fontWeight, textDecorationLine, color, outlineStyle } = style;
   return [backgroundColor, borderTopStyle, fontWeight, textDecorationLine, color, outlineStyle].join();
 }"""
 TEXTS = """() => {
@@ -128,9 +129,7 @@ def test_axe_finds_nothing_on_any_page_and_state(
     assert found == {}
 
 
-def test_axe_finds_nothing_on_a_page_that_one_may_not_see(
-    log_in: LogIn, console: Console, axe: str
-) -> None:
+def test_axe_finds_nothing_on_a_page_that_one_may_not_see(log_in: LogIn, console: Console, axe: str) -> None:
     console.allow("status of 403")
     carol = log_in("carol")
     carol.goto("/orgs/acme/")
@@ -202,7 +201,7 @@ def test_german_pages_are_german(day: Site, browser: Any) -> None:
         page.locator("#bell").evaluate("bell => { bell.open = true }")
         expect(page.locator("#bell").get_by_role("listitem")).not_to_have_count(0)
         written = {title.inner_text() for title in page.locator("h3").all()}
-        written |= {text for text in page.locator("#feed p").all_inner_texts()}
+        written |= set(page.locator("#feed p").all_inner_texts())
         found.append({text for text in texts + page.evaluate(TEXTS) if not any(w in text for w in written)})
         assert page.evaluate("document.documentElement.lang") == locale[:2]
         page.context.close()

@@ -20,6 +20,7 @@ export class News {
   #wording;
   #bell;
   #toasts = new Toasts(say("dismiss"));
+  /** The toast that tells of several, and of how many. @type {{toast: HTMLElement, count: number} | null} */ #group = null;
 
   /**
    * @param {import("./board.js").Board} board @param {import("./people.js").People} people
@@ -69,7 +70,15 @@ export class News {
     const waiting = this.#waiting.splice(0);
     if (this.#bell.open) return; // which lists it
     const news = waiting.filter((event) => !isMove(event) || !this.#board.isInSight(event.task_id));
-    if (news.length > TOLD_ONE_BY_ONE) this.#toasts.show("other", [sayCount("news", news.length)]);
+    if (news.length > TOLD_ONE_BY_ONE) this.#tellTogether(news.length);
     else for (const event of news) this.#toasts.show(kindOf(event) ?? "other", this.#wording.tell(event));
+  }
+
+  /** As more of what is being caught up with, if that is still told. @param {number} more */
+  #tellTogether(more) {
+    const before = this.#group?.toast.isConnected ? this.#group.count : 0;
+    this.#group?.toast.remove();
+    const count = before + more;
+    this.#group = { toast: this.#toasts.show("other", [sayCount("news", count)]), count };
   }
 }

@@ -25,6 +25,7 @@ export class Toasts {
     this.#place.append(toast);
     while (this.#place.children.length > AT_MOST) this.#place.firstElementChild?.remove();
     animate(toast, [{ opacity: 0, translate: "0 12px" }, {}], 250);
+    return toast;
   }
 
   clear() {
