@@ -28,10 +28,6 @@ def page_texts() -> dict[str, Any]:
         "download": _("Download"),
         "dismiss": _("Dismiss"),
         "news": {"one": _("{count} thing happened"), "other": _("{count} things happened")},
-        "meanwhile": {
-            "one": _("{count} thing happened meanwhile."),
-            "other": _("{count} things happened meanwhile."),
-        },
         "events": {"one": _("event"), "other": _("events")},
         "hours": {
             "one": _("{count} event in the last 24 hours"),
