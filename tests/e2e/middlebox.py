@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+NOBODY_THERE = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Middlebox:
-    """An HTTP proxy on a port of its own that refuses `Upgrade`, and keeps what streams until it has all of it."""
+    """An HTTP proxy on a port of its own that refuses `Upgrade`, and keeps what streams until it has all of it.
+
+    While the site is down it answers 502, as nginx does.
+    """
 
     def __init__(self, target: int, *, buffers: bool) -> None:
         self.refused = 0
@@ -46,7 +50,12 @@ class Middlebox:
             client.sendall(REFUSED)
             return
         is_kept = buffers and b"/stream/" in head.split(b"\r\n", 1)[0]
-        with socket.create_connection(("127.0.0.1", target)) as site:
+        try:
+            site = socket.create_connection(("127.0.0.1", target))
+        except ConnectionRefusedError:
+            client.sendall(NOBODY_THERE)
+            return
+        with site:
             site.sendall(re.sub(rb"(?im)^connection:.*\r\n", b"Connection: close\r\n", head))
             kept = b""
             while part := site.recv(65_536):
