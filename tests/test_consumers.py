@@ -55,8 +55,8 @@ async def publish_numbers(organization: Organization, numbers: Collection[int]) 
     await database.LIVE.run(work)
 
 
-def id_on_the_wire(organization: Organization) -> Any:
-    key: Any = organization.pk
+def id_on_the_wire(instance: Organization | User) -> Any:
+    key: Any = instance.pk
     return key if isinstance(key, int) else str(key)
 
 
@@ -77,6 +77,7 @@ async def test_member_is_welcomed_and_synced(sockets: Sockets, alice: User, acme
         "type": "welcome",
         "protocol": 1,
         "org": {"id": id_on_the_wire(acme), "slug": "acme"},
+        "user": {"id": id_on_the_wire(alice)},
         "cursor": synced["cursor"],
         "heartbeat": 25.0,
         "limits": {"message_bytes": 16_384, "unacknowledged_events": 2000},

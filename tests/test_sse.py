@@ -47,6 +47,7 @@ class Event:
         fields = dict(line.split(": ", 1) for line in text.split("\n"))
         self.name = fields.get("event", "message")
         self.id = fields.get("id")
+        self.retry = int(fields["retry"]) if "retry" in fields else None
         self.data: Frame = json.loads(fields["data"])
 
 
@@ -164,6 +165,8 @@ async def test_member_gets_the_frames_of_the_socket_with_their_cursors(
     events = [await page.event() for _ in range(3)]
     assert [event.data["type"] for event in events] == ["welcome", "before", "synced"]
     assert [event.id for event in events] == [event.data["cursor"] for event in events]
+    assert 1_000 <= (events[0].retry or 0) <= 4_000
+    assert [event.retry for event in events[1:]] == [None, None]
     await publish_event(acme, "live", text="ä\n\u2028 id: x")
     live = await page.event()
     assert (live.name, live.data["type"], live.data["text"]) == ("message", "live", "ä\n\u2028 id: x")
@@ -293,7 +296,11 @@ async def test_draining_server_sends_pages_elsewhere(pages: Pages, alice: User, 
     page = await pages.open(alice)
     await page.until("synced")
     draining = asyncio.create_task(get_hub().drain())
-    assert (await page.event()).data["type"] == "going_away"
+    going_away = await page.event()
+    assert going_away.data["type"] == "going_away"
+    # A proxy answers 502 until the next server listens, and that would end an EventSource for good.
+    assert going_away.retry is not None
+    assert going_away.retry >= 6_000
     event = await page.event()
     assert (event.name, event.data) == ("close", {"type": "close", "code": 1012})
     await draining

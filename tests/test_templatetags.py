@@ -7,15 +7,18 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.staticfiles.storage import StaticFilesStorage
 from django.template import Context, Template
 from django.test import RequestFactory
+from django.urls import set_script_prefix
 from pytest_django.fixtures import Settings
 
 from orgrealtime import publish, stream
+from orgrealtime.routing import websocket_urlpatterns
 from orgrealtime.templatetags import orgrealtime as tags
 from tests.host.models import Organization
 
@@ -47,17 +50,37 @@ def test_client_gets_what_it_needs_to_connect(acme: Organization, alice: User) -
     assert config == {
         "org": "acme",
         "since": stream.position(acme).cursor,
+        "url": "/ws/orgs/acme/notifications/",
         "catchUpUrl": "/orgs/acme/notifications/",
         "streamUrl": "/orgs/acme/notifications/stream/",
+        "user": alice.pk,
         "shareKey": str(alice.pk),
     }
+
+
+def test_socket_s_path_is_that_of_the_routing(acme: Organization) -> None:
+    [route] = websocket_urlpatterns
+    config = config_of(render("orgrealtime_client organization", acme))
+    assert route.pattern.match(config["url"].removeprefix("/"))
+
+
+@pytest.mark.parametrize("prefix", ["/app/", "/a b/"])
+def test_all_urls_know_the_script_prefix(acme: Organization, prefix: str) -> None:
+    set_script_prefix(prefix)
+    try:
+        config = config_of(render("orgrealtime_client organization", acme))
+    finally:
+        set_script_prefix("/")
+    below = f"{quote(prefix)}orgs/acme/notifications/"
+    assert (config["catchUpUrl"], config["streamUrl"]) == (below, f"{below}stream/")
+    assert config["url"] == f"{quote(prefix)}ws/orgs/acme/notifications/"
 
 
 def test_view_gives_the_position_that_it_took_and_its_path(acme: Organization) -> None:
     tag = 'orgrealtime_client organization since="0badc0de.1" url="/live/acme/"'
     config = config_of(render(tag, acme))
     assert (config["since"], config["url"]) == ("0badc0de.1", "/live/acme/")
-    assert "shareKey" not in config
+    assert not {"user", "shareKey"} & config.keys()
 
 
 def test_urls_that_the_host_doesnt_serve_are_left_to_the_client(
@@ -89,8 +112,10 @@ def test_element_finds_what_it_imports_where_files_have_a_hash_in_their_names(
     imports = json.loads(html.split(">")[1].split("</script")[0])["imports"]
     element = (STATIC / "orgrealtime/notifications.js").read_text()
     imported = re.findall(r'^import .* from "\./(\w+)\.js";$', element, re.MULTILINE)
-    assert imported == ["client", "unread"]
-    for name in imported:
+    client = (STATIC / "orgrealtime/client.js").read_text()
+    loaded_later = re.findall(r'import\("\./(\w+)\.js"\);', client)
+    assert (imported, loaded_later) == (["client", "unread"], ["diagnostics"])
+    for name in [*imported, *loaded_later]:
         assert imports[f"/static/orgrealtime/{name}.js"] == f"/static/orgrealtime/{name}.0badc0de.js"
 
 

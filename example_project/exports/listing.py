@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Q
+from django.utils.translation import gettext
 from tracker.models import Organization
 
 from exports.models import Export
@@ -25,6 +26,6 @@ def shape(export: Export) -> dict[str, Any]:
         "progress": export.progress,
         "requested_by": export.requested_by_id,
         "created_at": export.created_at,
-        "error": export.error,
+        "error": gettext(export.error) if export.error else "",
         "download_url": download_url(export),
     }

@@ -8,15 +8,16 @@ from django.core.files import File
 from django.db import transaction
 from django.db.models.functions import Now
 from django.urls import reverse
+from django.utils.translation import gettext_noop
 from tracker.models import Membership, Organization
 
 from exports import dispatch
 from exports.models import LEASE, QUEUE_LEASE, Export, ExportQuerySet
 from orgrealtime import publish
 
-INTERRUPTED = "The export was interrupted. Please try again."
-NOT_STARTED = "The export could not be started. Please try again later."
-WENT_WRONG = "Something went wrong while the file was written. Please try again."
+INTERRUPTED = gettext_noop("The export was interrupted. Please try again.")
+NOT_STARTED = gettext_noop("The export could not be started. Please try again later.")
+WENT_WRONG = gettext_noop("Something went wrong while the file was written. Please try again.")
 
 
 class LeaseLost(Exception):

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db.models.fields.files import FieldFile
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 from tracker.access import member_required, refuse, wants_json
 from tracker.models import Membership, Organization
@@ -30,7 +31,7 @@ def exports(request: HttpRequest, organization: Organization) -> HttpResponse:
     try:
         export = request_export(organization, request.user, to_fail=to_fail)
     except Membership.DoesNotExist:
-        return refuse(request, HTTPStatus.FORBIDDEN, "forbidden", "You are not a member here.")
+        return refuse(request, HTTPStatus.FORBIDDEN, "forbidden", _("You are not a member here."))
     if wants_json(request):
         return JsonResponse(shape(export), status=HTTPStatus.ACCEPTED)
     return redirect("board", slug=organization.slug)
@@ -41,7 +42,7 @@ def exports(request: HttpRequest, organization: Organization) -> HttpResponse:
 def download(request: HttpRequest, organization: Organization, job_id: UUID) -> HttpResponseBase:
     export = Export.objects.filter(pk=job_id, organization=organization, status=Export.Status.DONE).first()
     if export is None or not export.file.storage.exists(str(export.file.name)):
-        return refuse(request, HTTPStatus.NOT_FOUND, "not_found", "There is no such file.")
+        return refuse(request, HTTPStatus.NOT_FOUND, "not_found", _("There is no such file."))
     response = StreamingHttpResponse(chunks(export.file), content_type="text/csv; charset=utf-8")
     day = export.created_at.date().isoformat()
     response["Content-Disposition"] = f'attachment; filename="{organization.slug}-tasks-{day}.csv"'

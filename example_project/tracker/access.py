@@ -9,9 +9,17 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import cache_control
 
 from tracker.models import Organization
+
+TITLES = {
+    HTTPStatus.FORBIDDEN: gettext_lazy("Forbidden"),
+    HTTPStatus.NOT_FOUND: gettext_lazy("Not found"),
+    HTTPStatus.BAD_REQUEST: gettext_lazy("Bad request"),
+}
 
 View = Callable[..., HttpResponseBase]
 
@@ -28,11 +36,11 @@ def member_required(view: View) -> View:
         user = request.user
         if not user.is_authenticated:
             if wants_json(request):
-                return refuse(request, HTTPStatus.UNAUTHORIZED, "unauthenticated", "Please sign in.")
+                return refuse(request, HTTPStatus.UNAUTHORIZED, "unauthenticated", _("Please sign in."))
             return redirect_to_login(page_to_return_to(request, slug))
         organization = Organization.objects.filter(slug=slug, memberships__user=user).first()
         if organization is None:
-            return refuse(request, HTTPStatus.FORBIDDEN, "forbidden", "You are not a member here.")
+            return refuse(request, HTTPStatus.FORBIDDEN, "forbidden", _("You are not a member here."))
         return view(request, organization, **kwargs)
 
     return check
@@ -49,4 +57,6 @@ def wants_json(request: HttpRequest) -> bool:
 def refuse(request: HttpRequest, status: HTTPStatus, code: str, message: str) -> HttpResponse:
     if wants_json(request):
         return JsonResponse({"error": {"code": code, "message": message}}, status=status)
-    return render(request, "error.html", {"title": status.phrase, "message": message}, status=status)
+    return render(
+        request, "error.html", {"title": TITLES.get(status, status.phrase), "message": message}, status=status
+    )

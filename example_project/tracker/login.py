@@ -9,6 +9,7 @@ from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from tracker import demo
@@ -44,7 +45,7 @@ def demo_users() -> list[dict[str, Any]]:
 def demo_login(request: HttpRequest) -> HttpResponse:
     user = demo.demo_user(request.POST.get("username", "")) if demo.is_open() else None
     if user is None:
-        return refuse(request, HTTPStatus.NOT_FOUND, "not_found", "There is no such demo user.")
+        return refuse(request, HTTPStatus.NOT_FOUND, "not_found", _("There is no such demo user."))
     login(request, user)
     return HttpResponseRedirect(next_page(request))
 

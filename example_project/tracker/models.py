@@ -1,5 +1,6 @@
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class Organization(models.Model):
@@ -31,9 +32,9 @@ class Membership(models.Model):
 
 class Task(models.Model):
     class Status(models.TextChoices):
-        TODO = "todo", "To do"
-        DOING = "doing", "Doing"
-        DONE = "done", "Done"
+        TODO = "todo", _("To do")
+        DOING = "doing", _("Doing")
+        DONE = "done", _("Done")
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="tasks")
     title = models.CharField(max_length=200)

@@ -9,14 +9,19 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_POST, require_safe
 from exports.listing import shown_to
 
 from orgrealtime import stream
+from orgrealtime.errors import CursorError
+from orgrealtime.protocol.cursors import Cursor
 from tracker.access import member_required, refuse, wants_json
 from tracker.models import Organization, Task
+from tracker.pulse import pulse_of
 from tracker.services import UnknownStatus, change_status
+from tracker.texts import bell_texts, page_texts
 
 # Colours of people, as many as the style sheet has.
 TONES = 6
@@ -37,13 +42,13 @@ def index(request: HttpRequest) -> HttpResponse:
 def board(request: HttpRequest, organization: Organization) -> HttpResponse:
     assert request.user.is_authenticated
     # Before the tasks are read: a change in between is delivered again rather than missed.
-    cursor = stream.position(organization).cursor
+    position = stream.position(organization)
     tasks = tasks_of(organization)
     members = names_of_members(organization)
     exports = shown_to(request.user, organization)
     context = {
         "organization": organization,
-        "cursor": cursor,
+        "cursor": position.cursor,
         "organizations": organizations_of(request),
         "columns": [
             {"status": status, "tasks": [task for task in tasks if task["status"] == status]}
@@ -52,12 +57,16 @@ def board(request: HttpRequest, organization: Organization) -> HttpResponse:
         "people": [{"name": name, "tone": pk % TONES} for pk, name in members.items()],
         "exports": exports,
         "may_try_failure": settings.DEBUG,
+        "texts": page_texts(),
+        "bell_texts": bell_texts(),
         "page": {
             "organization": organization.name,
             "user": request.user.pk,
             "members": members,
             "exports": exports,
+            "pulse": pulse_of(organization, request.user.pk, position.head),
             "urls": {
+                "pulse": reverse("pulse", args=[organization.slug]),
                 "tasks": reverse("tasks", args=[organization.slug]),
                 "exports": reverse("exports", args=[organization.slug]),
             },
@@ -73,6 +82,18 @@ def tasks(request: HttpRequest, organization: Organization) -> JsonResponse:
     return JsonResponse({"tasks": tasks_of(organization), "members": names_of_members(organization)})
 
 
+@require_GET
+@member_required
+def pulse(request: HttpRequest, organization: Organization) -> HttpResponse:
+    """What has happened up to a cursor, after which the page counts by itself."""
+    assert request.user.is_authenticated
+    try:
+        until = Cursor.parse(request.GET.get("until"))
+    except CursorError as error:
+        return refuse(request, HTTPStatus.BAD_REQUEST, "bad_request", str(error))
+    return JsonResponse({"pulse": pulse_of(organization, request.user.pk, until.seq)})
+
+
 @require_POST
 @member_required
 def task_status(request: HttpRequest, organization: Organization, task_id: int) -> HttpResponse:
@@ -81,7 +102,7 @@ def task_status(request: HttpRequest, organization: Organization, task_id: int) 
         task = Task.objects.select_related("organization").get(pk=task_id, organization=organization)
         task = change_status(task, request.POST.get("status", ""), request.user)
     except Task.DoesNotExist:
-        return refuse(request, HTTPStatus.NOT_FOUND, "not_found", "There is no such task.")
+        return refuse(request, HTTPStatus.NOT_FOUND, "not_found", _("There is no such task."))
     except UnknownStatus as error:
         return refuse(request, HTTPStatus.BAD_REQUEST, "bad_status", str(error))
     if wants_json(request):

@@ -205,6 +205,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
                     "id": key_as_json(organization_keys().of(self._organization)),
                     "slug": slug_of(self.scope),
                 },
+                "user": {"id": key_as_json(self.user_id)},
                 "cursor": stands_at,
                 "heartbeat": settings.HEARTBEAT_SECONDS,
                 "limits": {

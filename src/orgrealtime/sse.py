@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
@@ -49,6 +50,9 @@ LINE_BREAKS = dict.fromkeys(map(ord, "\n\r\v\f\x1c\x1d\x1e"), " ") | {
 }
 # Of this process. A server has room for so many requests at once, and these are requests that don't end.
 _open: set[asyncio.Task[Any]] = set()
+# How long a browser's EventSource waits before it comes back, in milliseconds. Random, because all that lost a server
+# would come at once. Longer after a going_away: a proxy that finds no server answers 502, which ends an EventSource.
+RETRY_MS = {"welcome": (1_000, 4_000), "going_away": (6_000, 15_000)}
 OWN_PAGE = {None, "same-origin", "none"}
 GONE = 1001
 
@@ -221,10 +225,11 @@ def _event(text: str) -> str:
     frame = _read_frame(text)
     if text.splitlines() != [text]:  # else a publisher's text could forge lines of an event
         text = text.translate(LINE_BREAKS)
+    retry = f"retry: {random.randint(*RETRY_MS[frame.type])}\n" if frame.type in RETRY_MS else ""  # noqa: S311
     # None for a reset: a client that is interrupted before it has fetched its state must come back with the old cursor.
     if frame.type == "reset" or not is_cursor(frame.cursor):
-        return f"data: {text}\n\n"
-    return f"id: {frame.cursor}\ndata: {text}\n\n"
+        return f"{retry}data: {text}\n\n"
+    return f"{retry}id: {frame.cursor}\ndata: {text}\n\n"
 
 
 def _scope(request: ASGIRequest, org_slug: str) -> dict[str, Any]:

@@ -33,6 +33,8 @@ from orgrealtime.errors import CloseCode, Refused, StreamReset
 from orgrealtime.keys import organization_keys
 from orgrealtime.limits import is_enforced, log_exceeded
 from orgrealtime.policy import Governed, render_text
+from orgrealtime.protocol import wire
+from orgrealtime.protocol.keys import key_as_json
 from orgrealtime.protocol.query_string import parse_count, parse_since
 from orgrealtime.stream import Access, Page
 from orgrealtime.stream.database import may_pass
@@ -61,8 +63,6 @@ def refusing(
                 return respond(view, request, org_slug)
         except Refused as refused:
             return refusal(refused.code, refused.message, refused.retry_after).response()
-        except StreamReset as reset:
-            return _reset(reset).response()
         except Error as error:
             if not may_pass(error):
                 raise
@@ -118,8 +118,11 @@ class CatchUpView(GovernedView):
         # As sockets are refused: a client takes the two together for a network without sockets.
         refuse_if(is_draining())
         self.organization, self.access = self.let_in(request, org_slug)
-        with _reading_a_page():
-            return answer(HTTPStatus.OK, self._body(self._read(request))).response()
+        try:
+            with _reading_a_page():
+                return answer(HTTPStatus.OK, self._body(self._read(request))).response()
+        except StreamReset as reset:
+            return self._reset(reset).response()
 
     def let_in(self, request: HttpRequest, org_slug: str) -> tuple[models.Model, Access]:
         """Return organisation and access of the request's user; raise Refused without user or access."""
@@ -140,7 +143,19 @@ class CatchUpView(GovernedView):
     def _body(self, page: Page) -> bytes:
         texts = [text for event in page.events if (text := self._render_text(event.text)) is not None]
         has_more = "true" if page.has_more else "false"
-        return f'{{"events":[{",".join(texts)}],"cursor":"{page.cursor}","has_more":{has_more}}}'.encode()
+        user = wire.encode(self._user())
+        return (
+            f'{{"events":[{",".join(texts)}],"cursor":"{page.cursor}","has_more":{has_more},"user":{user}}}'
+        ).encode()
+
+    def _user(self) -> dict[str, Any]:
+        # A browser may have another login than the one with which its page began.
+        return {"id": key_as_json(self.access.user_id)}
+
+    def _reset(self, reset: StreamReset) -> HttpAnswer:
+        error = {"code": "reset", "message": str(reset)}
+        body = {"error": error, "cursor": reset.position.cursor, "reason": reset.reason, "user": self._user()}
+        return answer(HTTPStatus.GONE, msgspec.json.encode(body))
 
     def _render_text(self, text: str) -> str | None:
         return render_text(text, self.render) if self.has_rule("render") else text
@@ -208,9 +223,3 @@ def _may_be_forged(request: HttpRequest) -> bool:
     if scheme:
         return scheme in SCHEMES_OF_BROWSERS
     return bool(request.headers.get("Cookie") or request.headers.get("Origin"))
-
-
-def _reset(reset: StreamReset) -> HttpAnswer:
-    error = {"code": "reset", "message": str(reset)}
-    body = {"error": error, "cursor": reset.position.cursor, "reason": reset.reason}
-    return answer(HTTPStatus.GONE, msgspec.json.encode(body))

@@ -67,6 +67,15 @@ def eventually(page: Page, condition: Callable[[], Any]) -> None:
     until(condition, seen=lambda: page.locator("body").inner_text(), pause=lambda: page.wait_for_timeout(50))
 
 
+def seed_a_day(site: Site) -> None:
+    """Begin anew, as the demo does: with a day of history."""
+    site.shell.run(
+        "from django.contrib.auth.models import User; from django.core.management import call_command; "
+        "from tracker.models import Organization; "
+        "Organization.objects.all().delete(); User.objects.all().delete(); call_command('seed_demo')"
+    )
+
+
 class Sockets:
     """How many connections a site has opened since now, and how many of those it hasn't closed, by its log."""
 

@@ -36,6 +36,10 @@ urlpatterns += [
     path("orgs/<slug:slug>/recipes/<str:name>", recipe),
 ]
 """
+PAGES = Path(__file__).parent / "pages"
+PACKAGE = Path(__file__).parents[2] / "src/orgrealtime/static/orgrealtime"
+VITE = ["vite@8", "@vitejs/plugin-vue@6", "typescript@5", "vue@3", "vue-tsc@3"]
+VITE += ["react@19", "react-dom@19", "@types/react@19", "@types/react-dom@19"]
 NOTES_LIST = "{% for note in notes %}<li>{{ note.text }}</li>{% endfor %}"
 REACT = """
 import { createRoot } from "react-dom/client";
@@ -66,6 +70,28 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), *packages]
     subprocess.run(command, check=True, timeout=300)
     return folder / "node_modules"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What Vite makes of the pages in TypeScript, with the package as npm gives it."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("NO NPM: THE PAGES OF VITE ARE NOT TRIED")
+    folder = tmp_path_factory.mktemp("vite")
+    shutil.copytree(PAGES, folder, dirs_exist_ok=True)
+    (folder / "package.json").write_text('{"private": true, "type": "module"}')
+
+    def run(*command: str | Path) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    tarball = run(npm, "pack", "--silent", PACKAGE).strip()
+    run(npm, "install", "--no-audit", "--no-fund", "--silent", f"./{tarball}", *VITE)
+    run(folder / "node_modules/.bin/vue-tsc", "--project", "tsconfig.json")
+    run(folder / "node_modules/.bin/vite", "build")
+    return folder / "dist"
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +189,19 @@ def test_react_component_follows(open_page: Open, project: Project, modules: Pat
     expect(page.locator("#root p")).to_have_text("live")
     publish(project, "for React")
     expect(page.locator("#root li")).to_have_text("for React")
+
+
+@pytest.mark.parametrize("framework", ["react", "vue"])
+def test_page_in_typescript_made_by_vite_follows(
+    open_page: Open, project: Project, built: Path, framework: str
+) -> None:
+    for file in built.iterdir():
+        project.write(f"teams/static/{file.name}", file.read_text())
+    head = "{% load orgrealtime static %}{% orgrealtime_client organization %}"
+    script = f'<script type="module" src="{{% static "main.{framework}.js" %}}"></script>'
+    page = open_page(page_with(f'<div id="root"></div>{script}', head))
+    expect(page.locator("#state")).to_have_text("live")
+    publish(project, f"for {framework}")
+    expect(page.locator("#notes li")).to_have_text(f"for {framework}")
+    page.get_by_role("button", name="Notifications, 1 unread").click()
+    expect(page.get_by_role("list", name="Notifications").get_by_text(f"for {framework}!")).to_be_visible()

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { getEventListeners } from "node:events";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
@@ -778,3 +779,180 @@ test("client doesn't send what the server would close the connection for", async
     /at most 16384 bytes; this one has 164/,
   );
 });
+
+// What the page says
+
+/** A tab whose page has what `{% orgrealtime_client %}` puts there, for each organisation. */
+function tabWithConfig(...configs) {
+  const tab = new World().newTab();
+  const scripts = configs.map((config) => ({ textContent: JSON.stringify(config) }));
+  tab.document.querySelectorAll = (selector) => (selector === "#orgrealtime-config" ? scripts : []);
+  return tab;
+}
+
+const BELOW_APP = {
+  org: "acme",
+  url: "/app/ws/orgs/acme/notifications/",
+  catchUpUrl: "/app/orgs/acme/notifications/",
+  streamUrl: "/app/orgs/acme/notifications/stream/",
+  user: 7,
+};
+
+test("client finds the URLs of its organisation in the page", async () => {
+  const tab = tabWithConfig({ ...BELOW_APP, org: "globex", url: "/wrong/" }, BELOW_APP);
+  const { server, clock } = tab.world;
+  server.socketsBlocked = true;
+  const page = new Page(tab, { since: "aaaa.0" });
+  assert.equal(page.client.user, 7);
+  await clock.advance(5000);
+  assert.deepEqual(
+    [...new Set(server.requests.map(({ url }) => new URL(url).pathname))],
+    [BELOW_APP.url, BELOW_APP.catchUpUrl, BELOW_APP.streamUrl],
+  );
+});
+
+test("what a client is given counts more than what the page says", async () => {
+  const tab = tabWithConfig(BELOW_APP);
+  const { server, clock } = tab.world;
+  server.socketsBlocked = true;
+  const own = { url: "/live/", catchUpUrl: "/missed/", streamUrl: undefined, user: 7 };
+  new Page(tab, { since: "aaaa.0", ...own });
+  await clock.advance(5000);
+  assert.deepEqual(
+    [...new Set(server.requests.map(({ url }) => new URL(url).pathname))],
+    ["/live/", "/missed/", "/missed/stream/"],
+  );
+});
+
+test("URLs are relative to the document's base", () => {
+  const module = new URL("../../src/orgrealtime/static/orgrealtime/client.js", import.meta.url);
+  const code = `
+    globalThis.document = Object.assign(new EventTarget(), { baseURI: "https://example.org/app/board/", hidden: false });
+    globalThis.addEventListener = () => {};
+    globalThis.location = { href: "https://example.org/elsewhere/" };
+    globalThis.WebSocket = class { constructor(url) { console.log(url); process.exit(); } };
+    const { connect } = await import("${module}");
+    connect({ url: "../ws/", catchUpUrl: "../pages/", onEvent() {} });`;
+  const found = execFileSync(process.execPath, ["--input-type=module", "--eval", code], { encoding: "utf8" });
+  assert.equal(found.trim(), "wss://example.org/app/ws/");
+});
+
+// Other origins
+
+const ELSEWHERE = {
+  url: "wss://live.example.net/ws/",
+  catchUpUrl: "https://live.example.net/pages/",
+  streamUrl: "https://live.example.net/stream/",
+};
+
+test("requests to another origin carry the login, as sockets do", async () => {
+  const { clock, server } = onePage(ELSEWHERE);
+  server.socketsBlocked = true;
+  await clock.advance(5000);
+  assert.deepEqual([...server.credentials], ["include"]);
+});
+
+for (const credentials of ["omit", "same-origin"]) {
+  for (const [transport, socketsBlocked] of [
+    ["the socket", false],
+    ["what a stream would be tried for", true],
+  ]) {
+    test(`401 of a request with credentials "${credentials}" to another origin doesn't end ${transport}`, async () => {
+      const { clock, server, page } = onePage({ ...ELSEWHERE, credentials });
+      server.socketsBlocked = true;
+      server.refusal = 401;
+      await clock.advance(60_000);
+      assert.equal(page.state, "waiting");
+      assert.deepEqual([...server.credentials], [credentials]);
+      Object.assign(server, { refusal: null, socketsBlocked });
+      await clock.advance(60_000);
+      assert.equal(page.state, "live");
+    });
+  }
+}
+
+test('401 of a request with credentials "same-origin" to the own origin ends the client', async () => {
+  const { clock, server, page } = onePage({ credentials: "same-origin" });
+  server.refusal = 401;
+  await clock.advance(10_000);
+  assert.equal(page.state, "unauthenticated");
+});
+
+// Retry-After
+
+/** How long a client that is refused with these headers stays away from the server, after its first request. */
+async function secondsAway(rig, retryAfter, refusal = 503) {
+  const { clock, server } = rig;
+  Object.assign(server, { refusal, retryAfter: typeof retryAfter === "function" ? retryAfter(clock) : retryAfter });
+  await clock.advance(100);
+  const { length } = server.requests;
+  const before = clock.now();
+  while (server.requests.length === length && clock.now() - before < 8_000_000) await clock.advance(500);
+  return (clock.now() - before) / 1000;
+}
+
+for (const [name, retryAfter, least, most] of [
+  ["seconds", "20", 19, 25],
+  ["a date", (clock) => new Date(clock.now() + 60_000).toUTCString(), 58, 66],
+  ["more than timers can hold", "99999999", 3600, 3605],
+  ["a date that is over", "Thu, 01 Jan 1970 00:00:01 GMT", 0, 5],
+  ["nonsense", "soon", 0, 5],
+]) {
+  test(`Retry-After with ${name} is obeyed`, async () => {
+    const away = await secondsAway(onePage(), retryAfter);
+    assert.ok(away >= least && away <= most, `${away} s`);
+  });
+}
+
+test("Retry-After of a proxy's own page is obeyed", async () => {
+  const rig = onePage();
+  Object.assign(rig.server, { socketsBlocked: true, pages: { "catch-up": 503, sse: 503 } });
+  const away = await secondsAway(rig, "20", null);
+  assert.ok(away >= 19, `${away} s`);
+});
+
+for (const [how, wake] of [
+  ["becomes visible", (tab) => tab.fire(tab.document, "visibilitychange")],
+  ["comes online", (tab) => tab.fire(tab.window, "online")],
+  [
+    "was offline for a moment",
+    (tab) => {
+      tab.goOffline();
+      tab.goOnline();
+    },
+  ],
+]) {
+  test(`page that ${how} doesn't come before Retry-After is over`, async () => {
+    const { clock, server, tab } = onePage();
+    Object.assign(server, { refusal: 429, retryAfter: "50" });
+    await clock.advance(1000);
+    const { length } = server.requests;
+    wake(tab);
+    await clock.advance(45_000);
+    assert.equal(server.requests.length, length);
+    server.refusal = null;
+    await clock.advance(10_000);
+    assert.ok(server.requests.length > length);
+  });
+}
+
+for (const [transport, blocked] of [
+  ["sse", { socketsBlocked: true }],
+  ["polling", { socketsBlocked: true, stream: "absent" }],
+]) {
+  test(`Retry-After is obeyed over ${transport}`, async () => {
+    const rig = onePage();
+    Object.assign(rig.server, blocked);
+    await rig.clock.advance(20_000);
+    assert.equal(rig.page.client.state.transport, transport);
+    rig.server.refusal = 503;
+    rig.server.retryAfter = "50";
+    rig.server.closeAll(1006);
+    while (rig.page.state !== "waiting" || rig.page.client.state.code !== 4503) await rig.clock.advance(100);
+    const { length } = rig.server.requests;
+    await rig.clock.advance(45_000);
+    assert.equal(rig.server.requests.length, length);
+    await rig.clock.advance(10_000);
+    assert.ok(rig.server.requests.length > length);
+  });
+}

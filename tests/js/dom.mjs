@@ -7,6 +7,12 @@
 class FakeNode extends EventTarget {
   parent = null;
   offsetWidth = 352;
+  scrollTop = 0;
+  clientHeight = 400;
+  scrollHeight = 4_000;
+  style = { setProperty: (name, value) => this.styles.set(name, value) };
+  styles = new Map();
+  isPopover = false;
   children = [];
   attributes = new Map();
   dataset = {};
@@ -33,7 +39,34 @@ class FakeNode extends EventTarget {
   }
 
   getBoundingClientRect() {
-    return { right: this.right ?? 1000 };
+    const { left = 960, right = 1000, top = 10, bottom = 50 } = this.rectangle ?? {};
+    return { left, right, top, bottom };
+  }
+
+  get lang() {
+    return this.getAttribute("lang") ?? "";
+  }
+
+  closest(selector) {
+    const name = selector.slice(1, -1);
+    for (let node = this; node; node = node.parent) if (node.attributes.has(name)) return node;
+    return document.documentElement;
+  }
+
+  querySelectorAll(tag) {
+    return this.children.flatMap((child) => [
+      ...(child.tagName === tag.toUpperCase() ? [child] : []),
+      ...child.querySelectorAll(tag),
+    ]);
+  }
+
+  showPopover() {
+    if (!this.isConnected || this.getAttribute("popover") === null) throw new DOMException("InvalidStateError");
+    this.isPopover = true;
+  }
+
+  hidePopover() {
+    this.isPopover = false;
   }
 
   get hidden() {
@@ -74,8 +107,8 @@ class FakeNode extends EventTarget {
     for (const child of children) this.#insert(child, this.children.length);
   }
 
-  prepend(child) {
-    this.#insert(child, 0);
+  prepend(...children) {
+    for (const child of children.reverse()) this.#insert(child, 0);
   }
 
   replaceChildren(...children) {
@@ -90,7 +123,8 @@ class FakeNode extends EventTarget {
     if (wasConnected) this.disconnectedCallback?.();
   }
 
-  #insert(child, index) {
+  #insert(given, index) {
+    const child = typeof given === "string" ? new FakeText(given) : given;
     child.remove();
     child.parent = this;
     this.children.splice(index, 0, child);
@@ -135,6 +169,13 @@ class FakeNode extends EventTarget {
   }
 }
 
+class FakeText extends FakeNode {
+  constructor(text) {
+    super();
+    this.textContent = text;
+  }
+}
+
 class FakeStorage {
   #items = new Map();
   isForbidden = false;
@@ -170,7 +211,7 @@ globalThis.HTMLElement = FakeNode;
 globalThis.document = Object.assign(new EventTarget(), {
   hidden: false,
   activeElement: null,
-  documentElement: { lang: "en" },
+  documentElement: { lang: "en", clientWidth: 1280, clientHeight: 800 },
   createElement: (tag) => new FakeNode(tag),
   createElementNS: (_, tag) => new FakeNode(tag),
 });
@@ -184,6 +225,15 @@ globalThis.CSSStyleSheet = class {
     this.text = text;
   }
 };
+let frames = [];
+globalThis.requestAnimationFrame = (callback) => frames.push(callback);
+/** The browser draws a frame; returns how many callbacks waited for it. */
+export function nextFrame() {
+  const due = frames;
+  frames = [];
+  for (const callback of due) callback();
+  return due.length;
+}
 globalThis.localStorage = new FakeStorage();
 globalThis.location = new URL("https://example.org/board/");
 const windowEvents = new EventTarget();

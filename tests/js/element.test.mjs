@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 
-import "./dom.mjs";
+import { nextFrame } from "./dom.mjs";
 import { World } from "./fakes.mjs";
 import { Page } from "./support.mjs";
 
@@ -25,7 +25,7 @@ class FakeClient {
   static events = NO_ANSWER;
   static limits = [];
   state = { name: "live", transport: "websocket" };
-  handlers = { event: new Set(), reset: new Set(), state: new Set() };
+  handlers = { event: new Set(), reset: new Set(), state: new Set(), user: new Set() };
   isClosed = false;
 
   on(kind, handler) {
@@ -54,8 +54,13 @@ class FakeClient {
 
 let element, client, root;
 
-const part = (name) => root.part(name);
-const lines = () => part("list").children.map((line) => line.children[0].textContent);
+const part = (name) => {
+  nextFrame();
+  return root.part(name);
+};
+const items = () => part("list").children;
+const text = (item) => (item.part("link") ?? item.part("text")).textContent;
+const lines = () => items().map(text);
 const click = (node) => node.fire(new Event("click", { bubbles: true, composed: true }));
 const press = (node, key) => node.fire(Object.assign(new Event("keydown", { bubbles: true, composed: true }), { key }));
 
@@ -73,6 +78,8 @@ function recentEvents(...events) {
 }
 
 const settled = () => new Promise((resolve) => setTimeout(resolve));
+/** Until what has changed is in the storage, though something was written a moment ago. */
+const saved = () => new Promise((resolve) => setTimeout(resolve, 300));
 
 beforeEach(() => {
   localStorage.clear();
@@ -190,7 +197,8 @@ test("line tells when", () => {
   client.event();
   assert.equal(part("time").getAttribute("datetime"), "2026-11-23T08:57:00Z");
   client.event({ cursor: "a.2", created_at: "rubbish", text: "no time" });
-  assert.equal(part("list").children[0].children.length, 1);
+  nextFrame();
+  assert.equal(items()[0].part("time"), null);
 });
 
 // Counting
@@ -207,16 +215,62 @@ test("button says how many are unread", () => {
 test("badge stays small", () => {
   for (let n = 0; n < 120; n++) client.event({ cursor: `a.${n}` });
   assert.equal(part("count").textContent, "99+");
-  assert.equal(part("button").getAttribute("aria-label"), "Notifications, 120 unread");
+  assert.equal(part("button").getAttribute("aria-label"), "Notifications, 99+ unread");
 });
 
-test("opening marks all as read, and shows which were new until it is closed", () => {
-  client.event();
+const unreadLines = () => {
+  nextFrame();
+  return items()
+    .filter((item) => item.getAttribute("part") === "item unread")
+    .map(text);
+};
+
+test("opening takes the number from the bell, and the lines stay marked until somebody has dealt with them", () => {
+  for (const n of [1, 2, 3]) client.event({ cursor: `a.${n}`, text: `${n}`, url: "/x/" });
   click(part("button"));
   assert.equal(element.unread, 0);
-  assert.equal(part("list").children[0].getAttribute("part"), "item unread");
+  assert.equal(part("count").hidden, true);
   click(part("button"));
-  assert.equal(part("list").children[0].getAttribute("part"), "item");
+  assert.deepEqual(unreadLines(), ["3", "2", "1"]);
+  click(part("button"));
+  click(items()[0].part("dot"));
+  assert.deepEqual(unreadLines(), ["2", "1"]);
+  assert.equal(document.activeElement, part("list"));
+  click(items()[1].part("link"));
+  assert.deepEqual(unreadLines(), ["1"]);
+  client.event({ cursor: "a.4", text: "4" });
+  assert.deepEqual(unreadLines(), ["4", "1"]);
+  assert.equal(element.unread, 0);
+});
+
+test("button marks all as read, also those that came meanwhile, and is there only if something is unread", () => {
+  assert.equal(part("action").hidden, true);
+  client.event();
+  click(part("button"));
+  assert.equal(part("action").hidden, false);
+  assert.equal(part("action").textContent, "Mark all as read");
+  client.event({ cursor: "a.2" });
+  click(part("action"));
+  assert.deepEqual(unreadLines(), []);
+  assert.equal(part("action").hidden, true);
+  assert.equal(document.activeElement, part("list"));
+});
+
+test("what was marked as read in one tab is read in the others, and what one has seen is new in none", async () => {
+  const other = inAnotherTab();
+  for (const each of [client, other.client]) for (const n of [1, 2]) each.event({ cursor: `a.${n}`, text: `${n}` });
+  element.open = true;
+  await saved();
+  assert.equal(other.unread, 0);
+  const [key] = localStorage.keys();
+  globalThis.dispatchEvent(Object.assign(new Event("storage"), { key }));
+  nextFrame();
+  assert.equal(other.shadowRoot.part("count").hidden, true);
+  click(items()[0].part("dot"));
+  await saved();
+  globalThis.dispatchEvent(Object.assign(new Event("storage"), { key }));
+  root = other.shadowRoot;
+  assert.deepEqual(unreadLines(), ["1"]);
 });
 
 test("what comes while the list is open is read", () => {
@@ -246,7 +300,7 @@ function inAnotherTab() {
 }
 
 for (const [how, between] of [
-  ["one after the other", () => settled()],
+  ["one after the other", () => saved()],
   ["at the same time", () => {}],
 ]) {
   test(`event that two tabs get ${how} counts once, also after it was read`, async () => {
@@ -260,8 +314,9 @@ for (const [how, between] of [
     element.markRead();
     await between();
     other.client.event({ cursor: "a.2" });
-    await settled();
+    await saved();
     assert.deepEqual([element.unread, other.unread], [0, 0]);
+    nextFrame();
     assert.equal(other.shadowRoot.part("count").hidden, true);
   });
 
@@ -272,18 +327,29 @@ for (const [how, between] of [
     other.client.event({ cursor: "a.2" });
     await settled();
     assert.deepEqual([element.unread, other.unread], [2, 2]);
+    nextFrame();
     assert.equal(other.shadowRoot.part("count").textContent, "2");
   });
 }
 
 test("many events at a time are counted with one look into the storage and one entry", () => {
   for (let n = 1; n <= 3000; n++) client.event({ cursor: `a.${n}` });
-  assert.ok(localStorage.reads <= 2, `${localStorage.reads} reads`);
+  assert.ok(localStorage.reads < 10, `${localStorage.reads} reads`);
   assert.equal(localStorage.writes, 0);
-  assert.equal(element.unread, 300);
+  assert.equal(element.unread, 600);
   element.remove();
   assert.equal(localStorage.writes, 1);
-  assert.equal(element.unread, 300);
+  assert.equal(element.unread, 600);
+});
+
+test("storage is written a few times a second at most, however many turns the events take", async () => {
+  for (let n = 1; n <= 40; n++) {
+    client.event({ cursor: `a.${n}` });
+    await settled();
+  }
+  assert.ok(localStorage.writes <= 2, `${localStorage.writes} writes`);
+  await saved();
+  assert.equal(inAnotherTab().unread, 40);
 });
 
 test("many events at a time are read with one entry while the list is open", async () => {
@@ -312,18 +378,18 @@ test("what another tab has read meanwhile isn't unread again", async () => {
   await settled();
   client.event({ cursor: "a.2" });
   const [key] = localStorage.keys();
-  localStorage.setItem(key, JSON.stringify({ unread: [], read: ["a.1"] }));
-  await settled();
+  localStorage.setItem(key, JSON.stringify([["a.1", 2]]));
+  await saved();
   assert.equal(element.unread, 1);
   assert.equal(part("count").textContent, "1");
 });
 
-test("list remembers no more events than needed", () => {
-  for (let n = 1; n <= 301; n++) client.event({ cursor: `a.${n}`, text: `${n}` });
+test("event that is in the list isn't listed again", () => {
+  for (let n = 1; n <= 51; n++) client.event({ cursor: `a.${n}`, text: `${n}` });
+  nextFrame();
   client.event({ cursor: "a.2", text: "again" });
-  assert.equal(lines()[0], "301");
-  client.event({ cursor: "a.1", text: "forgotten" });
-  assert.equal(lines()[0], "forgotten");
+  assert.equal(lines()[0], "51");
+  assert.equal(lines().length, 50);
 });
 
 test("count follows other tabs", async () => {
@@ -331,7 +397,15 @@ test("count follows other tabs", async () => {
   await settled();
   localStorage.clear();
   const [key] = ["orgrealtime.unread acme "];
-  localStorage.setItem(key, JSON.stringify({ unread: ["a.1", "a.2"], read: [] }));
+  localStorage.setItem(
+    key,
+    JSON.stringify([
+      ["a.1", 0],
+      ["a.2", 0],
+      ["a.3", 1],
+      ["a.4", 2],
+    ]),
+  );
   globalThis.dispatchEvent(Object.assign(new Event("storage"), { key }));
   assert.equal(part("count").textContent, "2");
 });
@@ -365,13 +439,56 @@ test("button opens and closes the list and says so", () => {
   assert.equal(part("panel").hidden, true);
 });
 
-test("list opens to the side that has room", () => {
+for (const [where, rectangle, places] of [
+  ["below the bell, its right edge under the bell's", {}, { left: 648, top: 54, bottom: "auto", room: 738 }],
+  ["to the right where there is no room on the left", { left: 20, right: 60 }, { left: 20 }],
+  ["inside of a narrow window", { left: 1200, right: 1276 }, { left: 920 }],
+  ["above a bell at the foot of the page", { top: 700, bottom: 740 }, { top: "auto", bottom: 104, room: 688 }],
+  ["below a bell that has little room on either side", { top: 100, bottom: 140 }, { top: 144, bottom: "auto" }],
+]) {
+  test(`list opens ${where}, and never leaves the window`, () => {
+    part("button").rectangle = rectangle;
+    click(part("button"));
+    const { styles } = part("panel");
+    for (const [name, value] of Object.entries(places)) {
+      assert.equal(styles.get(`--_${name}`), typeof value === "number" ? `${value}px` : value, name);
+    }
+  });
+}
+
+test("list moves with its bell while it is open", () => {
   click(part("button"));
-  assert.equal(part("panel").getAttribute("data-start"), null);
+  part("button").rectangle = { top: 30, bottom: 70 };
+  globalThis.dispatchEvent(new Event("scroll"));
+  assert.equal(part("panel").styles.get("--_top"), "74px");
   click(part("button"));
-  part("button").right = 60;
+  part("button").rectangle = {};
+  globalThis.dispatchEvent(new Event("resize"));
+  assert.equal(part("panel").styles.get("--_top"), "74px");
+});
+
+test("list is in the top layer while it is open, and no longer", () => {
   click(part("button"));
-  assert.equal(part("panel").getAttribute("data-start"), "");
+  assert.equal(part("panel").isPopover, true);
+  click(part("button"));
+  assert.equal(part("panel").isPopover, false);
+  click(part("button"));
+  element.remove();
+  assert.equal(part("panel").isPopover, false);
+});
+
+test("element that isn't in the page doesn't open", () => {
+  const made = newElement();
+  made.open = true;
+  assert.equal(made.open, false);
+});
+
+test("close button closes and returns the focus", () => {
+  click(part("button"));
+  assert.equal(part("close").getAttribute("aria-label"), "Close");
+  click(part("close"));
+  assert.equal(element.open, false);
+  assert.equal(document.activeElement, part("button"));
 });
 
 test("Escape closes and returns the focus", () => {
@@ -418,6 +535,186 @@ test("empty list says so", () => {
   assert.equal(part("list").hidden, false);
 });
 
+// Drawing
+
+test("element draws once a frame, however many events come, and creates only the lines that stay", () => {
+  const { createElement } = document;
+  let created = 0;
+  document.createElement = (tag) => {
+    if (tag === "li") created++;
+    return createElement(tag);
+  };
+  part("button");
+  for (let n = 1; n <= 5000; n++) client.event({ cursor: `a.${n}`, text: `${n}` });
+  assert.equal(created, 0);
+  assert.equal(nextFrame(), 1);
+  document.createElement = createElement;
+  assert.equal(created, 50);
+  assert.equal(lines()[0], "5000");
+  assert.equal(lines().at(-1), "4951");
+  assert.equal(nextFrame(), 0);
+});
+
+test("page in the background, which has no frames, is drawn all the same", async () => {
+  nextFrame();
+  document.hidden = true;
+  client.event();
+  assert.equal(nextFrame(), 0);
+  await settled();
+  document.hidden = false;
+  assert.equal(root.part("count").textContent, "1");
+});
+
+test("line has the name of who did it, and its first letter", () => {
+  element.format = () => ({ actor: " élise Martin", text: "moved “Badges”" });
+  client.event();
+  assert.equal(part("avatar").textContent, "É");
+  assert.equal(part("avatar").getAttribute("aria-hidden"), "true");
+  assert.equal(part("actor").textContent, " élise Martin");
+  assert.equal(part("body").children[0].textContent, " élise Martin moved “Badges”");
+});
+
+test("line without a name has no avatar, and directions are found by what is written", () => {
+  client.event({ text: "مرحبا" });
+  assert.equal(part("avatar"), null);
+  assert.equal(part("body").children[0].getAttribute("dir"), "auto");
+});
+
+// Times
+
+const NOW = Date.parse("2026-11-23T12:00:00Z");
+
+for (const [age, en, de] of [
+  [-60, "now", "jetzt"],
+  [59, "now", "jetzt"],
+  [60, "1 minute ago", "vor 1 Minute"],
+  [59 * 60, "59 minutes ago", "vor 59 Minuten"],
+  [3 * 3600, "3 hours ago", "vor 3 Stunden"],
+  [24 * 3600, "yesterday", "gestern"],
+  [6 * 86400, "6 days ago", "vor 6 Tagen"],
+  [8 * 86400, "Nov 15, 2026", "15.11.2026"],
+]) {
+  test(`event ${age} seconds ago happened "${en}", "${de}"`, (t) => {
+    t.mock.timers.enable({ apis: ["Date"], now: NOW });
+    client.event({ created_at: new Date(NOW - age * 1000).toISOString() });
+    assert.equal(part("time").textContent, en);
+    element.setAttribute("lang", "de");
+    client.event({ cursor: "a.2", created_at: new Date(NOW - age * 1000).toISOString() });
+    assert.equal(part("time").textContent, de);
+  });
+}
+
+test("times go on while the list is open", (t) => {
+  t.mock.timers.enable({ apis: ["Date", "setInterval"], now: NOW });
+  client.event({ created_at: new Date(NOW).toISOString() });
+  click(part("button"));
+  assert.equal(part("time").textContent, "now");
+  t.mock.timers.tick(60_000);
+  assert.equal(part("time").textContent, "1 minute ago");
+  click(part("button"));
+  t.mock.timers.tick(60_000);
+  assert.equal(part("time").textContent, "1 minute ago");
+  click(part("button"));
+  assert.equal(part("time").textContent, "2 minutes ago");
+});
+
+for (const lang of [
+  "en_US",
+  "x-klingon",
+  "zh-hans",
+  "'\"><img>",
+  "ar",
+  "",
+  "  ",
+  "de-",
+  "i-default",
+  "\u0000",
+  "tlh",
+]) {
+  test(`lang=${JSON.stringify(lang)} is no obstacle`, () => {
+    element.setAttribute("lang", lang);
+    for (let n = 1; n <= 120; n++) client.event({ cursor: `a.${n}` });
+    assert.equal(lines().length, 50);
+    assert.ok(part("time").textContent);
+    assert.match(part("button").getAttribute("aria-label"), /99\+/);
+  });
+}
+
+// Older lines
+
+/** A list that is open and whose end is in sight, of a stream with so many events. */
+async function openList(total) {
+  const made = newElement({ org: "long" });
+  made.client = new FakeClient();
+  made.client.recent = async (limit) => {
+    FakeClient.limits.push(limit);
+    const from = Math.max(0, total - limit);
+    return Array.from({ length: Math.min(limit, total) }, (_, n) =>
+      event({ cursor: `a.${from + n}`, text: `${from + n}` }),
+    );
+  };
+  FakeClient.limits = [];
+  document.body.append(made);
+  root = made.shadowRoot;
+  await settled();
+  made.open = true;
+  return made;
+}
+
+const scrollToEnd = async () => {
+  part("list").scrollTop = 3_600;
+  part("list").fire(new Event("scroll"));
+  part("list").scrollTop = 0;
+  await settled();
+};
+
+test("older lines come when the end of the list comes into sight, as far as the view goes back", async () => {
+  await openList(1000);
+  assert.equal(lines().length, 50);
+  part("list").fire(new Event("scroll"));
+  await settled();
+  assert.deepEqual(FakeClient.limits, [50]);
+  for (let times = 0; times < 6; times++) await scrollToEnd();
+  assert.deepEqual(FakeClient.limits, [50, 100, 200, 400, 500]);
+  assert.equal(lines().length, 500);
+  assert.equal(lines()[0], "999");
+  assert.equal(lines().at(-1), "500");
+});
+
+test("list whose stream ends asks for no more", async () => {
+  await openList(70);
+  for (let times = 0; times < 3; times++) await scrollToEnd();
+  assert.deepEqual(FakeClient.limits, [50, 100]);
+  assert.equal(lines().length, 70);
+});
+
+test("what is newer than the list waits for the client, so that the lines stay in order", async () => {
+  const made = await openList(60);
+  made.client.recent = async () =>
+    ["a.61", "a.60", "a.59", "a.9"].reverse().map((cursor) => event({ cursor, text: cursor }));
+  await scrollToEnd();
+  assert.equal(lines()[0], "59");
+  assert.equal(lines().at(-1), "a.9");
+  made.client.event({ cursor: "a.60", text: "60" });
+  assert.equal(lines()[0], "60");
+});
+
+test("list that doesn't fill its panel, as its page leaves most events out, asks for older ones by itself", async () => {
+  const made = newElement({ org: "sparse" });
+  made.client = new FakeClient();
+  made.format = ({ text }) => (text === "shown" ? { text } : null);
+  const limits = recentEvents(
+    ...Array.from({ length: 50 }, (_, n) => event({ cursor: `a.${n}`, text: n ? "" : "shown" })),
+  );
+  document.body.append(made);
+  root = made.shadowRoot;
+  await settled();
+  part("list").scrollHeight = 60;
+  made.open = true;
+  await settled();
+  assert.deepEqual(limits, [50, 100]);
+});
+
 // Announcing
 
 test("new lines are announced, several at once as a number", (t) => {
@@ -452,6 +749,41 @@ test("texts can be in another language", () => {
   client.state = { name: "offline" };
   client.emit("state", client.state);
   assert.equal(part("state").textContent, "Offline");
+});
+
+test("texts can come from the page's template, with the plurals of its language", () => {
+  const unread = {
+    one: "{count} wiadomość",
+    few: "{count} wiadomości",
+    many: "{count} wiadomości (wiele)",
+    other: "?",
+  };
+  element.setAttribute("lang", "pl");
+  element.setAttribute("texts", JSON.stringify({ title: "Powiadomienia", unread, markAllRead: "Przeczytane" }));
+  const names = [1, 2, 5].map((count) => {
+    while (element.unread < count) client.event({ cursor: `a.${element.unread}` });
+    return part("button").getAttribute("aria-label");
+  });
+  const plurals = ["1 wiadomość", "2 wiadomości", "5 wiadomości (wiele)"];
+  assert.deepEqual(
+    names,
+    plurals.map((plural) => `Powiadomienia, ${plural}`),
+  );
+  assert.equal(part("action").textContent, "Przeczytane");
+});
+
+test("plural that isn't given is said as the others", () => {
+  element.texts = { unread: { other: "{count} unread" } };
+  client.event();
+  assert.equal(part("button").getAttribute("aria-label"), "Notifications, 1 unread");
+});
+
+test("texts that are no JSON are told, and English stays", (t) => {
+  const told = t.mock.method(console, "error", () => {});
+  element.setAttribute("texts", "{title: 'x'}");
+  assert.equal(told.mock.callCount(), 1);
+  assert.match(told.mock.calls[0].arguments[0], /texts/);
+  assert.equal(part("button").getAttribute("aria-label"), "Notifications");
 });
 
 test("label attribute names the bell", () => {
@@ -494,6 +826,51 @@ test("reset that the page fails to handle fails, so that it is tried again", asy
   const [handled] = client.emit("reset", { type: "reset", cursor: "a.1", reason: "epoch" });
   document.removeEventListener("orgrealtime:reset", hear);
   await assert.rejects(handled, /no network/);
+});
+
+// Another user
+
+test("what is of the first user goes when another one logs in, before anything of theirs comes", async () => {
+  const made = newElement({ org: "shared", "share-key": "7" });
+  made.client = new FakeClient();
+  document.body.append(made);
+  root = made.shadowRoot;
+  recentEvents(event({ cursor: "a.1", text: "of both" }));
+  for (const n of [2, 3]) made.client.event({ cursor: `a.${n}`, text: "of Alice", url: "/alice/" });
+  made.open = true;
+  made.client.event({ cursor: "a.4", text: "of Alice" });
+  const heard = [];
+  const hear = ({ detail }) => heard.push(detail);
+  document.addEventListener("orgrealtime:user", hear, { once: true });
+  made.client.emit("user", { user: 8, previous: 7 });
+  assert.deepEqual(heard, [{ user: 8, previous: 7 }]);
+  assert.equal(root.textContent.includes("Alice"), false);
+  assert.equal(made.open, false);
+  assert.equal(made.unread, 0);
+  made.client.event({ cursor: "a.5", text: "of Bob" });
+  await Promise.all(made.client.emit("reset", { type: "reset", cursor: "a.5", reason: "user" }));
+  assert.equal(made.unread, 1);
+  await settled();
+  assert.deepEqual(lines(), ["of both"]);
+  assert.equal(part("announcement").textContent.includes("Alice"), false);
+  // Whoever comes back finds what they had not dealt with.
+  made.client.emit("user", { user: 7, previous: 8 });
+  made.client.event({ cursor: "a.3", text: "of Alice again" });
+  assert.deepEqual(unreadLines(), ["of Alice again"]);
+  assert.equal(made.unread, 0);
+});
+
+test("users are told apart without share-key too, as soon as the client knows them", () => {
+  const made = newElement({ org: "nameless" });
+  made.client = new FakeClient();
+  document.body.append(made);
+  made.client.user = 7;
+  made.client.emit("state", { name: "catching-up" });
+  made.client.event();
+  const other = newElement({ org: "nameless" });
+  other.client = Object.assign(new FakeClient(), { user: 8 });
+  document.body.append(other);
+  assert.deepEqual([made.unread, other.unread], [1, 0]);
 });
 
 // Clients
@@ -595,6 +972,16 @@ test("element without an organisation waits for one", () => {
   const made = newElement({});
   document.body.append(made);
   assert.equal(made.client, null);
+});
+
+test("element that has nothing to follow says so after a while", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const told = t.mock.method(console, "warn", () => {});
+  for (const attributes of [{}, {}]) document.body.append(newElement(attributes));
+  document.body.lastElementChild.client = new FakeClient();
+  t.mock.timers.tick(5_000);
+  assert.equal(told.mock.callCount(), 1);
+  assert.match(told.mock.calls[0].arguments[0], /org-notifications/);
 });
 
 test("client's own pages and the element agree on the interface", async () => {

@@ -42,6 +42,11 @@ export class Clock {
     this.#timers.delete(id);
   }
 
+  /** Time that something takes: no timer ends meanwhile. */
+  pass(ms) {
+    this.#now += ms;
+  }
+
   get pending() {
     return this.#timers.size;
   }
@@ -165,6 +170,7 @@ class Connection {
       protocol: 1,
       connection_id: "c1",
       org: { id: 1, slug: "acme" },
+      user: this.server.user,
       cursor,
       heartbeat: 25,
       limits,
@@ -223,11 +229,15 @@ export class Server {
   connections = new Set();
   /** Of every kind of request, in order: {kind, url}. */
   requests = [];
+  /** How those over HTTP were to be sent with cookies. */
+  credentials = new Set();
   isDown = false; // refuses TCP
   isSilent = false; // packets vanish
   socketsBlocked = false;
   stream = "open"; // "absent": 404, "buffered": nothing comes through, "stalling": only what comes first
   refusal = null; // an HTTP status for everybody
+  retryAfter = null; // the header of refusals
+  user = { id: 7 }; // who is logged in
   pages = {}; // HTTP statuses by which something before the server answers, by kind of request
   stale = 0; // answers of the catch-up view lack that many of the newest events
   random = () => 0;
@@ -256,16 +266,17 @@ export class Server {
   catchUp(url) {
     const since = url.searchParams.get("since");
     const reason = since && this.log.reasonToReset(since);
-    if (reason) return [410, { error: { code: "reset", message: "" }, cursor: this.log.cursor(), reason }];
-    return [200, this.log.page(since, Number(url.searchParams.get("limit") ?? 100))];
+    const { log, user } = this;
+    if (reason) return [410, { error: { code: "reset", message: "" }, cursor: log.cursor(), reason, user }];
+    return [200, { ...log.page(since, Number(url.searchParams.get("limit") ?? 100)), user }];
   }
 }
 
 class Response {
-  constructor(status, body, contentType = "application/json") {
+  constructor(status, body, contentType = "application/json", retryAfter = null) {
     this.status = status;
     this.ok = status < 300;
-    this.headers = new Headers({ "Content-Type": contentType });
+    this.headers = new Headers({ "Content-Type": contentType, ...(retryAfter && { "Retry-After": retryAfter }) });
     this.body = body;
   }
 
@@ -425,10 +436,11 @@ export class Tab {
     this.fire(this.document, "resume");
   }
 
-  async #fetch(url, { signal }) {
+  async #fetch(url, { signal, credentials }) {
     const { server } = this.world;
     const isStream = url.pathname.endsWith("/stream/");
     server.requests.push({ kind: isStream ? "sse" : "catch-up", url: url.href });
+    server.credentials.add(credentials);
     return new Promise((resolve, reject) => {
       const abort = () => this.run(() => reject(new DOMException("aborted", "AbortError")));
       signal?.addEventListener("abort", abort);
@@ -436,20 +448,20 @@ export class Tab {
         if (server.isSilent) return;
         if (server.isDown || !this.navigator.onLine) return reject(new TypeError("Failed to fetch"));
         const page = server.pages[isStream ? "sse" : "catch-up"];
-        if (page) return resolve(new Response(page, {}, "text/html"));
+        if (page) return resolve(new Response(page, {}, "text/html", server.retryAfter));
         if (isStream) return this.#answerStream(url, signal, resolve);
         const { refusal } = server;
         const [status, body] = refusal ? [refusal, errorOf(refusal)] : server.catchUp(url);
-        this.later("fetch", () =>
-          server.isDown ? reject(new TypeError("Failed to fetch")) : resolve(new Response(status, body)),
-        );
+        const response = new Response(status, body, "application/json", status >= 400 ? server.retryAfter : null);
+        this.later("fetch", () => (server.isDown ? reject(new TypeError("Failed to fetch")) : resolve(response)));
       });
     });
   }
 
   #answerStream(url, signal, resolve) {
     const { server, clock } = this.world;
-    if (server.refusal) return resolve(new Response(server.refusal, errorOf(server.refusal)));
+    const { refusal, retryAfter } = server;
+    if (refusal) return resolve(new Response(refusal, errorOf(refusal), "application/json", retryAfter));
     if (server.stream === "absent") return resolve(new Response(404, {}, "text/html"));
     const chunks = new Chunks();
     let pushed = 0;

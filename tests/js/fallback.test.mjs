@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { World } from "./fakes.mjs";
+import { seeded, World } from "./fakes.mjs";
 import { onePage, Page } from "./support.mjs";
 
 const transportOf = (page) => page.client.state.transport;
@@ -479,7 +479,7 @@ test("closing the client ends a stream that is being tried", async () => {
   const { clock, server, page, tab } = await blocked("absent");
   server.stream = "open";
   tab.goOnline();
-  await clock.advance(100);
+  await clock.advance(1000);
   assert.equal(server.connections.size, 1);
   page.client.close();
   await clock.advance(1);
@@ -496,4 +496,51 @@ test("closing the client ends a socket that is being tried", async () => {
   await clock.advance(1);
   assert.equal(page.socket.readyState, 2);
   assert.equal(clock.pending, 0);
+});
+
+// The connections that a browser has to a site
+
+/** Tabs that share nothing and whose sockets are blocked, opened `apart` milliseconds from each other. */
+async function tabsWithoutSockets(count, apart, change = () => {}) {
+  const world = new World();
+  world.clock.random = seeded(1);
+  world.server.socketsBlocked = true;
+  const pages = [];
+  for (let n = 0; n < count; n++) {
+    const tab = world.newTab();
+    change(tab);
+    pages.push(new Page(tab, { since: "aaaa.0" }));
+    await world.clock.advance(apart);
+  }
+  await world.clock.advance(30_000);
+  return { world, pages, transports: pages.map((page) => page.client.state.transport) };
+}
+
+for (const [when, apart] of [
+  ["one after the other", 5000],
+  ["all at once", 0],
+]) {
+  test(`of eight tabs that are opened ${when} four have streams, and the others poll`, async () => {
+    const { world, pages, transports } = await tabsWithoutSockets(8, apart);
+    assert.deepEqual(transports.sort(), [...Array(4).fill("polling"), ...Array(4).fill("sse")]);
+    for (const page of pages) assert.equal(page.state, "live");
+    world.server.publish({ text: 1 });
+    await world.clock.advance(10_000);
+    for (const page of pages) assert.deepEqual(page.events, [1]);
+  });
+}
+
+test("tab takes the place of a stream that has ended", async () => {
+  const { world, pages, transports } = await tabsWithoutSockets(5, 5000);
+  assert.deepEqual(transports, ["sse", "sse", "sse", "sse", "polling"]);
+  pages[0].client.close();
+  await world.clock.advance(240_000);
+  assert.equal(transportOf(pages[4]), "sse");
+});
+
+test("tabs whose browser has no channels have a stream each", async () => {
+  const { transports } = await tabsWithoutSockets(5, 5000, (tab) => {
+    tab.outside.BroadcastChannel = undefined;
+  });
+  assert.deepEqual(transports, Array(5).fill("sse"));
 });

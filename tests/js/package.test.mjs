@@ -1,8 +1,10 @@
 /** What is shipped beside the modules agrees with them. Needs `npm install` in this folder. */
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { readFile } from "node:fs/promises";
+import { execFileSync, spawnSync } from "node:child_process";
+import { copyFile, cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
@@ -31,18 +33,68 @@ test("declarations have what the modules export, but for what is internal", asyn
   assert.deepEqual(declared.sort(), Object.keys(exported).sort());
 });
 
-test("npm gets the modules and their types, and nothing else", () => {
+test("npm gets the modules, their types and what tells of them, and nothing else", () => {
   const options = { cwd: fileURLToPath(SOURCE), encoding: "utf8" };
   const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], options));
   assert.deepEqual(files.map(({ path }) => path).sort(), [
+    "LICENSE",
+    "README.md",
     "client.d.ts",
     "client.js",
+    "diagnostics.js",
+    "elements.d.ts",
     "notifications.d.ts",
     "notifications.js",
     "package.json",
     "unread.js",
   ]);
 });
+
+test("npm gets the licence of the Python package", async () => {
+  assert.equal(await readFile(new URL("LICENSE", SOURCE), "utf8"), await read("LICENSE"));
+});
+
+const COMPILER_OPTIONS = {
+  target: "ES2022",
+  module: "ES2022",
+  moduleResolution: "bundler",
+  lib: ["ES2022", "DOM", "DOM.Iterable"],
+  strict: true,
+  exactOptionalPropertyTypes: true,
+  noUncheckedIndexedAccess: true,
+  skipLibCheck: false,
+  noEmit: true,
+  types: [],
+  jsx: "react-jsx",
+};
+
+for (const [what, name, react] of [
+  ["without a framework", "plain.ts", null],
+  ["with React 19", "react.tsx", "@types/react"],
+  ["with React 18", "react.tsx", "@types/react-18"],
+]) {
+  test(`page ${what} compiles with the package as npm gives it, as strictly as can be`, async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), "page-"));
+    t.after(() => rm(folder, { recursive: true }));
+    const modules = join(folder, "node_modules");
+    await cp(fileURLToPath(SOURCE), join(modules, "orgrealtime"), { recursive: true });
+    if (react) {
+      const here = fileURLToPath(new URL("node_modules/", import.meta.url));
+      await cp(join(here, react), join(modules, "@types/react"), { recursive: true });
+      for (const other of ["csstype", "@types/prop-types"]) {
+        await cp(join(here, other), join(modules, other), { recursive: true }).catch(() => {});
+      }
+    }
+    await copyFile(new URL(`pages/${name}`, import.meta.url), join(folder, name));
+    await writeFile(
+      join(folder, "tsconfig.json"),
+      JSON.stringify({ compilerOptions: COMPILER_OPTIONS, files: [name] }),
+    );
+    const tsc = fileURLToPath(new URL("node_modules/.bin/tsc", import.meta.url));
+    const { stdout, status } = spawnSync(tsc, ["--project", folder], { encoding: "utf8" });
+    assert.equal(status, 0, stdout);
+  });
+}
 
 test("package has the version of the Python package, and its exports exist", async () => {
   const { version, exports, dependencies } = JSON.parse(await readFile(new URL("package.json", SOURCE), "utf8"));
@@ -61,6 +113,7 @@ test("modules can be imported where there is no document", () => {
 
 test("modules import nothing from elsewhere", async () => {
   assert.deepEqual(found(client, /^import .* from "(.+)";/gm), []);
+  assert.deepEqual(found(client, /import\("(.+)"\);/g), ["./diagnostics.js"]);
   assert.deepEqual(found(element, /^import .* from "(.+)";/gm), ["./client.js", "./unread.js"]);
   assert.deepEqual(found(unread, /^import .* from "(.+)";/gm), []);
 });
@@ -68,7 +121,10 @@ test("modules import nothing from elsewhere", async () => {
 // The reference page has what there is, and nothing else.
 
 const members = Object.getOwnPropertyNames(Client.prototype).filter((name) => name !== "constructor");
-const options = client.slice(client.indexOf("@typedef {object} Options"), client.indexOf("@typedef {{socket"));
+const options = client.slice(
+  client.indexOf("@typedef {object} Options"),
+  client.indexOf("@typedef {object} Endpoints"),
+);
 
 for (const [what, names, pattern] of [
   ["option", found(options, /@property \{.+\} \[(\w+)\]/g), /^\| `(\w+)` \|.*\|$/gm],

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { settle } from "./fakes.mjs";
-import { onePage, Page } from "./support.mjs";
+import { onePage, Page, until } from "./support.mjs";
 
 const deferred = () => {
   let resolve, reject;
@@ -409,7 +409,145 @@ test("reset that nobody handles is warned of", async (t) => {
   const warned = t.mock.method(console, "warn", () => {});
   const { clock } = onePage({ since: "bbbb.9", onReset: undefined });
   await clock.advance(10);
+  await until(() => warned.mock.callCount());
   assert.match(warned.mock.calls[0].arguments[0], /nothing handles a reset/);
+});
+
+// Turns of the page
+
+/** Publish events that come in one frame. */
+function sendAtOnce(server, texts) {
+  const [connection] = server.connections;
+  for (const text of texts) server.log.append({ text });
+  connection.seq = server.log.head;
+  connection.send({ type: "batch", events: server.log.visibleAfter(0), cursor: server.log.cursor() });
+}
+
+test("page gets a turn between handlers that take long, and all events in order", async () => {
+  const { clock, server, page } = onePage({
+    onEvent: ({ text }) => {
+      page.events.push(text);
+      clock.pass(4);
+    },
+  });
+  const all = Array.from({ length: 1000 }, (_, n) => n);
+  let turns = 0;
+  let ends = false;
+  const count = () => {
+    turns++;
+    if (!ends) setImmediate(count);
+  };
+  await clock.advance(10);
+  sendAtOnce(server, all);
+  setImmediate(count);
+  await clock.advance(10);
+  await until(() => page.events.length === all.length);
+  ends = true;
+  assert.deepEqual(page.events, all);
+  // Two handlers of 4 ms fill the 8 ms of a turn.
+  assert.ok(turns >= 450, `${turns} turns`);
+});
+
+test("client that is closed while the page has its turn handles nothing more", async () => {
+  const { clock, server, page } = onePage({
+    onEvent: ({ text }) => {
+      page.events.push(text);
+      clock.pass(10);
+      setImmediate(() => page.client.close());
+    },
+  });
+  await clock.advance(10);
+  sendAtOnce(
+    server,
+    Array.from({ length: 50 }, (_, n) => n),
+  );
+  await clock.advance(10);
+  await until(() => page.state === "stopped");
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.ok(page.events.length < 5, `${page.events.length} events`);
+});
+
+// Handlers that don't settle
+
+for (const [kind, options] of [
+  ["event", (wait) => ({ onEvent: wait })],
+  ["reset", (wait) => ({ onReset: wait, since: "bbbb.9" })],
+]) {
+  test(`handler of ${kind} that doesn't settle for ten seconds is told of, until it does`, async (t) => {
+    const warned = t.mock.method(console, "warn", () => {});
+    const gate = deferred();
+    const { clock, server, page } = onePage(options(() => gate.promise));
+    server.publish({ text: 1 });
+    await clock.advance(9_000);
+    assert.notEqual(page.state, "stuck");
+    await clock.advance(2_000);
+    assert.deepEqual(page.client.state, { name: "stuck", transport: "websocket" });
+    await until(() => warned.mock.callCount());
+    assert.match(
+      warned.mock.calls[0].arguments[0],
+      new RegExp(`not settled for 10 seconds.*"${kind === "event" ? "note" : "reset"}"`),
+    );
+    gate.resolve();
+    await clock.advance(100);
+    assert.equal(page.state, "live");
+    assert.equal(warned.mock.callCount(), 1);
+  });
+}
+
+test("lost connection is told of also while a handler is stuck", async () => {
+  const { clock, server, page } = onePage({ onEvent: () => new Promise(() => {}) });
+  server.publish({ text: 1 });
+  await clock.advance(11_000);
+  server.isDown = true;
+  server.closeAll(1006);
+  await clock.advance(1000);
+  assert.equal(page.state, "waiting");
+});
+
+test("handlers of states and messages that don't settle stop nothing", async () => {
+  const forever = () => new Promise(() => {});
+  const { clock, server, page } = onePage({ onState: forever, onMessage: forever });
+  server.publish({ text: 1 });
+  await clock.advance(11_000);
+  assert.equal(page.state, "live");
+  assert.deepEqual(page.events, [1]);
+});
+
+test("what is too much to keep for a handler is fetched when the handler goes on", async () => {
+  const gate = deferred();
+  const { clock, server, page } = onePage({
+    onEvent: async ({ text }) => {
+      await gate.promise;
+      page.events.push(text);
+    },
+  });
+  await clock.advance(10);
+  const all = Array.from({ length: 20_000 }, (_, n) => n);
+  for (const text of all) server.publish({ text });
+  await clock.advance(5_000);
+  assert.equal(page.state, "catching-up");
+  assert.equal(server.count("catch-up"), 0);
+  gate.resolve();
+  await clock.advance(60_000);
+  assert.deepEqual(page.events, all);
+  assert.ok(server.count("catch-up") >= 20, `${server.count("catch-up")} pages`);
+  assert.equal(page.state, "live");
+});
+
+test("tab that catches up over HTTP asks for no more while its handlers have enough to do", async () => {
+  const gate = deferred();
+  const { clock, server, page } = onePage({ onEvent: () => gate.promise });
+  await clock.advance(10);
+  for (let n = 1; n <= 20_000; n++) server.log.append({ text: n });
+  const [connection] = server.connections;
+  connection.send({ type: "welcome", cursor: "aaaa.19999", heartbeat: 25 });
+  connection.seq = 19_999;
+  connection.pump();
+  await clock.advance(60_000);
+  assert.equal(server.count("catch-up"), 10);
+  gate.resolve();
+  await clock.advance(60_000);
+  assert.equal(page.client.cursor, "aaaa.20000");
 });
 
 // Acknowledging

@@ -7,7 +7,7 @@ import { CLOSE_CODES, nextAttempt } from "../../src/orgrealtime/static/orgrealti
 
 const NOW = 1_000_000;
 const RESTARTING = NOW + 30_000;
-const FIRST = { attempts: 0, failedOpens: 0, restartUntil: 0, reconnectAt: 0 };
+const FIRST = { attempts: 0, failedOpens: 0, restartUntil: 0, reconnectAt: 0, notBefore: 0 };
 const EVENTS = { frame: { type: "batch", events: [], cursor: "aaaa.1" } };
 const lost = { wasOpen: true };
 const refused = { hasReason: true };

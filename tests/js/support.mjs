@@ -39,6 +39,14 @@ export class Page {
   }
 }
 
+/** Wait for what doesn't go by the clock of the world, such as a module that is loaded. */
+export async function until(condition) {
+  for (let tries = 0; !condition(); tries++) {
+    if (tries > 2000) throw new Error(`not within 20 s: ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 /** A world with one page whose cursor is where the stream began. */
 export function onePage(options = {}) {
   const world = new World();

@@ -65,6 +65,8 @@ for (const [name, options] of [
   ["of two users", [{ shareKey: 1 }, { shareKey: 2 }]],
   ["of users who aren't named", [{ shareKey: undefined }, { shareKey: "" }]],
   ["of two organisations", [{ org: "acme" }, { org: "umbrella" }]],
+  ["with two catch-up views", [{}, { catchUpUrl: "/app/missed/" }]],
+  ["with two streams", [{}, { streamUrl: "/app/stream/" }]],
 ]) {
   test(`tabs ${name} have a connection each`, async () => {
     const world = new World();
@@ -73,6 +75,28 @@ for (const [name, options] of [
     assert.equal(world.server.connections.size, 2);
   });
 }
+
+test("tabs whose URLs are written in two ways have one connection", async () => {
+  const world = new World();
+  const urls = { url: "wss://example.org/ws/orgs/acme/notifications/", catchUpUrl: "../orgs/acme/notifications/" };
+  for (const options of [{}, urls]) new Page(world.newTab(), { share: true, since: "aaaa.0", ...options });
+  await world.clock.advance(100);
+  assert.equal(world.server.connections.size, 1);
+});
+
+test("tab whose requests show no login ends no other, though it can't catch up", async () => {
+  const rig = await live(2, { credentials: "omit" });
+  for (const n of [1, 2]) rig.server.publish({ text: n });
+  await rig.clock.advance(100);
+  rig.server.refusal = 401;
+  const late = new Page(rig.world.newTab(), { share: true, since: "aaaa.1", credentials: "omit" });
+  await rig.clock.advance(60_000);
+  assert.equal(late.state, "catching-up");
+  for (const page of rig.pages) assert.equal(page.state, "live");
+  rig.server.refusal = null;
+  await rig.clock.advance(60_000);
+  assert.deepEqual(late.events, [2]);
+});
 
 for (const missing of ["locks", "BroadcastChannel"]) {
   test(`tabs of a browser without ${missing} have a connection each`, async () => {
@@ -515,14 +539,19 @@ test("tab that loses the lead while it asks whether it is logged in makes no con
   assert.equal(follower.tab.sockets.length, 0);
 });
 
-test("tab that learns over HTTP that access has ended tells the others", async () => {
+test("tab that learns over HTTP that access has ended ends no tab that is live", async () => {
   const rig = await live(2);
   rig.server.publish({ text: 1 });
   await rig.clock.advance(100);
   rig.server.refusal = 401;
   const late = new Page(rig.world.newTab(), { share: true, since: "aaaa.0" });
   await rig.clock.advance(100);
-  for (const page of [...rig.pages, late]) assert.equal(page.state, "unauthenticated");
+  assert.equal(late.state, "unauthenticated");
+  for (const page of rig.pages) assert.equal(page.state, "live");
+  assert.equal(rig.server.connections.size, 1);
+  rig.server.closeAll(4401);
+  await rig.clock.advance(100);
+  for (const page of rig.pages) assert.equal(page.state, "unauthenticated");
 });
 
 test("tab that is told to stop asks no more", async () => {

@@ -8,8 +8,10 @@ import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 export const SOURCE = here("../../src/orgrealtime/static/orgrealtime/");
-const MODULES = ["client", "notifications", "unread"];
+const MODULES = ["client", "diagnostics", "notifications", "unread"];
 const DECLARED = ["client", "notifications"]; // those that a page imports
+
+const ELEMENT = "notifications.d.ts"; // whose page has the types of elements.d.ts, too
 
 /** The texts of the declaration files, by name. Made apart: beside the old ones the compiler would read those. */
 export async function declarations() {
@@ -30,7 +32,8 @@ export async function declarations() {
   const names = DECLARED.map((name) => `${name}.d.ts`);
   const texts = await Promise.all(names.map((name) => readFile(join(folder, name), "utf8")));
   await rm(folder, { recursive: true });
-  return new Map(names.map((name, n) => [name, texts[n]]));
+  const files = new Map(names.map((name, n) => [name, texts[n]]));
+  return files.set(ELEMENT, `/// <reference path="./elements.d.ts" />\n${files.get(ELEMENT)}`);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

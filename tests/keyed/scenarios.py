@@ -132,6 +132,7 @@ async def test_client_is_let_in_gets_its_events_and_catches_up(
     socket = await sockets.open(bob)
     welcome = (await socket.until("synced"))[0]
     assert welcome["org"] == {"id": str(acme.pk), "slug": "acme"}
+    assert welcome["user"] == {"id": str(bob.pk)}
     for to in (alice, bob, None):
         await sync_to_async(publish)(acme, "note", {"to": to and to.username}, to=to, actor=alice)
     events = await socket.next_events(2)
@@ -141,6 +142,7 @@ async def test_client_is_let_in_gets_its_events_and_catches_up(
     assert [event["to"] for event in await again.next_events(2)] == ["bob", None]
     over_http = await sync_to_async(caught_up_over_http)(bob, welcome["cursor"])
     assert [event["to"] for event in over_http["events"]] == ["bob", None]
+    assert over_http["user"] == {"id": str(bob.pk)}
 
 
 def caught_up_over_http(user: User, cursor: str) -> Any:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from django import template
 from django.conf import settings
 from django.db import models
 from django.templatetags.static import static
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, get_script_prefix, reverse
 from django.utils.html import format_html, json_script
+from django.utils.http import escape_leading_slashes
 from django.utils.safestring import SafeString, mark_safe
 
 from orgrealtime import stream
 from orgrealtime.conf import get_settings
 from orgrealtime.keys import organization_keys, user_keys
+from orgrealtime.protocol.keys import key_as_json
 
 register = template.Library()
 
@@ -26,7 +28,7 @@ MODULES = {
     "orgrealtime/notifications": "orgrealtime/notifications.js",
 }
 # What the modules import from each other, by these plain names.
-IMPORTED = ("orgrealtime/client.js", "orgrealtime/unread.js")
+IMPORTED = ("orgrealtime/client.js", "orgrealtime/diagnostics.js", "orgrealtime/unread.js")
 # As in Django's json_script: text inside of a script element must not end it.
 ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}
 
@@ -45,18 +47,18 @@ def orgrealtime_client(
     """Return an import map for `orgrealtime`, and what `connect(config())` needs, for the head of a page.
 
     `since` is the position that the view has taken before it read what the page shows; default: the position now.
-    `url` is the path of your WebSocket, if it isn't that of `orgrealtime.routing`. A nonce of Django's or django-csp's
-    Content-Security-Policy is used.
+    `url` is the path of your WebSocket, if it isn't that of `orgrealtime.routing` below the script prefix. A nonce of
+    Django's or django-csp's Content-Security-Policy is used.
     """
     _check(organization, "orgrealtime_client")
     slug = str(getattr(organization, get_settings().ORGANIZATION_SLUG_FIELD))
     given = {
         "org": slug,
         "since": since or orgrealtime_position(organization),
-        "url": url,
+        "url": url or _socket_path(slug),
         "catchUpUrl": _path("catch-up", slug),
         "streamUrl": _path("stream", slug),
-        "shareKey": _user_key(context),
+        **_user(context),
     }
     config = {name: value for name, value in given.items() if value is not None}
     imports = json.dumps({"imports": _imports()})
@@ -90,9 +92,16 @@ def _path(name: str, slug: str) -> str | None:
         return None
 
 
-def _user_key(context: dict[str, Any]) -> str | None:
+def _socket_path(slug: str) -> str:
+    """The path of `orgrealtime.routing` below the script prefix, written as reverse() writes paths."""
+    return escape_leading_slashes(quote(f"{get_script_prefix()}ws/orgs/{slug}/notifications/"))
+
+
+def _user(context: dict[str, Any]) -> dict[str, Any]:
     user = getattr(context.get("request"), "user", None)
-    return user_keys().name(user.pk) if user is not None and user.is_authenticated else None
+    if user is None or not user.is_authenticated:
+        return {}
+    return {"user": key_as_json(user_keys().of(user)), "shareKey": user_keys().name(user.pk)}
 
 
 def _nonce(context: dict[str, Any]) -> SafeString | str:

@@ -2,10 +2,11 @@ from typing import Any
 
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 
 from tracker.demo import PASSWORD, USERS
+from tracker.history import make_history
 from tracker.models import Membership, Organization, Task
 
 ORGANIZATIONS = {
@@ -36,9 +37,12 @@ ORGANIZATIONS = {
 
 
 class Command(BaseCommand):
-    help = "Create the demo's organisations, users and tasks; what exists already stays as it is."
+    help = "Create the demo's organisations, users, tasks and a day of their past; what exists already stays as it is."
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--no-history", action="store_true", help="nothing has happened yet")
+
+    def handle(self, *args: Any, no_history: bool, **options: Any) -> None:
         # Hashing is slow by design, so not while rows are locked.
         password = make_password(PASSWORD)
         with transaction.atomic():
@@ -49,14 +53,16 @@ class Command(BaseCommand):
                 for name in USERS
             }
             for slug, wanted in ORGANIZATIONS.items():
-                seed_organization(slug, wanted, users)
+                seed_organization(slug, wanted, users, has_history=not no_history)
         self.stdout.write(
             f"Users {', '.join(USERS)} with password {PASSWORD}, in {', '.join(ORGANIZATIONS)}."
         )
 
 
-def seed_organization(slug: str, wanted: dict[str, Any], users: dict[str, User]) -> None:
-    organization, _ = Organization.objects.get_or_create(slug=slug, defaults={"name": wanted["name"]})
+def seed_organization(
+    slug: str, wanted: dict[str, Any], users: dict[str, User], *, has_history: bool
+) -> None:
+    organization, is_new = Organization.objects.get_or_create(slug=slug, defaults={"name": wanted["name"]})
     # A title isn't unique, so a second run at the same time has to wait here to see what this one adds.
     Organization.objects.select_for_update().get(pk=organization.pk)
     for name in wanted["members"]:
@@ -65,3 +71,5 @@ def seed_organization(slug: str, wanted: dict[str, Any], users: dict[str, User])
     for title, status in reversed(wanted["tasks"]):
         if title not in present:
             organization.tasks.create(title=title, status=status)
+    if is_new and has_history:
+        make_history(organization)

@@ -1,13 +1,27 @@
-import { byId, copyOf, restart, showTime, within } from "./elements.js";
+import { animate, byId, copyOf, within } from "./elements.js";
 import { post } from "./requests.js";
+import { say } from "./texts.js";
+import { showTime } from "./times.js";
 
 /** @typedef {{id: number, title: string, status: string, updated_at: string, url: string}} Task */
+
+const GLOW = [
+  { borderColor: "var(--accent)", boxShadow: "0 0 0 3px var(--accent-soft)", translate: "0 -4px" },
+  { translate: "0", offset: 0.2 },
+  { borderColor: "var(--accent)", boxShadow: "0 0 0 3px var(--accent-soft)", offset: 0.6 },
+  {},
+];
 
 /** The cards in their columns. */
 export class Board {
   /** @type {Map<string, HTMLElement>} */ #columns = new Map();
+  /** @type {Set<Element>} */ #inSight = new Set();
+  #observer = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) this.#inSight[isIntersecting ? "add" : "delete"](target);
+  });
 
   constructor() {
+    for (const card of document.querySelectorAll(".card")) this.#observer.observe(card);
     for (const column of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".column"))) {
       this.#columns.set(column.dataset.status ?? "", column);
     }
@@ -21,6 +35,12 @@ export class Board {
   /** @param {number | string} id */
   title(id) {
     return this.card(id)?.querySelector("h3")?.textContent ?? "";
+  }
+
+  /** Whether somebody who looks at the page sees the card. @param {number | string} id */
+  isInSight(id) {
+    const card = this.card(id);
+    return card !== null && this.#inSight.has(card);
   }
 
   /** @param {string} status */
@@ -37,7 +57,7 @@ export class Board {
     const hadFocus = card.contains(document.activeElement);
     this.#place(card, status);
     within(column, ".cards").prepend(card);
-    restart(card, "arrived");
+    animate(card, GLOW, 1_600);
     this.#count();
     if (hadFocus) within(card, "button:not([hidden])").focus();
   }
@@ -54,12 +74,15 @@ export class Board {
   replace(tasks) {
     const wanted = new Set(tasks.map((task) => String(task.id)));
     for (const card of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".card"))) {
-      if (!wanted.has(card.dataset.task ?? "")) card.remove();
+      if (wanted.has(card.dataset.task ?? "")) continue;
+      this.#observer.unobserve(card);
+      this.#inSight.delete(card);
+      card.remove();
     }
     for (const task of tasks) {
       const card = this.card(task.id) ?? this.#create(task);
       within(card, "h3").textContent = task.title;
-      within(card, ".moves").ariaLabel = `Move ${task.title} to`;
+      within(card, ".moves").ariaLabel = say("moveTo", { title: task.title });
       this.#place(card, task.status);
       const column = this.#columns.get(task.status);
       if (column) within(column, ".cards").append(card);
@@ -72,6 +95,7 @@ export class Board {
   #create(task) {
     const card = copyOf("card");
     card.dataset.task = String(task.id);
+    this.#observer.observe(card);
     /** @type {HTMLFormElement} */ (within(card, "form")).action = task.url;
     /** @type {HTMLTimeElement} */ (within(card, "time")).dateTime = task.updated_at;
     return card;
@@ -120,7 +144,7 @@ export class Mover {
     } catch (error) {
       // Not if somebody else has moved it since.
       if (card.dataset.status === status) this.#board.move(id, before);
-      byId("problem").textContent = `${/** @type {Error} */ (error).message} The task was not moved.`;
+      byId("problem").textContent = `${/** @type {Error} */ (error).message} ${say("notMoved")}`;
       byId("problem").hidden = false;
     } finally {
       card.ariaBusy = null;

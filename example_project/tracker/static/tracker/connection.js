@@ -1,40 +1,30 @@
 import { byId } from "./elements.js";
+import { say, sayOne } from "./texts.js";
 
 /** @typedef {import("orgrealtime").State} State */
 
 const BANNER_AFTER = 1_500; // milliseconds; a shorter break is none of the user's business
 
-/** @type {Record<State["name"], string>} */
-const LABELS = {
-  connecting: "Connecting…",
-  "catching-up": "Catching up…",
-  live: "Live",
-  waiting: "Reconnecting",
-  offline: "Offline",
-  unauthenticated: "Signed out",
-  forbidden: "No access",
-  stopped: "Stopped",
+/** Which states people are told of, and by which text. @type {Record<string, string>} */
+const BANNERS = {
+  waiting: "lost",
+  connecting: "lost",
+  offline: "offline",
+  unauthenticated: "unauthenticated",
+  forbidden: "forbidden",
+  stopped: "stopped",
 };
-
-const LOST = "The connection is lost. What you see may be out of date; it catches up by itself.";
 
 /** Says how the connection is: a word beside the title, and a banner when people should know more. */
 export class ConnectionState {
   #tick = 0;
   #bannerTimer = 0;
   #wasLive = false;
-  /** @type {Record<string, string>} */ #banners;
+  #organization;
 
   /** @param {string} organization */
   constructor(organization) {
-    this.#banners = {
-      waiting: LOST,
-      connecting: LOST,
-      offline: "You are offline. What you see may be out of date; it catches up by itself.",
-      unauthenticated: "You have been signed out, so this page has stopped.",
-      forbidden: `You are no longer a member of ${organization}. This page has stopped.`,
-      stopped: "Live updates have stopped. Reload the page to go on.",
-    };
+    this.#organization = organization;
   }
 
   /** @param {State} state */
@@ -42,7 +32,7 @@ export class ConnectionState {
     const { name, transport } = state;
     byId("state").hidden = false;
     byId("state").dataset.state = name;
-    byId("state-text").textContent = name === "live" && transport === "polling" ? "Polling" : LABELS[name];
+    byId("state-text").textContent = sayOne("states", name === "live" && transport === "polling" ? "polling" : name);
     this.#countDown(name === "waiting" ? state.retryAt : undefined);
     this.#announce(name);
     const isOver = ["unauthenticated", "forbidden", "stopped"].includes(name);
@@ -55,7 +45,7 @@ export class ConnectionState {
     const node = byId("state-countdown");
     node.textContent = "";
     if (until === undefined) return;
-    const tick = () => (node.textContent = ` in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s`);
+    const tick = () => (node.textContent = ` ${say("retryIn", { seconds: Math.max(0, Math.ceil((until - Date.now()) / 1000)) })}`);
     tick();
     this.#tick = setInterval(tick, 250);
   }
@@ -64,7 +54,8 @@ export class ConnectionState {
   #announce(name) {
     const banner = byId("banner");
     this.#wasLive ||= name === "live";
-    const text = name === "connecting" && !this.#wasLive ? "" : this.#banners[name];
+    const isFirst = name === "connecting" && !this.#wasLive;
+    const text = isFirst ? "" : sayOne("banners", BANNERS[name], { organization: this.#organization });
     const show = () => {
       banner.hidden = false;
       banner.dataset.state = name;

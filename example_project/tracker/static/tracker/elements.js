@@ -36,42 +36,32 @@ export function link(path, text) {
   return node;
 }
 
-/** How long ago it was, kept up to date by `keepTimes`. @param {string} iso */
-export function ago(iso) {
-  const node = /** @type {HTMLTimeElement} */ (element("time", "ago"));
-  node.dateTime = iso;
-  showTime(node);
-  return node;
+const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
+/** @type {WeakMap<HTMLElement, Animation>} */ const animations = new WeakMap();
+
+/**
+ * Animate an element, unless it is being animated. Unlike a class that is taken away and set again this asks for no
+ * layout in between.
+ *
+ * @param {HTMLElement} node @param {Keyframe[]} keyframes @param {number} duration
+ */
+export function animate(node, keyframes, duration) {
+  if (isCalm.matches || animations.get(node)?.playState === "running") return;
+  animations.set(node, node.animate(keyframes, { duration, easing: "ease-out" }));
 }
 
-/** @param {HTMLTimeElement} node */
-export function showTime(node) {
-  const when = new Date(node.dateTime);
-  node.textContent = inWords(when, new Date());
-  node.title = when.toLocaleString();
-}
-
-export function keepTimes() {
-  const all = () => document.querySelectorAll("time.ago[datetime]").forEach((node) => showTime(/** @type {any} */ (node)));
-  all();
-  setInterval(all, 20_000);
-}
-
-/** @param {Date} when @param {Date} now */
-function inWords(when, now) {
-  const minutes = Math.floor((now.getTime() - when.getTime()) / 60_000);
-  if (Number.isNaN(minutes)) return "";
-  if (minutes < 1) return "just now";
-  if (minutes < 60) return `${minutes} min ago`;
-  if (minutes < 12 * 60) return `${Math.floor(minutes / 60)} h ago`;
-  const clock = /** @type {const} */ ({ hour: "2-digit", minute: "2-digit", hour12: false });
-  if (when.toDateString() === now.toDateString()) return when.toLocaleTimeString([], clock);
-  return when.toLocaleDateString([], { day: "numeric", month: "short" });
-}
-
-/** @param {HTMLElement} node @param {string} name  of a class that starts an animation */
-export function restart(node, name) {
-  node.classList.remove(name);
-  void node.offsetWidth;
-  node.classList.add(name);
+/** Call a function at most once a frame, however often it is asked for. @param {() => void} draw */
+export function onceAFrame(draw) {
+  let isDue = false;
+  return () => {
+    if (isDue) return;
+    isDue = true;
+    const run = () => {
+      isDue = false;
+      draw();
+    };
+    // A page in the background has no frames.
+    if (document.hidden) setTimeout(run, 250);
+    else requestAnimationFrame(run);
+  };
 }

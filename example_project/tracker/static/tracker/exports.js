@@ -1,5 +1,7 @@
-import { ago, byId, copyOf, safePath, within } from "./elements.js";
+import { byId, copyOf, safePath, within } from "./elements.js";
 import { getJSON, post } from "./requests.js";
+import { say } from "./texts.js";
+import { ago } from "./times.js";
 
 /**
  * @typedef {object} Export
@@ -14,7 +16,6 @@ import { getJSON, post } from "./requests.js";
 
 const SHOWN = 3;
 const ORDER = ["queued", "running", "done", "failed"];
-const FAILED = "The export failed. Please try again.";
 
 /** The newest exports, with a bar for the one that is being made. */
 export class Exports {
@@ -46,7 +47,7 @@ export class Exports {
     if (type === "export_progress") this.#show({ ...known, status: "running", progress });
     if (type !== "export_done") return;
     const isShown = before || status === "done" || this.#people.isMe(actor);
-    if (isShown) this.#show({ ...known, status, download_url, error: status === "failed" ? FAILED : "" });
+    if (isShown) this.#show({ ...known, status, download_url, error: status === "failed" ? say("exportFailure") : "" });
   }
 
   /** @param {SubmitEvent} event */
@@ -90,10 +91,12 @@ export class Exports {
   /** @param {HTMLElement} row @param {Export} one */
   #draw(row, one) {
     row.dataset.status = one.status;
-    within(row, ".export-name").textContent = `${this.#people.whose(one.requested_by)} export`;
+    within(row, ".export-name").textContent = this.#people.isMe(one.requested_by)
+      ? say("exportMine")
+      : say("exportOf", { name: this.#people.name(one.requested_by) });
     const state = within(row, ".export-state");
     if (one.status === "done") state.replaceChildren(ago(one.created_at));
-    else state.textContent = one.status === "failed" ? one.error || FAILED : one.status === "queued" ? "Waiting…" : `${one.progress} %`;
+    else state.textContent = one.status === "failed" ? one.error || say("exportFailure") : one.status === "queued" ? say("waiting") : `${one.progress} %`;
     const bar = /** @type {HTMLProgressElement} */ (within(row, "progress"));
     bar.value = one.progress;
     bar.hidden = !isUnderWay(one);

@@ -4,18 +4,19 @@ import { connect } from "orgrealtime";
 import "orgrealtime/notifications";
 import { Board, Mover } from "./board.js";
 import { ConnectionState } from "./connection.js";
-import { byId, element, keepTimes } from "./elements.js";
+import { byId } from "./elements.js";
 import { Exports } from "./exports.js";
 import { Feed } from "./feed.js";
 import { People } from "./people.js";
-import { Pulse, REMEMBERED } from "./pulse.js";
+import { News } from "./news.js";
+import { Pulse } from "./pulse.js";
 import { getJSON } from "./requests.js";
-import { Toasts } from "./toasts.js";
+import { keepTimes } from "./times.js";
 import { Wording, isMove, kindOf } from "./wording.js";
 
 /** @typedef {import("./wording.js").RealtimeEvent} RealtimeEvent */
 
-const TOLD_ONE_BY_ONE = 3;
+const FIRST_ENTRIES = 200; // not all of them are told
 
 /** @type {import("orgrealtime").Options} */
 const config = JSON.parse(byId("orgrealtime-config").textContent ?? "");
@@ -24,16 +25,20 @@ const people = new People(page.members, page.user);
 const board = new Board();
 const wording = new Wording(board, people);
 const feed = new Feed(wording, people);
-const pulse = new Pulse();
-const toasts = new Toasts();
+const pulse = new Pulse(page.pulse);
+const bell = /** @type {import("orgrealtime/notifications").OrgNotifications} */ (byId("bell"));
+const news = new News(board, people, wording, bell);
 const files = new Exports(page.urls.exports, page.exports, people);
 const connection = new ConnectionState(page.organization);
 new Mover(board);
 keepTimes();
 
 /** @type {Set<string>} */ const looked = new Set();
-/** @type {RealtimeEvent[]} */ let missed = [];
-let isLive = false;
+
+/** @param {import("orgrealtime").Reset} reset */
+async function refetchPulse(reset) {
+  pulse.replace((await getJSON(`${page.urls.pulse}?until=${reset.cursor}`)).pulse);
+}
 
 async function refetchBoard() {
   const { tasks, members } = await getJSON(page.urls.tasks);
@@ -61,56 +66,35 @@ async function onEvent(event) {
   if (!kindOf(event)) return;
   feed.add(event);
   pulse.add(event);
-  if (isLive) announce(event);
-  else missed.push(event);
+  news.add(event);
 }
 
-/** What oneself did is none, except for a file that one waits for. @param {RealtimeEvent} event */
-function isNews(event) {
-  const kind = kindOf(event);
-  return kind !== null && !(kind === "move" && people.isMe(event.actor));
-}
-
-/** @param {RealtimeEvent} event */
-function announce(event) {
-  if (isNews(event)) toasts.show(kindOf(event) ?? "other", wording.tell(event));
-}
-
-function announceMissed() {
-  if (missed.length > TOLD_ONE_BY_ONE) toasts.show("other", [`${missed.length} things happened meanwhile.`]);
-  else missed.forEach(announce);
-  missed = [];
+/** Another user has logged in: this page is not theirs, and shows nothing any more until it is theirs. */
+function leave() {
+  byId("main").hidden = true;
+  news.clear();
+  location.reload();
+  return new Promise(() => {});
 }
 
 // What is new since the page was rendered comes through the client; this is only the past, to begin with.
-const past = await getJSON(`${config.catchUpUrl}?limit=${REMEMBERED}`).catch(() => ({ events: [] }));
-for (const event of past.events) {
-  if (!kindOf(event)) continue;
-  feed.add(event);
-  pulse.add(event);
-}
+const past = await getJSON(`${config.catchUpUrl}?limit=${FIRST_ENTRIES}`).catch(() => ({ events: [] }));
+for (const event of past.events) if (kindOf(event)) feed.add(event);
 feed.settle();
 
 const client = connect({
   ...config,
   onEvent,
-  onReset: () => Promise.all([refetchBoard(), files.refetch()]),
+  onReset: (reset) => Promise.all([refetchBoard(), refetchPulse(reset), files.refetch()]),
+  onUser: leave,
   onState(state) {
-    isLive = state.name === "live";
-    if (isLive) announceMissed();
+    news.setLive(state.name === "live");
     connection.show(state);
   },
 });
 
 // The bell shares the page's connection, and tells screen readers what the toasts show.
-const bell = /** @type {import("orgrealtime/notifications").OrgNotifications} */ (byId("bell"));
-bell.format = (event) => (isNews(event) ? lineOf(event) : null);
+bell.format = (event) => (news.isNews(event) ? wording.line(event) : null);
 bell.client = client;
 bell.setAttribute("org", config.org ?? "");
 bell.setAttribute("share-key", String(config.shareKey));
-
-/** @param {RealtimeEvent} event */
-function lineOf(event) {
-  const text = element("p", "", wording.tell(event)).textContent ?? "";
-  return { text, url: event.status === "done" ? event.download_url : undefined };
-}

@@ -1,4 +1,5 @@
 import { element } from "./elements.js";
+import { say } from "./texts.js";
 
 const TONES = 6; // As many as the style sheet has.
 
@@ -30,13 +31,8 @@ export class People {
 
   /** @param {number | string | null} id */
   name(id) {
-    if (id === null) return "System";
-    return this.isMe(id) ? "You" : (this.#names[id] ?? "A former member");
-  }
-
-  /** @param {number | string | null} id */
-  whose(id) {
-    return this.isMe(id) ? "Your" : `${this.name(id)}’s`;
+    if (id === null) return say("system");
+    return this.isMe(id) ? say("you") : (this.#names[id] ?? say("formerMember"));
   }
 
   /** @param {number | string | null} id */

@@ -1,61 +1,86 @@
-import { byId, element, restart, within } from "./elements.js";
+import { animate, byId, element, onceAFrame, within } from "./elements.js";
+import { say, sayCount } from "./texts.js";
+import { timeOfDay } from "./times.js";
 import { kindOf } from "./wording.js";
 
-export const REMEMBERED = 500;
-
 const MINUTE = 60_000;
-/** @type {Record<string, {bars: number, width: number, labelEvery: number, words: string}>} */
+/** @type {Record<string, {bars: number, width: number, labelEvery: number}>}  width in minutes */
 const RANGES = {
-  hours: { bars: 24, width: 60 * MINUTE, labelEvery: 6, words: "in the last 24 hours" },
-  minutes: { bars: 30, width: 2 * MINUTE, labelEvery: 10, words: "in the last 60 minutes" },
+  hours: { bars: 24, width: 60, labelEvery: 6 },
+  minutes: { bars: 30, width: 2, labelEvery: 10 },
 };
 const KINDS = ["move", "export", "other"];
+const KEPT = 24 * 60; // minutes
 
-/** @typedef {{kind: string, at: number, actor: number | string | null}} Beat */
+/** @typedef {{minute: number, kind: string, actor: number | string | null, count: number}} Beat  `minute` since 1970 */
 
-/** Counters and a chart of the last events, drawn at most once a frame. */
+/**
+ * Counters and a chart of the last hours, drawn at most once a frame. The server has counted what was before the page;
+ * from there on each event is one more.
+ */
 export class Pulse {
-  /** @type {Beat[]} */ #beats = [];
-  /** @type {Set<string>} */ #known = new Set();
-  #isDue = false;
-  #range = RANGES.hours;
+  /** @type {Map<string, Beat>} */ #beats = new Map();
+  #name = "hours";
+  #drawSoon = onceAFrame(() => this.#draw());
 
-  constructor() {
+  /** @param {Beat[]} beats */
+  constructor(beats) {
     byId("pulse").hidden = false;
     byId("pulse").addEventListener("change", ({ target }) => {
-      this.#range = RANGES[/** @type {HTMLInputElement} */ (target).value];
+      this.#name = /** @type {HTMLInputElement} */ (target).value;
       this.#draw();
     });
     // The bars move on with the clock.
     setInterval(() => this.#draw(), MINUTE / 2);
+    this.replace(beats);
+  }
+
+  /** @param {Beat[]} beats */
+  replace(beats) {
+    this.#beats.clear();
+    for (const beat of beats) this.#count(beat);
     this.#draw();
   }
 
   /** @param {import("./wording.js").RealtimeEvent} event */
   add(event) {
     const kind = kindOf(event);
-    if (!kind || this.#known.has(event.cursor)) return;
-    this.#known.add(event.cursor);
-    this.#beats.push({ kind: kind === "failure" ? "export" : kind, at: Date.parse(event.created_at), actor: event.actor });
-    if (this.#beats.length > REMEMBERED) this.#beats.shift();
+    if (!kind) return;
+    const minute = Math.floor(Date.parse(event.created_at) / MINUTE);
+    this.#count({ minute, kind: kind === "failure" ? "export" : kind, actor: event.actor, count: 1 });
     this.#drawSoon();
   }
 
-  #drawSoon() {
-    if (this.#isDue) return;
-    this.#isDue = true;
-    requestAnimationFrame(() => {
-      this.#isDue = false;
-      this.#draw();
-    });
+  /** @param {Beat} beat */
+  #count(beat) {
+    const key = `${beat.minute} ${beat.kind} ${beat.actor}`;
+    const known = this.#beats.get(key);
+    if (known) known.count += beat.count;
+    else this.#beats.set(key, { ...beat });
   }
 
   #draw() {
-    byId("pulse-count").textContent = String(this.#beats.length);
-    byId("pulse-noun").textContent = noun(this.#beats.length);
-    for (const kind of KINDS) this.#tile(kind, this.#beats.filter((beat) => beat.kind === kind).length);
-    this.#tile("people", new Set(this.#beats.flatMap(({ actor }) => (actor === null ? [] : [actor]))).size);
-    this.#chart();
+    const { bars, width } = RANGES[this.#name];
+    const now = Math.floor(Date.now() / MINUTE);
+    const end = Math.floor(now / width) + 1;
+    const counts = Array.from({ length: bars }, () => KINDS.map(() => 0));
+    const totals = KINDS.map(() => 0);
+    const people = new Set();
+    for (const [key, { minute, kind, actor, count }] of this.#beats) {
+      if (minute < now - KEPT) this.#beats.delete(key);
+      const index = Math.min(bars - 1, Math.floor(minute / width) - end + bars); // A server's clock may be ahead.
+      if (index < 0) continue;
+      counts[index][KINDS.indexOf(kind)] += count;
+      totals[KINDS.indexOf(kind)] += count;
+      if (actor !== null) people.add(actor);
+    }
+    const total = sum(totals);
+    byId("pulse-count").textContent = String(total);
+    byId("pulse-noun").textContent = sayCount("events", total);
+    KINDS.forEach((kind, place) => this.#tile(kind, totals[place]));
+    this.#tile("people", people.size);
+    this.#chart(counts, end);
+    byId("chart").ariaLabel = sayCount(this.#name, total);
   }
 
   /** @param {string} kind @param {number} count */
@@ -63,42 +88,30 @@ export class Pulse {
     const number = within(byId("pulse"), `[data-kind="${kind}"] dd`);
     if (number.textContent === String(count)) return;
     number.textContent = String(count);
-    restart(number, "bumped");
+    animate(number, [{}, { color: "var(--accent)", offset: 0.3 }, {}], 500);
   }
 
-  #chart() {
-    const { bars, width, labelEvery, words } = this.#range;
+  /** @param {number[][]} counts  of each bar, by kind @param {number} end  of the last one, in widths since 1970 */
+  #chart(counts, end) {
+    const { bars, width, labelEvery } = RANGES[this.#name];
     const chart = byId("chart");
     while (chart.children.length > bars) chart.lastElementChild?.remove();
     while (chart.children.length < bars) chart.append(emptyBar());
-    const end = Math.floor(Date.now() / width) + 1;
-    const counts = this.#counted(end - bars, bars, width);
     const highest = Math.max(4, ...counts.map(sum));
     counts.forEach((count, index) => {
-      const begin = new Date((end - bars + index) * width);
+      const begin = new Date((end - bars + index) * width * MINUTE);
       const bar = /** @type {HTMLElement} */ (chart.children[index]);
-      bar.title = `${clock(begin)}: ${sum(count)}`;
-      KINDS.forEach((kind, place) => {
+      bar.title = `${timeOfDay(begin)}: ${sum(count)}`;
+      KINDS.forEach((_, place) => {
         const part = /** @type {HTMLElement} */ (bar.children[place]);
         part.style.setProperty("--share", String(count[place] / highest));
         part.classList.toggle("top", count[place] > 0 && !count.slice(place + 1).some(Boolean));
       });
-      const isLabelled = index === bars - 1 || (bars - 1 - index) % labelEvery === 0;
-      within(bar, ".hour").textContent = index === bars - 1 ? "now" : isLabelled ? clock(begin) : "";
+      const isLabelled = (bars - 1 - index) % labelEvery === 0;
+      const label = index === bars - 1 ? say("now") : isLabelled ? timeOfDay(begin) : "";
+      within(bar, ".hour").textContent = label;
     });
-    const total = counts.reduce((all, count) => all + sum(count), 0);
-    chart.ariaLabel = `${total} ${noun(total)} ${words}`;
     chart.dataset.highest = String(highest);
-  }
-
-  /** For each bar how many of each kind. @param {number} first @param {number} bars @param {number} width */
-  #counted(first, bars, width) {
-    const counts = Array.from({ length: bars }, () => KINDS.map(() => 0));
-    for (const { kind, at } of this.#beats) {
-      const index = Math.min(bars - 1, Math.floor(at / width) - first); // A server's clock may be ahead.
-      if (index >= 0) counts[index][KINDS.indexOf(kind)]++;
-    }
-    return counts;
   }
 }
 
@@ -114,14 +127,4 @@ function emptyBar() {
 /** @param {number[]} numbers */
 function sum(numbers) {
   return numbers.reduce((all, one) => all + one, 0);
-}
-
-/** @param {Date} when */
-function clock(when) {
-  return when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
-}
-
-/** @param {number} count */
-function noun(count) {
-  return count === 1 ? "event" : "events";
 }

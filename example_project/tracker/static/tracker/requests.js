@@ -1,5 +1,7 @@
 /** What the page asks its server; failures come as errors with a text for people. */
 
+import { say } from "./texts.js";
+
 export class Refused extends Error {}
 
 /** @param {string} url */
@@ -23,12 +25,12 @@ async function reach(url, init) {
   try {
     return await fetch(url, init);
   } catch {
-    throw new Refused("The server can’t be reached.");
+    throw new Refused(say("unreachable"));
   }
 }
 
 /** @param {Response} response */
 async function reason(response) {
   const body = await response.json().catch(() => null);
-  return body?.error?.message ?? "That didn’t work. Reload the page and try again.";
+  return body?.error?.message ?? say("refused");
 }

@@ -1,9 +1,10 @@
 import { element, link, safePath } from "./elements.js";
+import { compose, say } from "./texts.js";
 
 /** @typedef {import("orgrealtime").RealtimeEvent} RealtimeEvent */
 /** @typedef {"move" | "export" | "failure" | "other"} Kind */
 
-const LONGEST_PAYLOAD = 200;
+const LONGEST_TEXT = 200;
 
 /** @param {RealtimeEvent} event @returns {Kind | null}  null: nothing to tell anybody */
 export function kindOf(event) {
@@ -28,39 +29,50 @@ export class Wording {
     this.#people = people;
   }
 
-  /** @param {RealtimeEvent} event @returns {(string | Node)[]} */
+  /** The whole sentence. @param {RealtimeEvent} event @returns {(string | Node)[]} */
   tell(event) {
-    if (isMove(event)) return this.#move(event);
-    if (event.type === "export_done") return this.#export(event);
-    return this.#other(event);
+    if (kindOf(event) === "failure") return this.#action(event);
+    const who = element("strong", "", [this.#people.name(event.actor)]);
+    const path = kindOf(event) === "export" ? safePath(event.download_url) : null;
+    return [who, " ", ...this.#action(event), ...(path ? [" · ", link(path, say("download"))] : [])];
   }
 
-  /** @param {RealtimeEvent} event */
-  #move({ actor, task_id, details }) {
+  /** The line in the bell. @param {RealtimeEvent} event @returns {import("orgrealtime/notifications").Line} */
+  line(event) {
+    const kind = kindOf(event);
+    const text = element("p", "", this.#action(event)).textContent ?? "";
+    const actor = kind === "failure" ? undefined : this.#people.name(event.actor);
+    return { text, actor, url: kind === "export" ? event.download_url : undefined };
+  }
+
+  /** The sentence without its first word, who did it, if it begins with that. @param {RealtimeEvent} event */
+  #action(event) {
+    const mine = this.#people.isMe(event.actor) ? "Mine" : "";
+    switch (kindOf(event)) {
+      case "move":
+        return this.#move(event, mine);
+      case "export":
+        return [say(`exported${mine}`)];
+      case "failure":
+        return [say(`exportFailed${mine}`, { name: this.#people.name(event.actor) })];
+      default:
+        return [textOf(event)];
+    }
+  }
+
+  /** @param {RealtimeEvent} event @param {string} mine */
+  #move({ task_id, details }, mine) {
     const title = this.#board.title(task_id);
     const place = element("span", `tag ${known(details.to)}`, [this.#board.label(details.to)]);
-    return [this.#who(actor), " moved ", title ? `“${title}”` : "a task", " to ", place];
+    return compose(`moved${mine}`, { task: title ? say("quoted", { title }) : say("aTask"), place });
   }
+}
 
-  /** @param {RealtimeEvent} event */
-  #export({ actor, status, download_url }) {
-    const whose = element("strong", "", [this.#people.whose(actor)]);
-    if (status !== "done") return [whose, " export failed"];
-    const path = safePath(download_url);
-    return [whose, " export is ready", ...(path ? [" · ", link(path, "Download")] : [])];
-  }
-
-  /** @param {RealtimeEvent} event */
-  #other({ type, cursor, created_at, actor, ...payload }) {
-    const text = typeof payload.text === "string" ? payload.text : JSON.stringify(payload);
-    const shown = text.length > LONGEST_PAYLOAD ? `${text.slice(0, LONGEST_PAYLOAD)}…` : text;
-    return [this.#who(actor), " · ", element("span", "tag", [type]), " ", typeof payload.text === "string" ? shown : element("code", "", [shown])];
-  }
-
-  /** @param {number | string | null} actor */
-  #who(actor) {
-    return element("strong", "", [this.#people.name(actor)]);
-  }
+/** What a text says, or the type in words: nobody wants to read a payload. @param {RealtimeEvent} event */
+function textOf({ type, text }) {
+  const words = type.replace(/[_.:-]+/g, " ").trim();
+  const said = typeof text === "string" && text.trim() ? text : words.charAt(0).toUpperCase() + words.slice(1);
+  return said.length > LONGEST_TEXT ? `${said.slice(0, LONGEST_TEXT)}…` : said;
 }
 
 /** @param {string} status */

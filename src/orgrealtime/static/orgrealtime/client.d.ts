@@ -30,18 +30,24 @@ export type Frame = {
     [key: string]: any;
 };
 export type TransportName = "websocket" | "sse" | "polling" | "shared";
-export type StateName = "connecting" | "catching-up" | "live" | "waiting" | "offline" | "stopped" | "unauthenticated" | "forbidden";
+export type StateName = "connecting" | "catching-up" | "live" | "stuck" | "waiting" | "offline" | "stopped" | "unauthenticated" | "forbidden";
 export type State = {
     name: StateName;
     transport?: TransportName;
     retryAt?: number;
     code?: number;
 };
+export type Key = number | string;
+export type UserChange = {
+    user: Key;
+    previous: Key;
+};
 export type Kinds = {
     event: RealtimeEvent;
     reset: Reset;
     state: State;
     message: Frame;
+    user: UserChange;
     error: unknown;
 };
 export type Handler<T> = (value: T) => unknown;
@@ -64,9 +70,7 @@ export type Outside = {
     locks?: Pick<LockManager, "request">;
     BroadcastChannel?: new (name: string) => BroadcastChannel;
     window?: EventTarget;
-    document?: EventTarget & {
-        hidden: boolean;
-    };
+    document?: EventTarget & Pick<Document, "hidden"> & Partial<Pick<Document, "querySelectorAll">>;
     navigator?: {
         onLine: boolean;
     };
@@ -79,67 +83,100 @@ export type Options = {
     /**
      * slug of the organisation; gives the URLs that aren't given
      */
-    org?: string;
+    org?: string | undefined;
     /**
      * of the socket
      */
-    url?: string;
-    catchUpUrl?: string;
+    url?: string | undefined;
+    catchUpUrl?: string | undefined;
     /**
      * of the Server-Sent Events; default: `stream/` below `catchUpUrl`
      */
-    streamUrl?: string;
+    streamUrl?: string | undefined;
+    /**
+     * of requests over HTTP; default: "include", as of sockets
+     */
+    credentials?: RequestCredentials | undefined;
     /**
      * cursor of what the page shows; default: what `storage` has, else now
      */
-    since?: string | null;
+    since?: string | null | undefined;
     /**
      * keeps the cursor, such as `sessionStorage`
      */
-    storage?: Pick<Storage, "getItem" | "setItem">;
+    storage?: Pick<Storage, "getItem" | "setItem"> | undefined;
     /**
-     * one connection for all tabs of the browser, if there is a `shareKey`; default: true
+     * for whom the page was made; default: whoever is logged in first
      */
-    share?: boolean;
+    user?: Key | undefined;
+    /**
+     * one connection for all tabs of the browser, if there is a `shareKey`;
+     * default: true
+     */
+    share?: boolean | undefined;
     /**
      * the user's id: only tabs with the same key share
      */
-    shareKey?: string | number;
+    shareKey?: Key | undefined;
     /**
      * gets a ticket, before each attempt to open a socket
      */
-    ticket?: () => string | Promise<string>;
+    ticket?: (() => string | Promise<string>) | undefined;
     /**
      * milliseconds, where nothing but polling gets through; default: 5000
      */
-    pollInterval?: number;
-    onEvent?: Handler<RealtimeEvent>;
+    pollInterval?: number | undefined;
+    /**
+     * write into the console what the client does
+     */
+    debug?: boolean | undefined;
+    onEvent?: Handler<RealtimeEvent> | undefined;
     /**
      * fetch what the page shows afresh; asked again if it fails
      */
-    onReset?: Handler<Reset>;
-    onState?: Handler<State>;
+    onReset?: Handler<Reset> | undefined;
+    onState?: Handler<State> | undefined;
     /**
      * frames that are no events: the host's own, and `error`
      */
-    onMessage?: Handler<Frame>;
+    onMessage?: Handler<Frame> | undefined;
+    /**
+     * another user has logged in; waited for
+     */
+    onUser?: Handler<UserChange> | undefined;
     /**
      * what handlers threw; default: `console.error`
      */
-    onError?: Handler<unknown>;
-    outside?: Partial<Outside>;
+    onError?: Handler<unknown> | undefined;
+    outside?: { [Name in keyof Outside]?: Outside[Name] | undefined; } | undefined;
 };
 export type Endpoints = {
     socketUrl: string;
     catchUpUrl: string;
     streamUrl: string;
     pollInterval: number;
-    protocols?: () => Promise<string[]>;
+    credentials: RequestCredentials;
+    /**
+     * whether requests over HTTP show the server who is logged in
+     */
+    showsLogin: boolean;
+    /**
+     * whether a frame is for the user of this page
+     */
+    isSameUser: (frame: Frame) => boolean;
+    /**
+     * of the next socket, a new ticket among them
+     */
+    protocols?: (() => Promise<string[]>) | undefined;
 };
 export type CatchUpAnswer = {
     frame?: Frame;
     more?: boolean;
     code?: number;
+    /**
+     * milliseconds that the server wants to be left alone
+     */
+    retryAfter?: number;
 };
 export type Entry = {
     cursor: string;
@@ -173,6 +210,10 @@ export type RetryState = {
      * chosen after a `going_away`; 0: not chosen
      */
     reconnectAt: number;
+    /**
+     * until then the server wants to be left alone
+     */
+    notBefore: number;
 };
 export type Outcome = {
     /**
@@ -191,6 +232,10 @@ export type Outcome = {
      * whether nobody else needs to be asked why it ended
      */
     hasReason?: boolean;
+    /**
+     * milliseconds that the server wants to be left alone
+     */
+    retryAfter?: number;
     /**
      * after that many failures to open, the next transport is used
      */
@@ -222,7 +267,10 @@ export type Decision = {
 export type SubscriptionListener = {
     onHandled: (entry: Entry) => void;
     onStopped: (code: number) => void;
-    onCatchUpChange: () => void;
+    /**
+     * the tab catches up, or a handler is stuck, or no longer
+     */
+    onProgressChange: () => void;
 };
 export type AnyConnection = {
     start: () => void;
@@ -248,11 +296,13 @@ export type AnyConnection = {
  * @typedef {{type: "reset", cursor: string, reason: string}} Reset
  * @typedef {{type: string, [key: string]: any}} Frame  what the server sends without a cursor
  * @typedef {"websocket" | "sse" | "polling" | "shared"} TransportName  "shared": another tab has the connection
- * @typedef {"connecting" | "catching-up" | "live" | "waiting" | "offline"
+ * @typedef {"connecting" | "catching-up" | "live" | "stuck" | "waiting" | "offline"
  *   | "stopped" | "unauthenticated" | "forbidden"} StateName
  * @typedef {{name: StateName, transport?: TransportName, retryAt?: number, code?: number}} State  `retryAt` in
  *   milliseconds since 1970; `code` is why the last connection ended
- * @typedef {{event: RealtimeEvent, reset: Reset, state: State, message: Frame, error: unknown}} Kinds
+ * @typedef {number | string} Key  of a user
+ * @typedef {{user: Key, previous: Key}} UserChange
+ * @typedef {{event: RealtimeEvent, reset: Reset, state: State, message: Frame, user: UserChange, error: unknown}} Kinds
  */
 /**
  * @template T
@@ -275,33 +325,51 @@ export type AnyConnection = {
  * @property {Pick<LockManager, "request">} [locks]
  * @property {new (name: string) => BroadcastChannel} [BroadcastChannel]
  * @property {EventTarget} [window]
- * @property {EventTarget & {hidden: boolean}} [document]
+ * @property {EventTarget & Pick<Document, "hidden"> & Partial<Pick<Document, "querySelectorAll">>} [document]
  * @property {{onLine: boolean}} [navigator]
  * @property {string} [href]  what relative URLs are relative to
  */
 /**
  * @typedef {object} Options
- * @property {string} [org]  slug of the organisation; gives the URLs that aren't given
- * @property {string} [url]  of the socket
- * @property {string} [catchUpUrl]
- * @property {string} [streamUrl]  of the Server-Sent Events; default: `stream/` below `catchUpUrl`
- * @property {string | null} [since]  cursor of what the page shows; default: what `storage` has, else now
- * @property {Pick<Storage, "getItem" | "setItem">} [storage]  keeps the cursor, such as `sessionStorage`
- * @property {boolean} [share]  one connection for all tabs of the browser, if there is a `shareKey`; default: true
- * @property {string | number} [shareKey]  the user's id: only tabs with the same key share
- * @property {() => string | Promise<string>} [ticket]  gets a ticket, before each attempt to open a socket
- * @property {number} [pollInterval]  milliseconds, where nothing but polling gets through; default: 5000
- * @property {Handler<RealtimeEvent>} [onEvent]
- * @property {Handler<Reset>} [onReset]  fetch what the page shows afresh; asked again if it fails
- * @property {Handler<State>} [onState]
- * @property {Handler<Frame>} [onMessage]  frames that are no events: the host's own, and `error`
- * @property {Handler<unknown>} [onError]  what handlers threw; default: `console.error`
- * @property {Partial<Outside>} [outside]
+ * @property {string | undefined} [org]  slug of the organisation; gives the URLs that aren't given
+ * @property {string | undefined} [url]  of the socket
+ * @property {string | undefined} [catchUpUrl]
+ * @property {string | undefined} [streamUrl]  of the Server-Sent Events; default: `stream/` below `catchUpUrl`
+ * @property {RequestCredentials | undefined} [credentials]  of requests over HTTP; default: "include", as of sockets
+ * @property {string | null | undefined} [since]  cursor of what the page shows; default: what `storage` has, else now
+ * @property {Pick<Storage, "getItem" | "setItem"> | undefined} [storage]  keeps the cursor, such as `sessionStorage`
+ * @property {Key | undefined} [user]  for whom the page was made; default: whoever is logged in first
+ * @property {boolean | undefined} [share]  one connection for all tabs of the browser, if there is a `shareKey`;
+ *   default: true
+ * @property {Key | undefined} [shareKey]  the user's id: only tabs with the same key share
+ * @property {(() => string | Promise<string>) | undefined} [ticket]  gets a ticket, before each attempt to open a socket
+ * @property {number | undefined} [pollInterval]  milliseconds, where nothing but polling gets through; default: 5000
+ * @property {boolean | undefined} [debug]  write into the console what the client does
+ * @property {Handler<RealtimeEvent> | undefined} [onEvent]
+ * @property {Handler<Reset> | undefined} [onReset]  fetch what the page shows afresh; asked again if it fails
+ * @property {Handler<State> | undefined} [onState]
+ * @property {Handler<Frame> | undefined} [onMessage]  frames that are no events: the host's own, and `error`
+ * @property {Handler<UserChange> | undefined} [onUser]  another user has logged in; waited for
+ * @property {Handler<unknown> | undefined} [onError]  what handlers threw; default: `console.error`
+ * @property {{[Name in keyof Outside]?: Outside[Name] | undefined} | undefined} [outside]
  */
 /**
- * @typedef {{socketUrl: string, catchUpUrl: string, streamUrl: string, pollInterval: number,
- *   protocols?: () => Promise<string[]>}} Endpoints  `protocols` are those of the next socket, a new ticket among them
- * @typedef {{frame?: Frame, more?: boolean, code?: number}} CatchUpAnswer  neither frame nor code: not reached
+ * @typedef {object} Endpoints  where the server is, and how it is asked
+ * @property {string} socketUrl
+ * @property {string} catchUpUrl
+ * @property {string} streamUrl
+ * @property {number} pollInterval
+ * @property {RequestCredentials} credentials
+ * @property {boolean} showsLogin  whether requests over HTTP show the server who is logged in
+ * @property {(frame: Frame) => boolean} isSameUser  whether a frame is for the user of this page
+ * @property {(() => Promise<string[]>) | undefined} [protocols]  of the next socket, a new ticket among them
+ *
+ * @typedef {object} CatchUpAnswer  neither frame nor code: not reached
+ * @property {Frame} [frame]
+ * @property {boolean} [more]
+ * @property {number} [code]
+ * @property {number} [retryAfter]  milliseconds that the server wants to be left alone
+ *
  * @typedef {{cursor: string, event?: RealtimeEvent, reset?: Reset}} Entry  a position, and what lies just before it
  *
  * @typedef {object} ConnectionListener  what a Connection calls
@@ -316,12 +384,14 @@ export type AnyConnection = {
  * @property {number} failedOpens  attempts in a row that failed although the catch-up view answers
  * @property {number} restartUntil  until then a restarting server may refuse connections
  * @property {number} reconnectAt  chosen after a `going_away`; 0: not chosen
+ * @property {number} notBefore  until then the server wants to be left alone
  *
  * @typedef {object} Outcome  what has become of a transport
  * @property {Frame} [goingAway]  the server is about to stop; the transport is still open
  * @property {number} [code]  the close code, or what the HTTP status of a refusal stands for
  * @property {boolean} [wasOpen]  whether the welcome had come
  * @property {boolean} [hasReason]  whether nobody else needs to be asked why it ended
+ * @property {number} [retryAfter]  milliseconds that the server wants to be left alone
  * @property {number} [maxFailedOpens]  after that many failures to open, the next transport is used
  * @property {CatchUpAnswer} [answer]  of the catch-up view, if it was asked
  * @property {boolean} [isOffline]  whether the browser says that it has no network
@@ -335,7 +405,7 @@ export type AnyConnection = {
  * @typedef {object} SubscriptionListener  what a Subscription calls
  * @property {(entry: Entry) => void} onHandled
  * @property {(code: number) => void} onStopped
- * @property {() => void} onCatchUpChange
+ * @property {() => void} onProgressChange  the tab catches up, or a handler is stuck, or no longer
  *
  * @typedef {object} AnyConnection  a Connection or a SharedConnection
  * @property {() => void} start
@@ -371,6 +441,8 @@ export declare class Client {
     /** How far the handlers have come. @returns {string | null} */
     get cursor(): string | null;
     get state(): State;
+    /** Whose events these are, as the server or the page has said; null as long as neither has. @returns {Key | null} */
+    get user(): Key | null;
     /**
      * Have a handler called from now on; returns a function that ends it.
      *

@@ -20,11 +20,13 @@
  * @typedef {{type: "reset", cursor: string, reason: string}} Reset
  * @typedef {{type: string, [key: string]: any}} Frame  what the server sends without a cursor
  * @typedef {"websocket" | "sse" | "polling" | "shared"} TransportName  "shared": another tab has the connection
- * @typedef {"connecting" | "catching-up" | "live" | "waiting" | "offline"
+ * @typedef {"connecting" | "catching-up" | "live" | "stuck" | "waiting" | "offline"
  *   | "stopped" | "unauthenticated" | "forbidden"} StateName
  * @typedef {{name: StateName, transport?: TransportName, retryAt?: number, code?: number}} State  `retryAt` in
  *   milliseconds since 1970; `code` is why the last connection ended
- * @typedef {{event: RealtimeEvent, reset: Reset, state: State, message: Frame, error: unknown}} Kinds
+ * @typedef {number | string} Key  of a user
+ * @typedef {{user: Key, previous: Key}} UserChange
+ * @typedef {{event: RealtimeEvent, reset: Reset, state: State, message: Frame, user: UserChange, error: unknown}} Kinds
  */
 
 /**
@@ -50,35 +52,53 @@
  * @property {Pick<LockManager, "request">} [locks]
  * @property {new (name: string) => BroadcastChannel} [BroadcastChannel]
  * @property {EventTarget} [window]
- * @property {EventTarget & {hidden: boolean}} [document]
+ * @property {EventTarget & Pick<Document, "hidden"> & Partial<Pick<Document, "querySelectorAll">>} [document]
  * @property {{onLine: boolean}} [navigator]
  * @property {string} [href]  what relative URLs are relative to
  */
 
 /**
  * @typedef {object} Options
- * @property {string} [org]  slug of the organisation; gives the URLs that aren't given
- * @property {string} [url]  of the socket
- * @property {string} [catchUpUrl]
- * @property {string} [streamUrl]  of the Server-Sent Events; default: `stream/` below `catchUpUrl`
- * @property {string | null} [since]  cursor of what the page shows; default: what `storage` has, else now
- * @property {Pick<Storage, "getItem" | "setItem">} [storage]  keeps the cursor, such as `sessionStorage`
- * @property {boolean} [share]  one connection for all tabs of the browser, if there is a `shareKey`; default: true
- * @property {string | number} [shareKey]  the user's id: only tabs with the same key share
- * @property {() => string | Promise<string>} [ticket]  gets a ticket, before each attempt to open a socket
- * @property {number} [pollInterval]  milliseconds, where nothing but polling gets through; default: 5000
- * @property {Handler<RealtimeEvent>} [onEvent]
- * @property {Handler<Reset>} [onReset]  fetch what the page shows afresh; asked again if it fails
- * @property {Handler<State>} [onState]
- * @property {Handler<Frame>} [onMessage]  frames that are no events: the host's own, and `error`
- * @property {Handler<unknown>} [onError]  what handlers threw; default: `console.error`
- * @property {Partial<Outside>} [outside]
+ * @property {string | undefined} [org]  slug of the organisation; gives the URLs that aren't given
+ * @property {string | undefined} [url]  of the socket
+ * @property {string | undefined} [catchUpUrl]
+ * @property {string | undefined} [streamUrl]  of the Server-Sent Events; default: `stream/` below `catchUpUrl`
+ * @property {RequestCredentials | undefined} [credentials]  of requests over HTTP; default: "include", as of sockets
+ * @property {string | null | undefined} [since]  cursor of what the page shows; default: what `storage` has, else now
+ * @property {Pick<Storage, "getItem" | "setItem"> | undefined} [storage]  keeps the cursor, such as `sessionStorage`
+ * @property {Key | undefined} [user]  for whom the page was made; default: whoever is logged in first
+ * @property {boolean | undefined} [share]  one connection for all tabs of the browser, if there is a `shareKey`;
+ *   default: true
+ * @property {Key | undefined} [shareKey]  the user's id: only tabs with the same key share
+ * @property {(() => string | Promise<string>) | undefined} [ticket]  gets a ticket, before each attempt to open a socket
+ * @property {number | undefined} [pollInterval]  milliseconds, where nothing but polling gets through; default: 5000
+ * @property {boolean | undefined} [debug]  write into the console what the client does
+ * @property {Handler<RealtimeEvent> | undefined} [onEvent]
+ * @property {Handler<Reset> | undefined} [onReset]  fetch what the page shows afresh; asked again if it fails
+ * @property {Handler<State> | undefined} [onState]
+ * @property {Handler<Frame> | undefined} [onMessage]  frames that are no events: the host's own, and `error`
+ * @property {Handler<UserChange> | undefined} [onUser]  another user has logged in; waited for
+ * @property {Handler<unknown> | undefined} [onError]  what handlers threw; default: `console.error`
+ * @property {{[Name in keyof Outside]?: Outside[Name] | undefined} | undefined} [outside]
  */
 
 /**
- * @typedef {{socketUrl: string, catchUpUrl: string, streamUrl: string, pollInterval: number,
- *   protocols?: () => Promise<string[]>}} Endpoints  `protocols` are those of the next socket, a new ticket among them
- * @typedef {{frame?: Frame, more?: boolean, code?: number}} CatchUpAnswer  neither frame nor code: not reached
+ * @typedef {object} Endpoints  where the server is, and how it is asked
+ * @property {string} socketUrl
+ * @property {string} catchUpUrl
+ * @property {string} streamUrl
+ * @property {number} pollInterval
+ * @property {RequestCredentials} credentials
+ * @property {boolean} showsLogin  whether requests over HTTP show the server who is logged in
+ * @property {(frame: Frame) => boolean} isSameUser  whether a frame is for the user of this page
+ * @property {(() => Promise<string[]>) | undefined} [protocols]  of the next socket, a new ticket among them
+ *
+ * @typedef {object} CatchUpAnswer  neither frame nor code: not reached
+ * @property {Frame} [frame]
+ * @property {boolean} [more]
+ * @property {number} [code]
+ * @property {number} [retryAfter]  milliseconds that the server wants to be left alone
+ *
  * @typedef {{cursor: string, event?: RealtimeEvent, reset?: Reset}} Entry  a position, and what lies just before it
  *
  * @typedef {object} ConnectionListener  what a Connection calls
@@ -93,12 +113,14 @@
  * @property {number} failedOpens  attempts in a row that failed although the catch-up view answers
  * @property {number} restartUntil  until then a restarting server may refuse connections
  * @property {number} reconnectAt  chosen after a `going_away`; 0: not chosen
+ * @property {number} notBefore  until then the server wants to be left alone
  *
  * @typedef {object} Outcome  what has become of a transport
  * @property {Frame} [goingAway]  the server is about to stop; the transport is still open
  * @property {number} [code]  the close code, or what the HTTP status of a refusal stands for
  * @property {boolean} [wasOpen]  whether the welcome had come
  * @property {boolean} [hasReason]  whether nobody else needs to be asked why it ended
+ * @property {number} [retryAfter]  milliseconds that the server wants to be left alone
  * @property {number} [maxFailedOpens]  after that many failures to open, the next transport is used
  * @property {CatchUpAnswer} [answer]  of the catch-up view, if it was asked
  * @property {boolean} [isOffline]  whether the browser says that it has no network
@@ -112,7 +134,7 @@
  * @typedef {object} SubscriptionListener  what a Subscription calls
  * @property {(entry: Entry) => void} onHandled
  * @property {(code: number) => void} onStopped
- * @property {() => void} onCatchUpChange
+ * @property {() => void} onProgressChange  the tab catches up, or a handler is stuck, or no longer
  *
  * @typedef {object} AnyConnection  a Connection or a SharedConnection
  * @property {() => void} start
@@ -141,6 +163,7 @@ export const CLOSE_CODES = Object.freeze({
 });
 
 const SUBPROTOCOL = "orgrealtime.v1";
+const STREAMS_CHANNEL = "orgrealtime.streams";
 // The types of frames that no event can have.
 const SERVER_FRAMES = new Set(["welcome", "batch", "synced", "cursor", "reset", "pong", "error", "going_away"]);
 // The codes that concern all tabs: they have the same login. A bad cursor or message is one tab's own.
@@ -166,6 +189,11 @@ const UPGRADE_INTERVAL = 180_000;
 const LEADER_CHECK_INTERVAL = 5_000;
 const LEADER_IDLE_AFTER = 20_000;
 const LEADER_ANSWER_TIMEOUT = 10_000;
+const TURN_LENGTH = 8; // then the page gets a turn: 60 frames a second leave 16
+const STUCK_AFTER = 10_000;
+const FULL_QUEUE_INTERVAL = 1_000;
+const STREAM_ANSWER_TIME = 250;
+const MAX_RETRY_AFTER = 3_600_000;
 
 const ACK_BATCH_SIZE = 100;
 const PAGE_SIZE = 500;
@@ -173,7 +201,30 @@ const RECENT_SIZE = 50;
 const HIDDEN_POLL_FACTOR = 6;
 const MAX_KNOWN_CURSORS = 5_000;
 const MAX_BUFFERED_ENTRIES = 5_000;
+const MAX_QUEUED_ENTRIES = 5_000;
+const MAX_STREAMS = 4; // of all tabs: over HTTP/1.1 a browser has six connections to a site, and each stream keeps one
+const FAILURES_TO_TELL = 3;
 const DEFAULT_MESSAGE_BYTES = 16_384;
+
+const HANDLER_OPTION = /^on[A-Z]/; // such as onEvent, which is called for "event"
+
+/** The types of all options but the handlers. @type {Readonly<Record<string, string>>} */
+const OPTION_TYPES = {
+  org: "string",
+  url: "string",
+  catchUpUrl: "string",
+  streamUrl: "string",
+  credentials: "string",
+  since: "string",
+  storage: "object",
+  user: "string or number",
+  share: "boolean",
+  shareKey: "string or number",
+  ticket: "function",
+  pollInterval: "number",
+  debug: "boolean",
+  outside: "object",
+};
 
 /**
  * Which states may follow which. A change that isn't here is refused, so that nothing that comes late revives what has
@@ -185,8 +236,9 @@ const DEFAULT_MESSAGE_BYTES = 16_384;
 /** A client has a connection only while it is running. @type {Transitions} */
 const CLIENT_TRANSITIONS = {
   starting: ["running", "ended"],
-  running: ["suspended", "ended"],
+  running: ["suspended", "switching", "ended"],
   suspended: ["running", "ended"], // the tab is frozen, or in the back-forward cache
+  switching: ["running", "ended"], // another user has logged in, and the handlers of the first are told
   ended: [],
 };
 
@@ -225,31 +277,29 @@ export class Client {
   /** The last state that the handlers were told, as JSON. */ #announcedState = "";
   /** @type {Array<() => void>} */ #removeListeners = [];
   /** Of CLIENT_TRANSITIONS. */ #phase = "starting";
+  /** Whether the stream has reached this page. */ #hasBeenLive = false;
+  #failures = 0;
   #handlers;
-  #outside;
+  /** @type {Outside} */ #outside;
   #options;
   #subscription;
   #endpoints;
 
   /** @param {Options} options */
   constructor(options) {
-    this.#options = options;
-    this.#outside = { ...browserEnvironment(), ...options.outside };
-    this.#handlers = new Handlers(options);
-    this.#endpoints = endpointsOf(options, this.#handlers);
-    this.#subscription = new Subscription(
-      this.#outside,
-      this.#endpoints,
-      this.#handlers,
-      new CursorStore(options, this.#handlers),
-      {
-        onHandled: (entry) => this.#connection?.onHandled(entry),
-        onStopped: (code) => this.#stop(code),
-        onCatchUpChange: () => this.#onConnectionState(this.#connectionState),
-      },
-    );
+    this.#outside = /** @type {Outside} */ ({ ...browserEnvironment(), ...options?.outside });
+    this.#options = withConfigOfPage(options ?? {}, this.#outside);
+    this.#handlers = new Handlers(this.#options);
+    this.#endpoints = endpointsOf(this.#options, this.#outside, this.#handlers, (frame) => this.#isSameUser(frame));
+    this.#subscription = this.#createSubscription();
+    checkOptions(this.#options);
+    const start = () => this.#start();
     // Not at once: handlers may want to use the client that is being made.
-    queueMicrotask(() => this.#start());
+    if (!this.#options.debug) queueMicrotask(start);
+    else
+      diagnostics()
+        .then(({ trace }) => trace(/** @type {any} */ (this), this.#outside))
+        .then(start, start);
   }
 
   /** How far the handlers have come. @returns {string | null} */
@@ -259,6 +309,11 @@ export class Client {
 
   get state() {
     return this.#state;
+  }
+
+  /** Whose events these are, as the server or the page has said; null as long as neither has. @returns {Key | null} */
+  get user() {
+    return this.#options.user ?? null;
   }
 
   /**
@@ -291,7 +346,7 @@ export class Client {
    * @returns {Promise<RealtimeEvent[]>}
    */
   async recent(limit = RECENT_SIZE) {
-    const { frame, code } = await fetchPage(this.#outside, this.#endpoints.catchUpUrl, null, limit);
+    const { frame, code } = await fetchPage(this.#outside, this.#endpoints, null, limit);
     if (frame?.events) return frame.events;
     const reason = code ? `the answer is ${code} ${CLOSE_CODES[code].name}` : "the server wasn't reached";
     throw Object.assign(new Error(`The newest events can't be loaded: ${reason}`), { code });
@@ -331,9 +386,7 @@ export class Client {
   }
 
   #suspend() {
-    if (!this.#enter("suspended")) return;
-    this.#connection?.close();
-    this.#connection = null;
+    if (this.#enter("suspended")) this.#closeConnection();
   }
 
   #resume() {
@@ -343,6 +396,54 @@ export class Client {
     this.#subscription.wake();
   }
 
+  #createSubscription() {
+    const cursorStore = new CursorStore(this.#options, this.#handlers);
+    return new Subscription(this.#outside, this.#endpoints, this.#handlers, cursorStore, {
+      onHandled: (entry) => this.#connection?.onHandled(entry),
+      onStopped: (code) => this.#stop(code),
+      onProgressChange: () => this.#onConnectionState(this.#connectionState),
+    });
+  }
+
+  /** Whether a frame is for the user of this page: a browser may have another login since the page was made. */
+  #isSameUser(/** @type {Frame} */ { user, cursor }) {
+    const { id } = user ?? {};
+    this.#options.user ??= id;
+    if (String(this.#options.user) === String(id ?? this.#options.user)) return true;
+    this.#switchUser(id, cursor);
+    return false;
+  }
+
+  /**
+   * Begin anew as another user. Nothing of theirs is delivered before the handlers have been told; if there are none
+   * that could take away what the page shows of the first user, the client ends.
+   *
+   * @param {Key} user
+   * @param {string} cursor  no event before it is needed: the page will show what is newer
+   */
+  async #switchUser(user, cursor) {
+    if (!this.#enter("switching")) return;
+    this.#closeConnection();
+    this.#subscription.close();
+    this.#onConnectionState({ name: "connecting" });
+    const previous = /** @type {Key} */ (this.#options.user);
+    Object.assign(this.#options, { user, since: null, shareKey: this.#options.shareKey && String(user) });
+    await this.#handlers.call("user", { user, previous });
+    if (!this.#handlers.has("user", "reset")) {
+      tell("user", { user, previous });
+      return this.#stop(4401);
+    }
+    if (this.#phase !== "switching") return;
+    this.#subscription = this.#createSubscription();
+    this.#subscription.restart(cursor, "user");
+    this.#resume();
+  }
+
+  #closeConnection(/** @type {number} */ code = 0) {
+    this.#connection?.close(code);
+    this.#connection = null;
+  }
+
   #createConnection() {
     const { locks, BroadcastChannel } = this.#outside;
     const { share = true, shareKey } = this.#options;
@@ -350,12 +451,13 @@ export class Client {
     const listener = {
       getCursor: () => this.#subscription.resumeCursor,
       onSegment: (prev, frame) => this.#subscription.receive(prev, frame),
-      onMessage: (frame) => this.#handlers.notify("message", frame),
+      onMessage: (frame) => this.#onMessage(frame),
       onState: (state) => this.#onConnectionState(state),
       onStopped: (code) => this.#stop(code),
     };
     // Without a key the tabs of two users would share one user's connection.
-    const name = `orgrealtime.v1 ${this.#endpoints.socketUrl} ${shareKey}`;
+    const { socketUrl, catchUpUrl, streamUrl } = this.#endpoints;
+    const name = `orgrealtime.v1 ${socketUrl} ${catchUpUrl} ${streamUrl} ${shareKey}`;
     const isShared = share && (shareKey ?? "") !== "" && locks && isChannelUsable(BroadcastChannel, name);
     if (!isShared) return new Connection(this.#outside, this.#endpoints, listener);
     return new SharedConnection(this.#outside, this.#endpoints, listener, name, (cursor) =>
@@ -363,13 +465,29 @@ export class Client {
     );
   }
 
+  /** @param {Frame} frame */
+  #onMessage(frame) {
+    if (frame.type === "error" && !this.#handlers.has("message")) tell("error", frame.error);
+    this.#handlers.notify("message", frame);
+  }
+
   /** @param {State} state  of the connection */
   #onConnectionState(state) {
     if (this.#phase === "ended") return;
     this.#connectionState = state;
-    this.#setState(
-      state.name === "live" && this.#subscription.isCatchingUp ? { ...state, name: "catching-up" } : state,
-    );
+    const { isStuck, isCatchingUp } = this.#subscription;
+    let { name } = state;
+    if (name === "live" && isCatchingUp) name = "catching-up";
+    if (isStuck && (name === "live" || name === "catching-up")) name = "stuck";
+    this.#setState({ ...state, name });
+    if (!this.#hasBeenLive) this.#tellOfBeginning(name);
+  }
+
+  /** Tell of mistakes that show when a client first connects. @param {StateName} name */
+  #tellOfBeginning(name) {
+    this.#hasBeenLive = name === "live";
+    if (name === "live" && !this.#handlers.has("event", "reset", "message", "user")) tell("handlers");
+    if (name === "waiting" && ++this.#failures === FAILURES_TO_TELL) tell("unreachable", this.#endpoints);
   }
 
   /** @param {State} state */
@@ -383,6 +501,7 @@ export class Client {
 
   /** @param {number} code */
   #stop(code) {
+    if (!this.#hasBeenLive) tell("refused", { code, ...this.#endpoints });
     this.#end({ name: code === 4401 ? "unauthenticated" : code === 4403 ? "forbidden" : "stopped", code }, code);
   }
 
@@ -391,8 +510,7 @@ export class Client {
     if (!this.#enter("ended")) return;
     this.#subscription.drain();
     for (const removeListener of this.#removeListeners) removeListener();
-    this.#connection?.close(code);
-    this.#connection = null;
+    this.#closeConnection(code);
     this.#setState(state);
   }
 
@@ -421,21 +539,29 @@ function isChannelUsable(Channel, name) {
 /** The application's handlers. One that throws is reported and disturbs no other. */
 class Handlers {
   /** @type {{[Kind in keyof Kinds]: Set<Handler<Kinds[Kind]>>}} */
-  #handlers = { event: new Set(), reset: new Set(), state: new Set(), message: new Set(), error: new Set() };
+  #handlers = {
+    event: new Set(),
+    reset: new Set(),
+    state: new Set(),
+    message: new Set(),
+    user: new Set(),
+    error: new Set(),
+  };
 
   /** @param {Options} options */
-  constructor({ onEvent, onReset, onState, onMessage, onError }) {
-    if (onEvent) this.add("event", onEvent);
-    if (onReset) this.add("reset", onReset);
-    if (onState) this.add("state", onState);
-    if (onMessage) this.add("message", onMessage);
-    if (onError) this.add("error", onError);
+  constructor(options) {
+    for (const [name, handler] of Object.entries(options)) {
+      const kind = /** @type {keyof Kinds} */ (name.slice(2).toLowerCase());
+      if (HANDLER_OPTION.test(name) && handler) this.add(kind, /** @type {any} */ (handler));
+    }
   }
 
   /** @template {keyof Kinds} Kind @param {Kind} kind @param {Handler<Kinds[Kind]>} handler */
   add(kind, handler) {
-    /** @type {Set<Handler<Kinds[Kind]>>} */
+    /** @type {Set<Handler<Kinds[Kind]>> | undefined} */
     const handlers = this.#handlers[kind];
+    if (!handlers) throw new TypeError(`no handler is called for "${kind}", but for ${Object.keys(this.#handlers)}`);
+    if (typeof handler !== "function") throw new TypeError(`the handler for "${kind}" must be a function`);
     handlers.add(handler);
     return () => void handlers.delete(handler);
   }
@@ -443,6 +569,11 @@ class Handlers {
   /** @template {keyof Kinds} Kind @param {Kind} kind @returns {Array<Handler<Kinds[Kind]>>} */
   of(kind) {
     return [...this.#handlers[kind]];
+  }
+
+  /** Whether anything handles one of these. @param {...keyof Kinds} kinds */
+  has(...kinds) {
+    return kinds.some((kind) => this.#handlers[kind].size);
   }
 
   /**
@@ -499,9 +630,9 @@ class CursorStore {
   /** @type {string | null} */ initialCursor;
 
   /** @param {Options} options @param {Handlers} handlers */
-  constructor({ storage, org, url, shareKey = "", since }, handlers) {
+  constructor({ storage, org, url, shareKey = "", user = shareKey, since }, handlers) {
     this.#storage = storage;
-    this.#key = `orgrealtime.cursor ${org ?? url} ${shareKey}`;
+    this.#key = `orgrealtime.cursor ${org ?? url} ${user}`;
     this.#handlers = handlers;
     // `since` counts more than a stored cursor: it says what the page shows.
     this.initialCursor = since || this.#access((storage) => storage.getItem(this.#key)) || null;
@@ -532,6 +663,8 @@ class Subscription {
   #pendingResets = 0;
   /** Of SUBSCRIPTION_TRANSITIONS. */ #phase = "following";
   #isProcessing = false;
+  /** Whether a handler hasn't settled for long: until it does, the queue stands still. */ isStuck = false;
+  #stuckTimer;
   #catchUpTimer;
   #catchUpBackoff;
   #resetTimer;
@@ -556,6 +689,7 @@ class Subscription {
     this.#listener = listener;
     this.#catchUpTimer = new Timer(outside.clock);
     this.#resetTimer = new Timer(outside.clock);
+    this.#stuckTimer = new Timer(outside.clock);
     this.#catchUpBackoff = new Backoff(outside.clock);
     this.cursor = this.#receivedCursor = cursorStore.initialCursor;
     if (this.#receivedCursor) this.#knownCursors.add(this.#receivedCursor);
@@ -568,6 +702,17 @@ class Subscription {
 
   get isCatchingUp() {
     return this.#phase === "catching-up";
+  }
+
+  /** Whether so many entries wait for the handlers that what comes now is fetched later. */
+  get #isFull() {
+    return this.#queue.length >= MAX_QUEUED_ENTRIES;
+  }
+
+  /** Begin at a position with a reset. @param {string} cursor @param {string} reason */
+  restart(cursor, reason) {
+    this.#startAt(cursor);
+    this.#append({ cursor, reset: { type: "reset", cursor, reason } });
   }
 
   /**
@@ -615,6 +760,7 @@ class Subscription {
     this.#enter("closed");
     this.#catchUpTimer.clear();
     this.#resetTimer.clear();
+    this.#stuckTimer.clear();
     this.#queue = [];
   }
 
@@ -638,7 +784,7 @@ class Subscription {
   }
 
   #applyBuffer() {
-    const isApplied = this.#apply(this.#buffer);
+    const isApplied = !this.#isFull && this.#apply(this.#buffer);
     if (isApplied) this.#buffer = [];
     return isApplied;
   }
@@ -691,10 +837,17 @@ class Subscription {
     this.#isProcessing = true;
     // Handlers never run within the code that delivers the events: they may close the client.
     await null;
+    const { clock } = this.#outside;
+    let turnBegan = clock.now();
     while (this.#queue.length) {
-      const entry = /** @type {Entry} */ (this.#queue.shift());
+      if (clock.now() - turnBegan >= TURN_LENGTH) {
+        await nextTurn();
+        turnBegan = clock.now();
+      }
+      const entry = this.#queue.shift();
+      if (!entry) break; // closed meanwhile
       if (entry.reset) await this.#handleReset(entry.reset);
-      else if (entry.event) await this.#handlers.call("event", entry.event);
+      else if (entry.event) await this.#call("event", entry.event);
       if (this.#phase === "closed") return;
       this.cursor = entry.cursor;
       this.#cursorStore.save(entry.cursor);
@@ -703,13 +856,38 @@ class Subscription {
     this.#isProcessing = false;
   }
 
+  /**
+   * Call handlers, and tell if one of them doesn't settle.
+   *
+   * @template {"event" | "reset"} Kind
+   * @param {Kind} kind
+   * @param {Kinds[Kind]} value
+   * @param {Array<Handler<Kinds[Kind]>>} [handlers]
+   */
+  async #call(kind, value, handlers) {
+    this.#stuckTimer.set(STUCK_AFTER, () => {
+      this.#setStuck(true);
+      tell("stuck", value);
+    });
+    const failed = await this.#handlers.call(kind, value, handlers);
+    this.#stuckTimer.clear();
+    if (this.isStuck) this.#setStuck(false);
+    return failed;
+  }
+
+  /** @param {boolean} isStuck */
+  #setStuck(isStuck) {
+    this.isStuck = isStuck;
+    this.#listener.onProgressChange();
+  }
+
   /** @param {Reset} reset */
   async #handleReset(reset) {
     const backoff = new Backoff(this.#outside.clock);
     let handlers = this.#handlers.of("reset");
-    if (!handlers.length) console.warn("orgrealtime: nothing handles a reset; what this page shows may be incomplete");
+    if (!handlers.length) tell("reset", reset);
     for (;;) {
-      handlers = await this.#handlers.call("reset", reset, handlers);
+      handlers = await this.#call("reset", reset, handlers);
       if (!handlers.length || this.#phase === "closed") break;
       await new Promise((resolve) => this.#resetTimer.set(backoff.next(), () => resolve(null)));
       const left = this.#handlers.of("reset");
@@ -721,15 +899,16 @@ class Subscription {
   /** Fetch what lies after the tab's position, until the buffer can be applied. */
   #catchUp() {
     if (!this.#enter("catching-up")) return;
-    this.#listener.onCatchUpChange();
+    this.#listener.onProgressChange();
     this.#fetchNextPage();
   }
 
   /** @returns {Promise<void>} */
   async #fetchNextPage() {
+    if (this.#isFull) return this.#catchUpTimer.set(FULL_QUEUE_INTERVAL, () => this.#fetchNextPage());
     const since = /** @type {string} */ (this.#receivedCursor);
     const bufferedReset = this.#buffer.filter((entry) => entry.reset).pop();
-    const { frame, more, code } = await fetchPage(this.#outside, this.#endpoints.catchUpUrl, since);
+    const { frame, more, code, retryAfter } = await fetchPage(this.#outside, this.#endpoints, since);
     if (!this.isCatchingUp) return;
     if (code && isFinalCode(code)) return this.#listener.onStopped(code);
     const isApplied = frame && this.#apply([{ cursor: since }, ...entriesOf(frame)]);
@@ -738,11 +917,11 @@ class Subscription {
     if (isApplied) this.#catchUpBackoff.reset();
     if (isApplied && more) return this.#fetchNextPage();
     if (!frame || this.#hasBufferedEvents()) {
-      this.#catchUpTimer.set(this.#catchUpBackoff.next(), () => this.#fetchNextPage());
+      this.#catchUpTimer.set(this.#catchUpBackoff.next(), () => this.#fetchNextPage(), retryAfter);
       return;
     }
     this.#enter("following");
-    this.#listener.onCatchUpChange();
+    this.#listener.onProgressChange();
   }
 
   /**
@@ -787,6 +966,8 @@ export function nextAttempt(state, outcome, now, random) {
     if (next.failedOpens >= maxFailedOpens) return { action: "fall back", state: { ...next, failedOpens: 0 } };
   }
 
+  const { retryAfter = 0 } = answer ?? outcome;
+  if (retryAfter) next.notBefore = now + retryAfter;
   const isLost = wasOpen && !answer;
   const isRestart = isLost && RESTART_CODES.has(code);
   if (isRestart) next.restartUntil = now + RESTART_DURATION;
@@ -797,7 +978,8 @@ export function nextAttempt(state, outcome, now, random) {
     delay = isCrowd ? random * RESTART_WINDOW : backoffDelay(state.attempts, random);
     next.attempts++;
   }
-  return { action: "wait", delay: isOffline ? BACKOFF_MAX : delay, code: lastCode || code, state: next };
+  delay = (isOffline ? BACKOFF_MAX : delay) + Math.max(0, next.notBefore - now);
+  return { action: "wait", delay, code: lastCode || code, state: next };
 }
 
 /** Whether only the catch-up view can say what to do. @param {Outcome} outcome */
@@ -812,8 +994,15 @@ class Connection {
   /** @type {Transport | null} */ #transport = null;
   /** A better transport that is tried beside a fallback. @type {Transport | null} */ #candidate = null;
   /** Which of TRANSPORTS is used: the best is the first. */ #transportIndex = 0;
-  /** @type {RetryState} */ #retryState = { attempts: 0, failedOpens: 0, restartUntil: 0, reconnectAt: 0 };
+  /** @type {RetryState} */ #retryState = {
+    attempts: 0,
+    failedOpens: 0,
+    restartUntil: 0,
+    reconnectAt: 0,
+    notBefore: 0,
+  };
   messageBytes = DEFAULT_MESSAGE_BYTES;
+  /** Of the last welcome. @type {{id: Key} | undefined} */ user;
   /** Of CONNECTION_TRANSITIONS. @type {State} */ state = { name: "connecting" };
   #acknowledger;
   #upgradeTimer;
@@ -878,7 +1067,10 @@ class Connection {
 
   /** @param {Transport} transport @param {Frame} frame */
   onFrame(transport, frame) {
-    if (frame.type === "welcome") transport.onWelcome(frame);
+    if (frame.type === "welcome") {
+      if (!this.#endpoints.isSameUser(frame)) return;
+      transport.onWelcome(frame);
+    }
     if (transport.isConfirmed) this.#retryState.failedOpens = 0;
     if (transport === this.#candidate && !this.#promoteCandidate(transport, frame)) return;
     if (frame.type === "welcome") this.#onWelcome(frame);
@@ -895,8 +1087,8 @@ class Connection {
     }
     if (transport !== this.#transport) return;
     this.#resetBackoff(transport);
-    const { openedAt, reportsReason, maxFailedOpens } = transport;
-    this.#proceed(transport, { code, wasOpen: openedAt > 0, hasReason: reportsReason, maxFailedOpens });
+    const { openedAt, reportsReason, maxFailedOpens, retryAfter } = transport;
+    this.#proceed(transport, { code, wasOpen: openedAt > 0, hasReason: reportsReason, maxFailedOpens, retryAfter });
   }
 
   /** Do what the retry policy says. @param {Transport | null} transport @param {Outcome} outcome */
@@ -965,6 +1157,7 @@ class Connection {
   #onWelcome(frame) {
     this.messageBytes = frame.limits?.message_bytes ?? DEFAULT_MESSAGE_BYTES;
     this.position = frame.cursor;
+    this.user = frame.user;
     this.#setState({ name: "catching-up" });
   }
 
@@ -992,7 +1185,7 @@ class Connection {
   async #diagnose(transport, outcome) {
     this.#setState({ name: "connecting" });
     const since = this.#listener.getCursor();
-    const answer = await fetchPage(this.#outside, this.#endpoints.catchUpUrl, since);
+    const answer = await fetchPage(this.#outside, this.#endpoints, since);
     if (transport !== this.#transport) return;
     if (answer.frame) {
       this.position = since;
@@ -1023,7 +1216,7 @@ class Connection {
   #wait(delay, code) {
     this.#closeTransport();
     const { clock, navigator } = this.#outside;
-    this.#retryTimer.set(delay, () => this.#connect());
+    this.#retryTimer.set(delay, () => this.#connect(), this.#retryState.notBefore - clock.now());
     const name = navigator?.onLine === false ? "offline" : "waiting";
     this.#setState({ name, retryAt: clock.now() + delay, code });
   }
@@ -1106,6 +1299,7 @@ class Transport {
   /** The transport is confirmed to work by a frame that comes so long after its welcome. */ confirmedAfter = 0;
   openTimeout = FETCH_TIMEOUT;
   /** When the welcome came; 0: not yet. */ openedAt = 0;
+  /** Milliseconds that the server wants to be left alone. */ retryAfter = 0;
   isClosed = false;
   #deadline;
 
@@ -1175,8 +1369,7 @@ class SocketTransport extends Transport {
 
   async open() {
     const { socketUrl, protocols } = this.endpoints;
-    const url = urlOf(this.outside, socketUrl, { since: this.since });
-    url.protocol = url.protocol.replace("http", "ws");
+    const url = urlOf(socketUrl, { since: this.since });
     try {
       const offered = protocols ? await protocols() : SUBPROTOCOL;
       if (this.isClosed) return;
@@ -1248,10 +1441,13 @@ class StreamTransport extends Transport {
   openTimeout = STREAM_OPEN_TIMEOUT;
   #abortController = new AbortController();
   #silenceTimer = new Timer(this.outside.clock);
+  /** On which the tabs of a site tell each other how many streams there are. @type {BroadcastChannel | null} */
+  #channel = null;
 
   async open() {
     try {
-      await this.#read();
+      if (await this.#takePlace()) await this.#read();
+      else this.maxFailedOpens = 1;
     } catch {
       // The server wasn't reached, or the stream was broken off or aborted.
     }
@@ -1261,19 +1457,40 @@ class StreamTransport extends Transport {
   close() {
     super.close();
     this.#silenceTimer.clear();
+    this.#channel?.close();
+    this.#channel = null;
     this.#abortController.abort();
   }
 
+  /**
+   * Whether this stream may keep a connection to the site. The streams that there are answer the question, and those
+   * that have asked earlier.
+   */
+  async #takePlace() {
+    const { BroadcastChannel, clock } = this.outside;
+    if (!isChannelUsable(BroadcastChannel, STREAMS_CHANNEL)) return true;
+    const askedAt = clock.now() + clock.random(); // never two at the same moment
+    let others = 0;
+    const channel = new /** @type {NonNullable<typeof BroadcastChannel>} */ (BroadcastChannel)(STREAMS_CHANNEL);
+    this.#channel = channel;
+    channel.onmessage = ({ data: { question, answer } }) => {
+      if (answer === askedAt) others++;
+      else if (askedAt < question) channel.postMessage({ answer: question });
+    };
+    channel.postMessage({ question: askedAt });
+    await new Promise((resolve) => this.#silenceTimer.set(STREAM_ANSWER_TIME, () => resolve(null)));
+    return others < MAX_STREAMS;
+  }
+
   async #read() {
-    const url = urlOf(this.outside, this.endpoints.streamUrl, { since: this.since });
-    const headers = { Accept: "text/event-stream" };
-    const response = await this.outside.fetch(url.href, {
-      headers,
-      cache: "no-store",
-      signal: this.#abortController.signal,
-    });
+    const url = urlOf(this.endpoints.streamUrl, { since: this.since });
+    const init = requestOptions(this.endpoints, "text/event-stream", this.#abortController.signal);
+    const response = await this.outside.fetch(url.href, init);
     const isStream = response.ok && response.headers.get("Content-Type")?.startsWith("text/event-stream");
-    if (!isStream || !response.body) return this.#onRefused(closeCodeOf(response.status, await response.json()));
+    if (!isStream || !response.body) {
+      this.retryAfter = retryAfterOf(response, this.outside.clock);
+      return this.#onRefused(closeCodeOf(response.status, await response.json(), this.endpoints));
+    }
     const chunks = response.body.getReader();
     const decoder = new TextDecoder();
     for (let rest = ""; ; ) {
@@ -1338,9 +1555,10 @@ class PollTransport extends Transport {
   }
 
   async #poll() {
-    const { frame, more, code } = await fetchPage(this.outside, this.endpoints.catchUpUrl, this.#cursor);
+    const { frame, more, code, retryAfter = 0 } = await fetchPage(this.outside, this.endpoints, this.#cursor);
+    this.retryAfter = retryAfter;
     if (!frame) return this.end(code);
-    if (!this.openedAt) this.receive({ type: "welcome", cursor: this.#cursor ?? frame.cursor });
+    if (!this.openedAt) this.receive({ type: "welcome", cursor: this.#cursor ?? frame.cursor, user: frame.user });
     this.#cursor = frame.cursor;
     this.receive(frame);
     if (!more && !this.#isSynced) {
@@ -1505,7 +1723,8 @@ class SharedConnection {
   /** @param {any} data */
   #onChannelMessage(data) {
     if (data.kind === "stop") {
-      this.#accessCheck ??= this.#checkAccess();
+      // A connection that lives has a login, whatever another tab was told.
+      if ((this.#connection?.state ?? this.#leaderState).name !== "live") this.#accessCheck ??= this.#checkAccess();
       return;
     }
     if (this.#connection) return this.#onFollowerMessage(data);
@@ -1518,7 +1737,7 @@ class SharedConnection {
 
   /** Another tab had to stop. This tab may have a later login, so it asks the catch-up view itself. */
   async #checkAccess() {
-    const { code } = await fetchPage(this.#outside, this.#endpoints.catchUpUrl, null);
+    const { code } = await fetchPage(this.#outside, this.#endpoints, null);
     this.#accessCheck = null;
     if (this.#channel && code && isFinalCode(code)) this.#listener.onStopped(code);
   }
@@ -1540,8 +1759,9 @@ class SharedConnection {
     }
   }
 
-  /** @param {{state: State, at: string | null, messageBytes: number}} data */
-  #onLeaderState({ state, at, messageBytes }) {
+  /** @param {{state: State, at: string | null, messageBytes: number, user?: {id: Key}}} data */
+  #onLeaderState({ state, at, messageBytes, user }) {
+    if (at !== null && !this.#endpoints.isSameUser({ type: "state", cursor: at, user })) return;
     this.#leaderState = state;
     this.#messageBytes = messageBytes;
     this.#listener.onState({ ...state, transport: "shared" });
@@ -1576,8 +1796,8 @@ class SharedConnection {
 
   #broadcastState() {
     if (!this.#connection) return;
-    const { state, position, messageBytes } = this.#connection;
-    this.#broadcast({ kind: "state", state, at: position, messageBytes });
+    const { state, position, messageBytes, user } = this.#connection;
+    this.#broadcast({ kind: "state", state, at: position, messageBytes, user });
   }
 
   /** @param {object} data */
@@ -1589,6 +1809,7 @@ class SharedConnection {
 class Timer {
   /** @type {any} */ #id;
   /** @type {(() => void) | null} */ #callback = null;
+  #notBefore = 0;
   #clock;
 
   /** @param {Clock} clock */
@@ -1600,16 +1821,22 @@ class Timer {
     return this.#callback !== null;
   }
 
-  /** @param {number} ms @param {() => void} callback */
-  set(ms, callback) {
+  /** @param {number} ms @param {() => void} callback @param {number} [atLeast]  added to `ms`; see `runNow` */
+  set(ms, callback, atLeast = 0) {
     this.clear();
     this.#callback = callback;
-    this.#id = this.#clock.setTimeout(() => this.runNow(), ms);
+    this.#notBefore = this.#clock.now() + atLeast;
+    this.#id = this.#clock.setTimeout(() => this.runNow(), Math.max(ms, atLeast));
   }
 
-  /** Call back now instead of later; false if the timer isn't set. */
+  /** Call back now instead of later, or as soon as `atLeast` is over; false if the timer isn't set. */
   runNow() {
     const callback = this.#callback;
+    const early = this.#notBefore - this.#clock.now();
+    if (callback && early > 0) {
+      this.set(early, callback, early);
+      return true;
+    }
     this.clear();
     callback?.();
     return callback !== null;
@@ -1659,31 +1886,51 @@ function jitter(clock, ms) {
  * Ask the catch-up view for a page: the answer in the words of the protocol, as a frame or as a close code.
  *
  * @param {Outside} outside
- * @param {string} url
+ * @param {Endpoints} endpoints
  * @param {string | null} since  null: the newest events
  * @param {number} [limit]  default: without `since`, one event: only the cursor of the answer matters
  * @returns {Promise<CatchUpAnswer>}
  */
-async function fetchPage(outside, url, since, limit = since === null ? 1 : PAGE_SIZE) {
+async function fetchPage(outside, endpoints, since, limit = since === null ? 1 : PAGE_SIZE) {
   const controller = new AbortController();
   const deadline = new Timer(outside.clock);
   deadline.set(FETCH_TIMEOUT, () => controller.abort());
+  let retryAfter = 0;
   try {
-    const address = urlOf(outside, url, { since, limit: String(limit) });
-    const init = { headers: { Accept: "application/json" }, cache: /** @type {const} */ ("no-store") };
-    const response = await outside.fetch(address.href, { ...init, signal: controller.signal });
+    const address = urlOf(endpoints.catchUpUrl, { since, limit: String(limit) });
+    const init = requestOptions(endpoints, "application/json", controller.signal);
+    const response = await outside.fetch(address.href, init);
+    retryAfter = retryAfterOf(response, outside.clock);
     const body = await response.json();
-    const code = closeCodeOf(response.status, body);
-    if (code) return { code };
-    const { events, cursor, reason, has_more, error } = body;
-    if (typeof cursor !== "string") return {};
-    if (response.ok) return { frame: { type: "batch", events, cursor }, more: has_more };
-    return response.status === 410 && error?.code === "reset" ? { frame: { type: "reset", cursor, reason } } : {};
+    const code = closeCodeOf(response.status, body, endpoints);
+    if (code) return { code, retryAfter };
+    const { events, cursor, reason, has_more, user, error } = body;
+    if (typeof cursor !== "string" || !endpoints.isSameUser(body)) return {};
+    if (response.ok) return { frame: { type: "batch", events, cursor, user }, more: has_more };
+    const isReset = response.status === 410 && error?.code === "reset";
+    return isReset ? { frame: { type: "reset", cursor, reason } } : { retryAfter };
   } catch {
-    return {};
+    return { retryAfter };
   } finally {
     deadline.clear();
   }
+}
+
+/**
+ * @param {Endpoints} endpoints
+ * @param {string} accept
+ * @param {AbortSignal} signal
+ * @returns {RequestInit}
+ */
+function requestOptions({ credentials }, accept, signal) {
+  return { headers: { Accept: accept }, cache: "no-store", credentials, signal };
+}
+
+/** How many milliseconds a response asks to be left alone (RFC 9110, section 10.2.3). */
+function retryAfterOf(/** @type {Response} */ { headers }, /** @type {Clock} */ clock) {
+  const value = headers.get("Retry-After") ?? "";
+  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - clock.now();
+  return Math.min(Math.max(ms || 0, 0), MAX_RETRY_AFTER);
 }
 
 /** The positions that a frame names, each with what lies before it. @param {Frame} frame @returns {Entry[]} */
@@ -1708,13 +1955,15 @@ function isFinalCode(code) {
 
 /**
  * The close code that a response stands for. A proxy's or a firewall's response has the same status, but not the
- * server's JSON.
+ * server's JSON. A request that showed no login doesn't tell whether there is one.
  *
  * @param {number} status
  * @param {any} body
+ * @param {Endpoints} endpoints
  */
-function closeCodeOf(status, body) {
+function closeCodeOf(status, body, { showsLogin }) {
   const code = status + 4000;
+  if (ACCESS_CODES.has(code) && !showsLogin) return undefined;
   return code in CLOSE_CODES && CLOSE_CODES[code].name === body?.error?.code ? code : undefined;
 }
 
@@ -1728,25 +1977,36 @@ function parseFrame(text) {
   }
 }
 
-/** @param {Outside} outside @param {string} url @param {Record<string, string | null>} parameters */
-function urlOf({ href }, url, parameters) {
-  const address = new URL(url, href);
+/** @param {string} url @param {Record<string, string | null>} parameters */
+function urlOf(url, parameters) {
+  const address = new URL(url);
   for (const [name, value] of Object.entries(parameters)) {
     if (value !== null) address.searchParams.set(name, value);
   }
   return address;
 }
 
-/** @param {Options} options @param {Handlers} handlers @returns {Endpoints} */
-function endpointsOf({ org, url, catchUpUrl, streamUrl, ticket, pollInterval = 5_000 }, handlers) {
+/**
+ * @param {Options} options
+ * @param {Outside} outside
+ * @param {Handlers} handlers
+ * @param {Endpoints["isSameUser"]} isSameUser
+ * @returns {Endpoints}
+ */
+function endpointsOf(options, { href }, handlers, isSameUser) {
+  const { org, url, catchUpUrl, streamUrl, ticket, pollInterval = 5_000, credentials = "include" } = options;
   if (!org && !(url && catchUpUrl)) throw new TypeError("connect() needs 'org', or 'url' and 'catchUpUrl'");
   const path = `/orgs/${encodeURIComponent(org ?? "")}/notifications/`;
-  const catchUp = catchUpUrl ?? path;
+  const catchUp = absolute(catchUpUrl ?? path, href);
+  const isOwn = href !== undefined && new URL(catchUp).origin === new URL(href).origin;
   return {
-    socketUrl: url ?? `/ws${path}`,
+    socketUrl: absolute(url ?? `/ws${path}`, href).replace(/^http/, "ws"),
     catchUpUrl: catchUp,
-    streamUrl: streamUrl ?? `${catchUp}stream/`,
+    streamUrl: absolute(streamUrl ?? "stream/", streamUrl ? href : catchUp),
     pollInterval,
+    credentials,
+    showsLogin: credentials === "include" || (credentials === "same-origin" && isOwn),
+    isSameUser,
     protocols:
       ticket &&
       (async () => {
@@ -1758,6 +2018,72 @@ function endpointsOf({ org, url, catchUpUrl, streamUrl, ticket, pollInterval = 5
         }
       }),
   };
+}
+
+/** @param {string} url @param {string | undefined} base */
+function absolute(url, base) {
+  try {
+    return new URL(url, base).href;
+  } catch {
+    throw new TypeError(base ? `"${url}" is no URL` : "connect() needs a page: call it in a browser, not on a server");
+  }
+}
+
+/**
+ * Options, and what isn't given of what `{% orgrealtime_client %}` says in the page of this organisation.
+ *
+ * @param {Options} options
+ * @param {Outside} outside
+ * @returns {Options}
+ */
+function withConfigOfPage(options, { document }) {
+  for (const { textContent } of document?.querySelectorAll?.("#orgrealtime-config") ?? []) {
+    const { org, url, catchUpUrl, streamUrl, user } = JSON.parse(textContent ?? "");
+    if (org !== options.org) continue;
+    return {
+      ...options,
+      url: options.url ?? url,
+      catchUpUrl: options.catchUpUrl ?? catchUpUrl,
+      streamUrl: options.streamUrl ?? (options.catchUpUrl ? undefined : streamUrl),
+      user: options.user ?? user,
+    };
+  }
+  return { ...options };
+}
+
+/** Tell of options that don't exist, or whose type is another. @param {Options} options */
+function checkOptions(options) {
+  const mistakes = Object.entries(options).filter(
+    ([name, value]) => !HANDLER_OPTION.test(name) && value != null && !OPTION_TYPES[name]?.includes(typeof value),
+  );
+  if (mistakes.length) tell("options", { mistakes, types: OPTION_TYPES });
+}
+
+/** The texts of warnings, and what `debug` needs: a page without a mistake never loads them. */
+function diagnostics() {
+  return import("./diagnostics.js");
+}
+
+/** Tell the developer of a mistake. @param {string} topic @param {any} [detail] */
+function tell(topic, detail) {
+  diagnostics().then(
+    ({ warn }) => warn(topic, detail),
+    () => console.warn(`orgrealtime: ${topic}`, detail),
+  );
+}
+
+/** Let the browser do what else there is to do. Timers would take a second each in the background. */
+function nextTurn() {
+  return /** @type {Promise<void>} */ (
+    new Promise((resolve) => {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = () => {
+        port1.close();
+        resolve();
+      };
+      port2.postMessage(null);
+    })
+  );
 }
 
 /** @returns {Outside} */
@@ -1777,6 +2103,6 @@ function browserEnvironment() {
     window: globalThis,
     document,
     navigator,
-    href: location?.href,
+    href: document?.baseURI ?? location?.href,
   };
 }

@@ -1,37 +1,47 @@
+/// <reference path="./elements.d.ts" />
 /**
  * `<org-notifications org="acme" since="…">`: a bell with an unread count, and the list behind it.
  *
  * What an event says is set as text, never as HTML. Works under a Content-Security-Policy without 'unsafe-inline' and
- * under Trusted Types: no inline styles, no parsed HTML.
+ * under Trusted Types: no style attributes, no parsed HTML.
  *
  * @module orgrealtime/notifications
  */
 export type Client = import("./client.js").Client;
+export type Options = import("./client.js").Options;
 export type RealtimeEvent = import("./client.js").RealtimeEvent;
 export type Reset = import("./client.js").Reset;
 export type State = import("./client.js").State;
+export type UserChange = import("./client.js").UserChange;
 export type Line = {
     text: string;
-    url?: string;
+    url?: string | undefined;
+    actor?: string | undefined;
 };
 export type Format = (event: RealtimeEvent) => Line | null;
+export type Counted = string | Record<string, string> | ((count: number) => string);
 export type Texts = typeof TEXTS;
 /**
  * @typedef {import("./client.js").Client} Client
+ * @typedef {import("./client.js").Options} Options
  * @typedef {import("./client.js").RealtimeEvent} RealtimeEvent
  * @typedef {import("./client.js").Reset} Reset
  * @typedef {import("./client.js").State} State
- * @typedef {{text: string, url?: string}} Line
+ * @typedef {import("./client.js").UserChange} UserChange
+ * @typedef {{text: string, url?: string | undefined, actor?: string | undefined}} Line  actor: whose name stands before
  * @typedef {(event: RealtimeEvent) => Line | null} Format  null: not shown
+ * @typedef {string | Record<string, string> | ((count: number) => string)} Counted  a text with `{count}`, or one for
+ *   each plural category of the language ("one", "few", "other" …), or a function
  * @typedef {typeof TEXTS} Texts
  */
 declare const TEXTS: {
     title: string;
     empty: string;
-    /** @param {number} count */
-    unread: (count: number) => string;
-    /** @param {number} count */
-    news: (count: number) => string;
+    markAllRead: string;
+    markRead: string;
+    close: string;
+    /** @type {Counted} */ unread: Counted;
+    /** @type {Counted} */ news: Counted;
     /** @type {Record<string, string>} */
     states: Record<string, string>;
 };
@@ -46,7 +56,7 @@ declare const Base: typeof HTMLElement;
 export declare function safeUrl(url: unknown, host?: string): string | undefined;
 /**
  * How an event is shown, unless the page says so itself: `text` or `message` of the payload, else its type in words,
- * with the first safe link of `url` and `…_url`.
+ * after its `actor_name`, with the first safe link of `url` and `…_url`.
  *
  * @type {Format}
  */
@@ -68,11 +78,12 @@ export declare class OrgNotifications extends Base {
     /** What the element itself says; give those that shall differ. @returns {Partial<Texts>} */
     get texts(): Partial<Texts>;
     set texts(texts: Partial<Texts>);
-    /** How many events are unread. */
+    /** How many events have come since the list was open last: the number on the bell. */
     get unread(): number;
-    /** Whether the list is shown. Opening it marks all as read. */
+    /** Whether the list is shown. Opening it sets the count to zero. */
     get open(): boolean;
     set open(isOpen: boolean);
+    /** Set the count to zero, and take the marks from the lines. */
     markRead(): void;
 }
 export {};

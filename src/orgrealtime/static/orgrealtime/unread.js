@@ -1,48 +1,61 @@
 /**
- * Which events are unread: the same in all tabs, each of which hears of every event. Used by `<org-notifications>`.
+ * Which events are new, and which are unread: the same in all tabs, each of which hears of every event. Used by
+ * `<org-notifications>`.
  *
- * The cursors of unread and of read events are kept in `localStorage`; a tab without a storage counts for itself.
+ * An event is new until the list has been open, and unread until somebody has dealt with it. Both are kept in
+ * `localStorage`; a tab without a storage counts for itself.
  *
  * @module orgrealtime/unread
  */
 
-const MAX_CURSORS = 300;
+const MAX_CURSORS = 600;
+const SAVE_INTERVAL = 250; // milliseconds
+// A mark only grows, so that of two tabs' marks the greater one holds.
+const NEW = 0;
+const SEEN = 1;
+const READ = 2;
 
 export class UnreadEvents {
   #key;
-  /** @type {Set<string>} */ #unread = new Set();
-  /** Events that this browser has read: a tab that gets them later must not count them. @type {Set<string>} */
-  #read = new Set();
-  /** Set while a change is to be written: one write for all changes of the same moment. */ #saveTimer = 0;
+  /** Of the organisation and the user. */ name;
+  /** The last events, the oldest first. @type {Map<string, number>} */ #marks = new Map();
+  /** Set while a change is to be written: one write for all changes of a moment. */ #saveTimer = 0;
+  #savedAt = 0;
   /** Whether the storage keeps what is written to it. */ #isPersistent = true;
   #changed = () => {};
 
   /** @param {string} name  of the organisation and the user */
   constructor(name) {
+    this.name = name;
     this.#key = `orgrealtime.unread ${name}`;
   }
 
+  /** How many events are new. */
+  get count() {
+    return [...this.#loaded.values()].filter((mark) => mark === NEW).length;
+  }
+
+  /** Those that somebody has still to deal with. */
   get cursors() {
-    if (!this.#saveTimer) this.#load();
-    return this.#unread;
+    return new Set([...this.#loaded].flatMap(([cursor, mark]) => (mark < READ ? [cursor] : [])));
   }
 
-  /** Count an event as unread, unless it is known already. @param {string} cursor */
-  add(cursor) {
-    if (this.cursors.has(cursor) || this.#read.has(cursor)) return;
-    addBounded(this.#unread, cursor);
-    this.#scheduleSave();
+  /** Count an event as new or seen, unless it is known already. @param {string} cursor @param {boolean} isSeen */
+  add(cursor, isSeen) {
+    if (!this.#loaded.has(cursor)) this.#mark([cursor], isSeen ? SEEN : NEW);
   }
 
-  /** Count all events as read. */
-  clear() {
-    if (!this.cursors.size) return;
-    for (const cursor of this.#unread) addBounded(this.#read, cursor);
-    this.#unread.clear();
-    this.#scheduleSave();
+  /** Nothing is new any more. */
+  see() {
+    this.#mark(this.#loaded.keys(), SEEN);
   }
 
-  /** Call back when the count has changed; returns a function that ends it. @param {() => void} callback */
+  /** Count these events as read; default: all. @param {Iterable<string>} [cursors] */
+  read(cursors = this.#loaded.keys()) {
+    this.#mark(cursors, READ);
+  }
+
+  /** Call back when something has changed; returns a function that ends it. @param {() => void} callback */
   onChange(callback) {
     this.#changed = callback;
     addEventListener("storage", this.#onStorage);
@@ -53,6 +66,24 @@ export class UnreadEvents {
       removeEventListener("pagehide", this.#save);
       this.#save();
     };
+  }
+
+  get #loaded() {
+    if (!this.#saveTimer) this.#load();
+    return this.#marks;
+  }
+
+  /** @param {Iterable<string>} cursors @param {number} mark */
+  #mark(cursors, mark) {
+    for (const cursor of [...cursors]) {
+      const before = this.#marks.get(cursor) ?? -1;
+      if (before >= mark) continue;
+      this.#marks.set(cursor, mark);
+      const wait = this.#savedAt + SAVE_INTERVAL - Date.now();
+      this.#saveTimer ||= setTimeout(this.#save, Math.min(SAVE_INTERVAL, Math.max(0, wait)));
+      const [oldest] = this.#marks.keys();
+      if (this.#marks.size > MAX_CURSORS) this.#marks.delete(oldest);
+    }
   }
 
   /** @param {StorageEvent} event */
@@ -66,19 +97,14 @@ export class UnreadEvents {
   #load() {
     if (!this.#isPersistent) return;
     try {
-      const stored = JSON.parse(localStorage.getItem(this.#key) ?? "");
-      const [ownUnread, ownRead] = this.#saveTimer ? [this.#unread, this.#read] : [[], []];
-      const unread = [...stored.unread, ...ownUnread];
-      const read = boundedSet([...stored.read, ...ownRead]);
-      this.#unread = boundedSet(unread.filter((cursor) => !read.has(cursor)));
-      this.#read = read;
+      const marks = new Map(JSON.parse(localStorage.getItem(this.#key) ?? ""));
+      for (const [cursor, mark] of this.#saveTimer ? this.#marks : []) {
+        marks.set(cursor, Math.max(mark, marks.get(cursor) ?? NEW));
+      }
+      this.#marks = new Map([...marks].slice(-MAX_CURSORS));
     } catch {
       // Nothing is stored, or rubbish, or the page may not use the storage.
     }
-  }
-
-  #scheduleSave() {
-    this.#saveTimer ||= setTimeout(this.#save);
   }
 
   #save = () => {
@@ -86,8 +112,9 @@ export class UnreadEvents {
     this.#load();
     clearTimeout(this.#saveTimer);
     this.#saveTimer = 0;
+    this.#savedAt = Date.now();
     try {
-      localStorage.setItem(this.#key, JSON.stringify({ unread: [...this.#unread], read: [...this.#read] }));
+      localStorage.setItem(this.#key, JSON.stringify([...this.#marks]));
       this.#isPersistent = true;
     } catch {
       // The storage is full, or the page may not use it: from here on this tab counts for itself.
@@ -95,16 +122,4 @@ export class UnreadEvents {
     }
     this.#changed();
   };
-}
-
-/** Add a cursor; the oldest one is dropped above the limit. @param {Set<string>} cursors @param {string} cursor */
-export function addBounded(cursors, cursor) {
-  cursors.add(cursor);
-  const [oldest] = cursors;
-  if (cursors.size > MAX_CURSORS) cursors.delete(oldest);
-}
-
-/** The last of the cursors, up to the limit. @param {string[]} cursors */
-function boundedSet(cursors) {
-  return new Set([...new Set(cursors)].slice(-MAX_CURSORS));
 }
