@@ -24,7 +24,7 @@ def firefox() -> str:
     """Firefox: `FIREFOX`, else the one on PATH."""
     path = os.environ.get("FIREFOX") or next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
-        pytest.skip("NO FIREFOX: THE PAGES ARE TRIED IN CHROMIUM ONLY")
+        pytest.fail("there is no Firefox: install firefox-esr, or name one in FIREFOX")
     return path
 
 
@@ -32,7 +32,7 @@ def firefox() -> str:
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip("NO NPM: FIREFOX CAN'T BE DRIVEN")
+        pytest.fail("there is no npm, which brings what drives Firefox")
     folder = tmp_path_factory.mktemp("puppeteer")
     command = [npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", folder, "puppeteer-core@24"]
     subprocess.run(command, check=True, timeout=300)
