@@ -20,7 +20,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.decorators import method_decorator
+from django.utils.decorators import classonlymethod, method_decorator
 from django.views import View
 
 from orgrealtime.admission.refusals import HttpAnswer, answer, refusal
@@ -73,11 +73,17 @@ class EventSourceView(View):
         if rules := {"policy", "allow", "render"} & vars(cls).keys():
             raise TypeError(f"{cls.__qualname__}.{min(rules)} would not be asked: set it on the consumer")
 
+    @classonlymethod
+    def as_view(cls, **attributes: Any) -> Any:
+        """Return the view for a route."""
+        # For an asynchronous view Django would run an event loop, which under gevent seems to run in all greenlets, and
+        # their queries would be refused meanwhile.
+        return _needs_asgi if background.are_threads_greenlets() else super().as_view(**attributes)
+
     async def get(self, request: HttpRequest, org_slug: str) -> HttpResponseBase:
         """Answer with the stream, or refuse."""
         if not isinstance(request, ASGIRequest):
-            error = {"code": "needs_asgi", "message": "this server can't stream events; ask for pages"}
-            return _response(answer(HTTPStatus.NOT_IMPLEMENTED, msgspec.json.encode({"error": error})))
+            return _needs_asgi(request, org_slug)
         if (most := get_settings().MAX_EVENT_STREAMS) is not None and len(_open) >= most:
             log_exceeded("MAX_EVENT_STREAMS")
             if is_enforced():
@@ -92,6 +98,13 @@ class EventSourceView(View):
         if transport is not None:
             transport.notice_silence(STREAM_SILENCE_SECONDS)
         return StreamingHttpResponse(stream, content_type="text/event-stream", headers=HEADERS)
+
+
+@transaction.non_atomic_requests
+@login_not_required
+def _needs_asgi(request: HttpRequest, org_slug: str) -> HttpResponse:
+    error = {"code": "needs_asgi", "message": "this server can't stream events; ask for pages"}
+    return _response(answer(HTTPStatus.NOT_IMPLEMENTED, msgspec.json.encode({"error": error})))
 
 
 def _response(answer: HttpAnswer) -> HttpResponse:

@@ -40,9 +40,8 @@ def run_in_thread(work: Callable[[], None], name: str) -> Callable[[], bool]:
     gevent puts greenlets in the place of threads. An event loop in one of them would seem to run in all code of the
     process, and Django refuses to use the database where one runs.
     """
-    # Looked for, not imported: a process in which nobody has imported it hasn't been patched.
-    gevent: Any = sys.modules.get("gevent.monkey")
-    if gevent is None or not gevent.is_module_patched("threading"):
+    gevent = _gevent()
+    if gevent is None:
         thread = threading.Thread(target=work, name=name, daemon=True)
         thread.start()
         return thread.is_alive
@@ -56,6 +55,17 @@ def run_in_thread(work: Callable[[], None], name: str) -> Callable[[], bool]:
 
     gevent.get_original("_thread", "start_new_thread")(run, ())
     return lambda: not ended
+
+
+def are_threads_greenlets() -> bool:
+    """Tell whether gevent has put greenlets in the place of this process's threads."""
+    return _gevent() is not None
+
+
+def _gevent() -> Any:
+    # Looked for, not imported: a process in which nobody has imported it hasn't been patched.
+    gevent: Any = sys.modules.get("gevent.monkey")
+    return gevent if gevent is not None and gevent.is_module_patched("threading") else None
 
 
 def after_fork_in_child(work: Callable[[], None]) -> None:
