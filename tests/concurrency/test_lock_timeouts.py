@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
+from psycopg.sql import SQL, Composed, Literal
 
 from orgrealtime import publish, stream
 from orgrealtime.concurrency import threads as pools
@@ -82,6 +83,17 @@ async def test_what_is_written_and_read_is_as_ever(threads: Threads, alice: User
     assert await threads.run(work) == (1, 1, "%s; SELECT 1")
 
 
+async def test_statement_that_is_composed_of_objects_is_left_alone(threads: Threads) -> None:
+    """As a host's adapter may write it with psycopg's own means."""
+
+    def work() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute(Composed([SQL("SELECT "), Literal(7)]))
+            return int(cursor.fetchone()[0])
+
+    assert await threads.run(work) == 7
+
+
 async def test_cursor_on_the_server_is_left_alone(threads: Threads, alice: User) -> None:
     assert await threads.run(lambda: list(User.objects.iterator())) == [alice]
 
@@ -117,6 +129,13 @@ def test_where_the_stream_stands_is_told_while_nothing_can_be_numbered(acme: Org
     with open_transaction(lambda: lock_table(NotificationEvent._meta.db_table, mode)):
         assert stream.position(acme) == before
     assert stream.position(acme).head == before.head + 1
+
+
+def test_transaction_of_the_caller_has_the_time_limit_that_it_had(acme: Organization) -> None:
+    """As of a page under ATOMIC_REQUESTS that asks where the stream stands before anything else."""
+    with transaction.atomic():
+        stream.position(acme)
+        assert lock_timeout() == "0"
 
 
 def test_within_each_other_they_are_set_once(acme: Organization) -> None:

@@ -118,12 +118,13 @@ def _do(job: Future[Any], call: Callable[[], Any]) -> None:
 def lock_timeouts() -> Iterator[None]:
     """Have no statement of this thread wait for a lock of PostgreSQL's for longer than `LOCK_TIMEOUT`.
 
-    While a table is changed, everybody would wait for it: threads and backends without an end.
+    While a table is changed, everybody would wait for it: threads and backends without an end. A transaction that the
+    caller has begun is left alone, for what is set in it would last until its end.
     """
     with contextlib.ExitStack() as stack:
         for connection in connections.all():
             has_it = _execute_with_lock_timeout in connection.execute_wrappers
-            if connection.vendor == "postgresql" and not has_it:
+            if connection.vendor == "postgresql" and not (has_it or connection.in_atomic_block):
                 stack.enter_context(connection.execute_wrapper(_execute_with_lock_timeout))
         yield
 
@@ -139,7 +140,8 @@ def _execute_with_lock_timeout(
     # transaction, which a pooler might give to others with its connection. Where a transaction is open its first
     # statement has set it. A driver that binds parameters on the server takes one statement only.
     connection, cursor = context["connection"], context["cursor"].cursor
-    is_plain = hasattr(cursor, "mogrify") and not getattr(cursor, "name", None)
+    # Else a host's own: psycopg composes statements of objects, and has cursors on the server.
+    is_plain = isinstance(sql, str) and hasattr(cursor, "mogrify") and not getattr(cursor, "name", None)
     if many or not is_plain or connection.connection.info.transaction_status != IDLE:
         return execute(sql, params, many, context)
     result = execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {sql}", params, many, context)

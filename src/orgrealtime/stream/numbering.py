@@ -26,7 +26,7 @@ def position(organization: models.Model, using: str | None = None) -> Position:
     """Return where the organisation's stream stands, committed events without a number included.
 
     Raises OperationalError while the table of the streams is locked; if that of the events is, the position is the last
-    one numbered.
+    one numbered. In a transaction that is open it waits, as the caller's own statements do.
     """
     with lock_timeouts():
         return advance(organization_keys().of(organization), using)
