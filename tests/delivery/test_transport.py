@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -118,6 +120,20 @@ async def test_http_connection_is_gone_when_all_has_been_sent_or_it_is_lost() ->
     assert found.is_gone()
     server.transport.unsent, server.disconnected = 1, True
     assert found.is_gone()
+
+
+@pytest.mark.parametrize("application", [bare, wrapped])
+async def test_nothing_of_a_connection_waits_for_the_garbage_collector(application: Any) -> None:
+    server = Cycle()
+    gone = weakref.ref(server)
+    gc.collect()
+    gc.disable()
+    try:
+        await server.run_asgi(application, {})
+        del server
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_server_that_isn_t_known_has_no_transport() -> None:

@@ -106,7 +106,8 @@ def _extension_of_uvicorn(send: Any) -> Mapping[str, Any] | None:
     # `send` is a method of what has the transport, unless middleware has wrapped it, as for tracing. But uvicorn also
     # calls the application by such a method, which is then among the callers of this function.
     owner = getattr(send, "__self__", None)
-    frame: Any = inspect.currentframe()
+    # Not of this function itself: a frame that names itself would keep all this until the garbage is collected.
+    frame: Any = None if _has_transport(owner) else inspect.currentframe()
     while frame is not None and not _has_transport(owner):
         owner = frame.f_locals.get("self") if frame.f_code.co_name == "run_asgi" else None
         frame = frame.f_back
