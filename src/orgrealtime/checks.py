@@ -252,21 +252,13 @@ def _check_production() -> Iterator[checks.CheckMessage]:
             id="orgrealtime.W003",
         )
     cache = settings.CACHES.get("default", {}).get("BACKEND", "")
-    shared = (
-        "USER_RATE",
-        "REQUEST_RATE",
-        "CONNECTIONS_PER_USER",
-        "CONNECTIONS_PER_ORGANIZATION",
-        "CONNECTIONS_PER_ADDRESS",
-    )
-    counted = [name for name in shared if getattr(given, name) is not None]
+    counted = [name for name in COUNTED_TOGETHER if getattr(given, name) is not None]
     if counted and cache.endswith(("LocMemCache", "DummyCache")):
         yield checks.Warning(
             f"The default cache isn't shared, so of ORGREALTIME {', '.join(counted)} are counted per process.",
             hint="Configure a cache that all processes share, such as Redis.",
             id="orgrealtime.W004",
         )
-
     if _serves_event_streams() and not getattr(settings, "ASGI_APPLICATION", None):
         yield checks.Warning(
             "ASGI_APPLICATION isn't set: if this project is served through WSGI, there are no WebSockets, and the "
