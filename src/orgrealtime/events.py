@@ -139,9 +139,7 @@ def _check_schema(event_type: str, schema: type) -> None:
         shape = inspect.type_info(schema)
     except NameError:
         raise
-    except (
-        Exception
-    ) as error:  # msgspec documents none; a class may raise others when its annotations are read
+    except Exception as error:  # msgspec documents none, and reading annotations may raise any
         raise _bad_schema(event_type, str(error)) from error
     for place, part in _parts(shape, "$", set()):
         if isinstance(part, inspect.Field) and part.required and part.encode_name in RESERVED_KEYS:

@@ -126,9 +126,7 @@ class Ticket(models.Model):
     session_key = models.TextField(null=True)  # noqa: DJ001 - NULL: issued without a session
     origin = models.TextField(null=True)  # noqa: DJ001 - NULL: issued to no page
     expires_at = models.DateTimeField()
-    login_expires_at = models.DateTimeField(
-        null=True
-    )  # NULL: the login by which it was issued has no end of its own
+    login_expires_at = models.DateTimeField(null=True)  # NULL: the login has no end of its own
 
     def __str__(self) -> str:
         return f"ticket of {self.user_id} for {self.organization_id}"

@@ -61,9 +61,8 @@ def _shared(membership_models: Iterable[type[models.Model]]) -> Iterator[type[mo
     yield apps.get_model(organization_model())
     yield get_user_model()
     yield from membership_models
-    with contextlib.suppress(
-        AttributeError, ImportError, RuntimeError
-    ):  # a store without a table, or none at all
+    # A store may have no table, or there may be no sessions at all.
+    with contextlib.suppress(AttributeError, ImportError, RuntimeError):
         yield import_module(settings.SESSION_ENGINE).SessionStore.get_model_class()
 
 

@@ -38,9 +38,8 @@ logger = logging.getLogger("orgrealtime.connection")
 MAX_HANDSHAKE_BYTES = 16_384
 MAX_HEADERS = 100
 CHECK_SECONDS = 4.0  # a client that has heard nothing by then is told to come again
-TICKS = (
-    8  # of the loop, in that time: one that is blocked counts as one, for the checks can't go on meanwhile
-)
+# The time passes in so many parts. However long the loop is blocked, one part passes: no check can go on meanwhile.
+TICKS = 8
 
 
 class Admission(NamedTuple):

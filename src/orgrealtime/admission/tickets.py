@@ -21,9 +21,8 @@ from orgrealtime.models import Ticket
 
 PREFIX = "orgrealtime.ticket."
 LIFE_SECONDS = 30
-LAST_SECOND = (
-    datetime.datetime.max.replace(tzinfo=datetime.UTC).timestamp() - 86_400
-)  # that a database can keep
+# The last that a database can keep, in whatever time zone.
+LAST_SECOND = datetime.datetime.max.replace(tzinfo=datetime.UTC).timestamp() - 86_400
 MAX_LIVING = 100  # of one user; requests of the same moment may get a few more
 MESSAGE = "the ticket isn't known, has expired, was used, or isn't for this connection; ask for a new one"
 

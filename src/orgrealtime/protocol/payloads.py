@@ -162,9 +162,8 @@ class _PayloadCheck(_Check):
     """Holds a payload against its bounds as well, and stops where they are exceeded."""
 
     def __init__(self, max_bytes: int, url_hosts: Collection[str]) -> None:
-        self.digits_more = (
-            0  # by so many characters numbers grow in PostgreSQL, which writes all their digits
-        )
+        # By so many characters numbers grow in PostgreSQL, which writes all their digits.
+        self.digits_more = 0
         self._least_size = 0
         self._max_bytes = max_bytes
         self._url_hosts = url_hosts
