@@ -136,6 +136,13 @@ def test_transaction_of_the_caller_has_the_time_limit_that_it_had(acme: Organiza
     with transaction.atomic():
         stream.position(acme)
         assert lock_timeout() == "0"
+    transaction.set_autocommit(False)
+    try:
+        stream.position(acme)
+        assert lock_timeout() == "0"
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
 
 
 def test_within_each_other_they_are_set_once(acme: Organization) -> None:

@@ -142,7 +142,8 @@ def _execute_with_lock_timeout(
     connection, cursor = context["connection"], context["cursor"].cursor
     # Else a host's own: psycopg composes statements of objects, and has cursors on the server.
     is_plain = isinstance(sql, str) and hasattr(cursor, "mogrify") and not getattr(cursor, "name", None)
-    if many or not is_plain or connection.connection.info.transaction_status != IDLE:
+    is_ended_by_hand = not (connection.autocommit or connection.in_atomic_block)  # by the caller
+    if many or not is_plain or is_ended_by_hand or connection.connection.info.transaction_status != IDLE:
         return execute(sql, params, many, context)
     result = execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {sql}", params, many, context)
     if hasattr(cursor, "pgresult"):  # of psycopg 3, which shows the first result, and 2 the last
