@@ -59,6 +59,22 @@ def test_pages_of_one_history_join(org: Organization, alias: str) -> None:
     assert stream.read(org.pk, Cursor.parse(first.cursor), using=alias).joint is None
 
 
+@pytest.mark.parametrize("uses_utc", [True, False])
+def test_pages_join_though_a_connection_of_the_pool_has_another_time_zone(
+    acme: Organization,
+    settings: Settings,
+    uses_utc: bool,
+) -> None:
+    settings.USE_TZ = uses_utc
+    publish_many(acme, 2)
+    first = stream.read(acme.pk, beginning(acme), limit=1)
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'Asia/Kolkata'")
+        then = stream.read(acme.pk, Cursor.parse(first.cursor))
+        cursor.execute("SET TIME ZONE 'UTC'")
+    assert first.end == then.joint is not None
+
+
 @on_both_databases
 def test_reader_at_the_head_gets_an_empty_page(org: Organization, alias: str) -> None:
     publish_many(org, 3)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from django.db import Error, OperationalError, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
@@ -184,9 +183,11 @@ class PostgreSQL:
         return "1" if self.connection.in_atomic_block else PATIENCE
 
     def moment(self, column: str) -> str:
-        """Return a moment as text: PostgreSQL knows some that Python doesn't, and one would spoil the page it is in."""
-        offset = "TZH:TZM" if settings.USE_TZ else ""
-        return f"to_char({column}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US{offset}')"
+        """Return a moment as text: PostgreSQL knows some that Python doesn't, and one would spoil the page it is in.
+
+        In UTC: a pool may give a connection whose time zone the host has set, and texts are compared.
+        """
+        return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"+00:00\"')"
 
     def _key(self, organization_id: Any) -> Any:
         return Stream._meta.pk.get_db_prep_value(organization_id, self.connection)
