@@ -131,6 +131,18 @@ class ArrayStruct(msgspec.Struct, array_like=True):
     task_id: int
 
 
+class Tagged(msgspec.Struct, tag=True):
+    task_id: int
+
+
+class OtherTagged(msgspec.Struct, tag=True):
+    action: str
+
+
+class KindTagged(msgspec.Struct, tag_field="kind", tag="task"):
+    task_id: int
+
+
 class Pair(NamedTuple):
     task_id: int
     action: str
@@ -171,6 +183,15 @@ def shape(annotation: Any, name: str = "part", **default: Any) -> type:
         (shape(list[int] | set[int]), "more than one array-like"),
         (shape(int, "actor"), "'actor' is reserved"),
         (Inner, "'actor' is reserved"),
+        (Tagged, "tag_field.*reserved"),
+        (Tagged | OtherTagged, "tag_field.*reserved"),
+        (shape(msgspec.Raw), r"\$\.part is of a type that JSON doesn't have"),
+        (shape(list[msgspec.msgpack.Ext]), r"\$\.part.* is of a type that JSON doesn't have"),
+        (shape(dict[tuple[int, int], str]), r"the keys of \$\.part"),
+        (shape(dict[Annotated[TaskData, msgspec.Meta(description="a task")], str]), r"the keys of \$\.part"),
+        (shape(set[TaskDict]), r"\$\.part is a set of what can't be in a set"),
+        (shape(frozenset[list[int] | dict[str, int]]), r"\$\.part is a set of what can't be in a set"),
+        (shape(set[TaskData]), r"\$\.part is a set of what can't be in a set"),
     ],
 )
 def test_schema_that_no_payload_can_fit_is_refused_when_it_is_registered(schema: Any, why: str) -> None:
@@ -197,6 +218,11 @@ def test_schema_that_no_payload_can_fit_is_refused_when_it_is_registered(schema:
         (shape(dict[uuid.UUID, int]), {"part": {str(uuid.UUID(int=1)): 1}}),
         (shape(bytes | None), {"part": "YQ=="}),
         (shape(decimal.Decimal), {"part": "1.5"}),
+        (KindTagged, {"kind": "task", "task_id": 1}),
+        (shape(Tagged | OtherTagged), {"part": {"type": "Tagged", "task_id": 1}}),
+        (shape(dict[Literal["a", "b"], Any]), {"part": {"a": 1}}),
+        (shape(set[tuple[int, str] | int]), {"part": [1, [1, "a"]]}),
+        (shape(set[Any]), {"part": [1, "a"]}),
     ],
 )
 def test_schema_that_some_payload_fits_is_accepted(schema: Any, payload: Any) -> None:
@@ -314,6 +340,12 @@ def test_instance_with_a_field_that_has_no_plain_value_is_refused() -> None:
     events.register("task", TaskData)
     with pytest.raises(PayloadError, match="task"):
         events.fit("task", TaskData(1, "done", [object()]), strict=False)  # type: ignore[list-item]
+
+
+def test_value_that_cant_be_in_a_set_is_refused() -> None:
+    events.register("task", shape(set[Any]))
+    with pytest.raises(PayloadError, match=r"'task'.*unhashable.*list"):
+        events.fit("task", {"part": [[1]]}, strict=False)
 
 
 def test_type_that_isnt_registered_is_accepted_unless_strict() -> None:

@@ -26,6 +26,11 @@ OBJECTS = (
     inspect.AnyType,
 )
 
+NO_JSON = (inspect.ExtType, inspect.RawType)
+SETS = (inspect.SetType, inspect.FrozenSetType)
+ARRAYS = (inspect.CollectionType, inspect.TupleType, inspect.NamedTupleType)
+UNHASHABLE = (inspect.ListType, inspect.SetType, inspect.DictType, inspect.TypedDictType)
+
 _schemas: dict[str, type] = {}
 _unread: set[str] = set()  # types whose schema names classes that weren't there yet when it was registered
 
@@ -106,6 +111,8 @@ def fit(event_type: str, payload: Any, *, strict: bool) -> Any:
         msgspec.convert(payload, schema, str_keys=True)
     except msgspec.ValidationError as error:
         raise PayloadError(f"the payload doesn't fit {event_type!r}: {error}") from None
+    except TypeError as error:  # of a list, say, that the schema wants in a set
+        raise PayloadError(f"the payload doesn't fit {event_type!r}: {error}") from error
     return payload
 
 
@@ -141,12 +148,20 @@ def _check_schema(event_type: str, schema: type) -> None:
         raise
     except Exception as error:  # msgspec documents none, and reading annotations may raise any
         raise _bad_schema(event_type, str(error)) from error
+    if RESERVED_KEYS.intersection(getattr(each, "tag_field", None) or "" for each in _alternatives(shape)):
+        raise _bad_schema(event_type, "the tag_field of its Struct is a key that is reserved for the frame")
     for place, part in _parts(shape, "$", set()):
         if isinstance(part, inspect.Field) and part.required and part.encode_name in RESERVED_KEYS:
             if place == f"$.{part.encode_name}":
                 raise _bad_schema(event_type, f"its key {part.encode_name!r} is reserved for the frame")
         elif isinstance(part, inspect.CustomType) and not _is_plain(part.cls, PLAIN):
             raise _bad_schema(event_type, f"{place} is {part.cls!r:.100}, which msgspec doesn't know")
+        elif isinstance(part, NO_JSON):
+            raise _bad_schema(event_type, f"{place} is of a type that JSON doesn't have")
+        elif isinstance(part, inspect.DictType) and not any(map(_is_key, _alternatives(part.key_type))):
+            raise _bad_schema(event_type, f"the keys of {place} can't be the text that JSON has for keys")
+        elif isinstance(part, SETS) and not any(map(_is_hashable, _alternatives(part.item_type))):
+            raise _bad_schema(event_type, f"{place} is a set of what can't be in a set")
     if not any(map(_takes_objects, _alternatives(shape))):
         raise _bad_schema(event_type, "it isn't a shape of JSON objects")
 
@@ -168,6 +183,17 @@ def _takes_objects(shape: inspect.Type) -> bool:
     if isinstance(shape, inspect.CustomType):
         return _is_plain(shape.cls, (dict,))
     return isinstance(shape, OBJECTS) and not getattr(shape, "array_like", False)
+
+
+def _is_key(shape: inspect.Type) -> bool:
+    return isinstance(shape, inspect.AnyType) or not isinstance(shape, (*OBJECTS, *ARRAYS))
+
+
+def _is_hashable(shape: inspect.Type) -> bool:
+    return (
+        not isinstance(shape, UNHASHABLE)
+        and getattr(getattr(shape, "cls", None), "__hash__", True) is not None
+    )
 
 
 def _is_plain(cls: Any, kinds: tuple[type, ...]) -> bool:
