@@ -122,7 +122,12 @@ def test_peer_with_a_port_or_zone_counts_without() -> None:
         ([b'for="1.2.3.4'], None),
         ([b'for="x', b"for=1.2.3.4"], None),
         ([b"1.2.3.4"], None),
-        ([b"for=1.2.3.4;;"], None),
+        ([b"for=1.2.3.4;;"], "1.2.3.4"),
+        ([b";for=1.2.3.4; ;proto=http"], "1.2.3.4"),
+        ([b"for=1.2.3.4;host=a.example:8080;proto=http;proto-version="], "1.2.3.4"),
+        ([b"for=1.2.3.4,for="], None),
+        ([b"for=1.2.3.4,;"], None),
+        ([b"for=1.2.3.4;=x"], None),
         ([b"\xff"], None),
         ([b" "], None),
     ],
@@ -140,6 +145,14 @@ def test_headers_that_differ_are_believed_neither() -> None:
     assert client_address(scope("10.0.0.1", b"6.6.6.6", forwarded=both)) == "10.0.0.1"
     assert client_address(scope("10.0.0.1", b"x", forwarded=both)) == "10.0.0.1"
     assert client_address(scope("10.0.0.1", b"", forwarded=both)) == "1.2.3.4"
+
+
+@pytest.mark.usefixtures("proxies")
+@pytest.mark.parametrize("line", [b"proto=https;host=a.example", b"by=10.0.0.2", b"proto=https,proto=http"])
+def test_forwarded_that_names_no_address_says_nothing_against_the_other_header(line: bytes) -> None:
+    assert client_address(scope("10.0.0.1", b"1.2.3.4", forwarded=[line])) == "1.2.3.4"
+    assert client_address(scope("10.0.0.1", b"1.2.3.4", forwarded=[line, b"for=6.6.6.6"])) == "10.0.0.1"
+    assert client_address(scope("10.0.0.1", b"1.2.3.4", forwarded=[b'x="'])) == "10.0.0.1"
 
 
 addresses = st.ip_addresses().map(lambda each: getattr(each, "ipv4_mapped", None) or each)

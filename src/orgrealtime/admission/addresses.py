@@ -17,7 +17,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
 _ZONE = r"(?:%[^\s\]]*)?"
 _HOP = re.compile(rf"([0-9.]+){_PORT}|\[([0-9A-Fa-f:.]+){_ZONE}\]{_PORT}|([0-9A-Fa-f:.]+){_ZONE}")
-_PAIR_TEXT = r"""[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]+))[ \t]*"""
+_PAIR_TEXT = r"""[ \t]*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]*))[ \t]*)?"""
 _PAIR = re.compile(_PAIR_TEXT + "([,;]|$)")
 _FORWARDED = re.compile(f"{_PAIR_TEXT}(?:[,;]{_PAIR_TEXT})*")
 
@@ -27,7 +27,8 @@ def client_address(scope: Mapping[str, Any]) -> str | None:
 
     `X-Forwarded-For` and `Forwarded` (RFC 7239) count only from `TRUSTED_PROXIES`: of each the rightmost address that
     isn't a trusted proxy's. Where there are both, and they differ, one is the client's own. This and what can't be read
-    leave the proxy's own address, so that garbage doesn't make a new address.
+    leave the proxy's own address, so that garbage doesn't make a new address. A `Forwarded` that names no address, but
+    the host, say, is as none.
     """
     trusted = _trusted(tuple(get_settings().TRUSTED_PROXIES))
     peer = (scope.get("client") or ("",))[0]
@@ -93,17 +94,19 @@ def _forwarded(scope: Mapping[str, Any]) -> Iterator[Iterable[str]]:
     if lines := headers[b"x-forwarded-for"]:
         yield (hop.strip() for hop in reversed(b",".join(lines).decode("latin-1").split(",")))
     if lines := headers[b"forwarded"]:
-        yield _hops_of_forwarded(b",".join(lines).decode("latin-1"))
+        hops = _hops_of_forwarded(b",".join(lines).decode("latin-1"))
+        if hops is None or any(hops):
+            yield hops or ()
 
 
-def _hops_of_forwarded(text: str) -> list[str]:
+def _hops_of_forwarded(text: str) -> list[str] | None:
     """Return what the elements of `Forwarded` have as `for`, the last first; an empty text where one has none.
 
-    As a whole it follows the grammar (RFC 7239 section 4), but that an address needs no quotes, or nothing is read of
-    it: quotes that a client leaves open would hide what a proxy has added.
+    As a whole it follows the grammar (RFC 7239 section 4), but that an address needs no quotes and a value may be
+    empty, or nothing is read of it (None): quotes that a client leaves open would hide what a proxy has added.
     """
     if not _FORWARDED.fullmatch(text):
-        return []
+        return None
     elements = [""]
     for name, quoted, plain, end in _PAIR.findall(text):
         if name.lower() == "for":
