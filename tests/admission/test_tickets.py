@@ -372,6 +372,26 @@ def test_ticket_keeps_the_end_of_the_login(alice: User, settings: Settings, end:
     assert identity.expires_at == pytest.approx(expected, abs=0.001)
 
 
+@pytest.mark.parametrize(
+    "end",
+    [LATER, LATER.timestamp(), datetime.datetime(2099, 12, 31, 19), datetime.datetime(2020, 7, 1), 1e30],
+)
+def test_host_with_local_times_has_logins_that_end(
+    alice: User, acme: Organization, settings: Settings, end: Any
+) -> None:
+    """There tokens of others have naive datetimes, in the project's time zone."""
+    settings.USE_TZ, settings.TIME_ZONE = False, "America/New_York"
+    settings.MIDDLEWARE = [f"{__name__}.Ends"]
+    Ends.end = end
+    answer = Client().post(URL)
+    if end == datetime.datetime(2020, 7, 1):
+        assert answer.status_code == 401
+        return
+    ticket = answer.json()["ticket"]
+    expires_at = tickets.redeem(ticket, handshake(ticket)).identity.expires_at
+    assert expires_at == LATER.timestamp() or (end == 1e30 and expires_at is not None)
+
+
 @pytest.mark.parametrize("end", [datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC), 0])
 def test_login_that_has_ended_gets_no_ticket(alice: User, settings: Settings, end: Any) -> None:
     settings.MIDDLEWARE = [f"{__name__}.Ends"]

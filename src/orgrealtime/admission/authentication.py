@@ -25,6 +25,7 @@ from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, Val
 from django.db import DataError
 from django.db import Error as AnyDatabaseError
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from orgrealtime.admission import sessions
@@ -330,10 +331,14 @@ def _user_key(session: Any) -> Any:
 def unix_seconds(value: object) -> float:
     """Return the end of a login, which is an aware datetime or in Unix seconds, in Unix seconds.
 
-    Raises ImproperlyConfigured for anything else.
+    With `USE_TZ = False` a naive datetime is in the project's own time zone, as it is everywhere in Django then. Raises
+    ImproperlyConfigured for anything else.
     """
-    if isinstance(value, datetime.datetime) and value.utcoffset() is not None:
-        return value.timestamp()
+    if isinstance(value, datetime.datetime):
+        if timezone.is_naive(value) and not settings.USE_TZ:
+            value = timezone.make_aware(value)
+        if timezone.is_aware(value):
+            return value.timestamp()
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     raise ImproperlyConfigured(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import models, router
 from django.utils import timezone
 
@@ -98,7 +99,7 @@ def redeem(ticket: str, scope: Mapping[str, Any]) -> Redeemed:
     except Refused as refused:
         raise refusal(f"ticket: {refused.reason}") from None
     if found.login_expires_at is not None:
-        identity = replace(identity, expires_at=found.login_expires_at.timestamp())
+        identity = replace(identity, expires_at=unix_seconds(found.login_expires_at))
     if identity.has_expired(time.time()):
         raise refusal("ticket: login expired")
     return Redeemed(identity, found.organization_id)
@@ -121,7 +122,8 @@ def _take(digest: str) -> Ticket | None:
 
 
 def _as_datetime(seconds: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(min(seconds, LAST_SECOND), datetime.UTC)
+    moment = datetime.datetime.fromtimestamp(min(seconds, LAST_SECOND), datetime.UTC)
+    return moment if settings.USE_TZ else timezone.make_naive(moment)
 
 
 def _tickets() -> models.QuerySet[Ticket]:
