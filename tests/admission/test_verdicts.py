@@ -76,6 +76,10 @@ CHANGES: dict[str, Callable[[Any, User], object]] = {
     "without a user": lambda session, other: session.pop(SESSION_KEY),
     "without a hash": lambda session, other: session.pop(HASH_SESSION_KEY),
     "with another hash": lambda session, other: session.update({HASH_SESSION_KEY: "0" * 64}),
+    "without a backend": lambda session, other: session.pop(BACKEND_SESSION_KEY),
+    "of a backend that isn't in use": lambda session, other: session.update(
+        {BACKEND_SESSION_KEY: "a.former"}
+    ),
     "of what is no user": lambda session, other: session.update({SESSION_KEY: "nobody"}),
 }
 

@@ -80,7 +80,8 @@ class Identity:
             if stored.expires_at == self.session_expires_at:
                 return self
             return replace(self, session_expires_at=stored.expires_at)
-        return _identity(self, stored) if _names(stored.data, self.user) else None
+        is_still_theirs = _is_of_a_backend(stored.data) and _names(stored.data, self.user)
+        return _identity(self, stored) if is_still_theirs else None
 
 
 def _identity(identity: Identity, stored: StoredSession) -> Identity:
@@ -305,6 +306,11 @@ def _plain_backend(data: Mapping[str, Any]) -> Any:
     if isinstance(backend, ModelBackend) and not is_overridden(type(backend), ModelBackend, "get_user"):
         return backend
     return None
+
+
+def _is_of_a_backend(session: Mapping[str, Any]) -> bool:
+    """Tell whether the backend of a session is in use; else it is nobody's, to Django too."""
+    return session.get(BACKEND_SESSION_KEY) in settings.AUTHENTICATION_BACKENDS
 
 
 def _names(session: Any, user: Any) -> bool:
