@@ -226,6 +226,12 @@ def test_inactive_user_in_the_scope_is_refused(alice: User) -> None:
     assert refusal({"user": alice, "headers": []}) is CloseCode.UNAUTHENTICATED
 
 
+@pytest.mark.parametrize("key", ["auth0|alice", "1\x00", 10**30, None])
+def test_user_in_the_scope_whose_key_can_be_no_row_s_is_refused(key: Any) -> None:
+    """A user whom middleware has made of a token, without asking the database."""
+    assert refusal({"user": User(pk=key, username="alice"), "headers": []}) is CloseCode.UNAUTHENTICATED
+
+
 def test_user_in_the_scope_stays_valid_while_active(alice: User) -> None:
     identity = authenticate({"user": alice, "headers": []})
     assert identity.is_valid_for(alice)
