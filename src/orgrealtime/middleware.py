@@ -29,7 +29,7 @@ class RestFrameworkAuthentication(MiddlewareMixin):
     ) -> HttpResponseBase | None:
         """Set `request.user` and `request.expires_at`, or refuse the request."""
         from rest_framework.authentication import SessionAuthentication
-        from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
+        from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, PermissionDenied
         from rest_framework.request import Request
         from rest_framework.settings import api_settings
 
@@ -41,7 +41,7 @@ class RestFrameworkAuthentication(MiddlewareMixin):
         own = getattr(request, "user", AnonymousUser())
         try:
             user, token = asked.user, asked.auth
-        except AuthenticationFailed:
+        except (AuthenticationFailed, NotAuthenticated):
             return refusal(CloseCode.UNAUTHENTICATED, "the token isn't good, or has ended").response()
         except PermissionDenied:  # a session without a CSRF token, about which the view decides
             user, token = own, None

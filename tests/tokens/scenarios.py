@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.test import Client
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken
 
@@ -121,6 +122,8 @@ class Opaque(BaseAuthentication):
     token: Any = None
 
     def authenticate(self, request: Any) -> tuple[User, Any]:
+        if isinstance(self.token, Exception):
+            raise self.token
         return User.objects.get(username="alice"), self.token
 
 
@@ -133,3 +136,13 @@ def test_end_of_a_token_is_that_of_the_ticket(
     monkeypatch.setattr(Opaque, "token", SimpleNamespace(**({name: end} if name else {})))
     assert app.post(TICKET, headers=bearer("opaque")).status_code == 201
     assert Ticket.objects.get().login_expires_at == (end if name else None)
+
+
+@pytest.mark.parametrize("error", [AuthenticationFailed, NotAuthenticated])
+def test_token_that_a_class_refuses_is_answered_with_401(
+    app: Client, alice: User, acme: Organization, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    monkeypatch.setattr(api_settings, "DEFAULT_AUTHENTICATION_CLASSES", [Opaque])
+    monkeypatch.setattr(Opaque, "token", error())
+    for answer in (app.get(PATH, headers=bearer("opaque")), app.post(TICKET, headers=bearer("opaque"))):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthenticated")
