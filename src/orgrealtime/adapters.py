@@ -207,7 +207,8 @@ class MembershipAdapter(OrganizationAdapter):
         """Return the ids of the members, in one query."""
         key = organization_keys().of(organization)
         members = self.queryset().filter(**{_lookup(self.organization_field, "pk"): key})
-        return set(members.values_list(_lookup(self.user_field, "pk"), flat=True))
+        # An invitation, say, or an organisation without its owner, refers to nobody.
+        return set(members.values_list(_lookup(self.user_field, "pk"), flat=True)) - {None}
 
     def membership_models(self) -> Collection[type[models.Model]]:
         """Return the membership model, unless that is the organisation's or the user's own, and those in between."""
@@ -313,7 +314,8 @@ def _follow(path: str, organization: str) -> tuple[str, str, str]:
             if step.is_to_many and onward:
                 raise ImproperlyConfigured(
                     f"ORGREALTIME['MEMBERSHIP'] leads to one {at._meta.label} and from there to many "
-                    f"{step.model._meta.label}: say it the other way round, or set MEMBERSHIP_MODEL"
+                    f"{step.model._meta.label}: one row must say who is a member of what; for all else write an "
+                    "ORGREALTIME['ADAPTER']"
                 )
             at = step.model
             if step.is_to_many:

@@ -247,6 +247,12 @@ def test_member_is_found_by_each_question_in_one_query(
         assert len(captured) == 1
 
 
+def test_organisation_without_an_owner_has_no_members(configure: Configure, acme: Company) -> None:
+    configure(MEMBERSHIP="owner")
+    assert acme.owner is None
+    assert set(get_adapter().member_ids(acme)) == set()
+
+
 @pytest.mark.parametrize(
     ("name", "change"), [(name, change) for name in LAYOUTS for change in LAYOUTS[name][3]]
 )
@@ -285,7 +291,7 @@ WRONG = {
     "teams__name": "has only",
     "nothing": "has only",
     "owner__employer": "ends at layouts.Company",
-    "owner__teams__members": "say it the other way round",
+    "owner__teams__members": "one row must say who is a member of what; for all else write an ORGREALTIME['ADAPTER']",
 }
 
 
