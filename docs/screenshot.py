@@ -60,6 +60,7 @@ def take(page: Page, name: str, **options: Any) -> None:
 
 def open_bell(page: Page) -> None:
     page.locator("#bell").evaluate("bell => { bell.open = true }")
+    page.locator("#bell").get_by_role("listitem").first.wait_for()
     page.locator(".toast").first.wait_for(state="hidden")
 
 

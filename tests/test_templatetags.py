@@ -113,8 +113,8 @@ def test_element_finds_what_it_imports_where_files_have_a_hash_in_their_names(
     element = (STATIC / "orgrealtime/notifications.js").read_text()
     imported = re.findall(r'^import .* from "\./(\w+)\.js";$', element, re.MULTILINE)
     client = (STATIC / "orgrealtime/client.js").read_text()
-    loaded_later = re.findall(r'import\("\./(\w+)\.js"\);', client)
-    assert (imported, loaded_later) == (["client", "unread"], ["diagnostics"])
+    loaded_later = re.findall(r'import\("\./(\w+)\.js"\);', client + element)
+    assert (imported, loaded_later) == (["client", "unread"], ["diagnostics", "panel"])
     for name in [*imported, *loaded_later]:
         assert imports[f"/static/orgrealtime/{name}.js"] == f"/static/orgrealtime/{name}.0badc0de.js"
 

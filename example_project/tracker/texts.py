@@ -61,6 +61,7 @@ def bell_texts() -> str:
         "markAllRead": _("Mark all as read"),
         "markRead": _("Mark as read"),
         "close": _("Close"),
+        "unavailable": _("The list can't be loaded. Try again, or reload the page."),
         "unread": _("{count} unread"),
         "news": {"one": _("{count} new notification"), "other": _("{count} new notifications")},
         "states": states(),

@@ -84,7 +84,8 @@ const STEPS = {
     ]) {
       await alice.setViewport({ width, height });
       await alice.click(BELL);
-      await until(() => alice.$eval(BELL, (bell) => bell.open), "the list");
+      const isShown = () => alice.$eval(BELL, (bell) => bell.shadowRoot.querySelector("header").checkVisibility());
+      await until(isShown, "the list");
       const edges = await alice.$eval(BELL, (bell) => {
         const { top, left, bottom, right } = bell.shadowRoot.querySelector("[popover]").getBoundingClientRect();
         return [top >= 0, left >= 0, bottom <= innerHeight, right <= innerWidth];

@@ -13,7 +13,7 @@ from tests.e2e.boards import live, open_board, publish
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-    from tests.e2e.conftest import LogIn
+    from tests.e2e.conftest import Console, LogIn
     from tests.servers import Site
     from tests.shell import Shell
 
@@ -154,3 +154,43 @@ def test_any_lang_of_a_page_will_do(log_in: LogIn, publisher: Shell, lang: str) 
     bell(alice).click()
     expect(lines(alice).first).to_contain_text(text)
     expect(lines(alice).first.locator("time")).not_to_be_empty()
+
+
+def test_the_list_is_loaded_when_one_turns_to_the_bell(log_in: LogIn, publisher: Shell) -> None:
+    alice = log_in("alice")
+    asked: list[str] = []
+    alice.on("request", lambda request: asked.append(request.url))
+    open_board(alice)
+    before = publish(publisher, "before the list", 2)
+    expect(bell(alice)).to_have_accessible_name("Notifications, 2 unread")
+    alice.wait_for_load_state("networkidle")
+    assert [url for url in asked if "notifications" in url and url.endswith(".js")]
+    assert [url for url in asked if "panel" in url] == []
+    with alice.expect_response(re.compile(r"/panel\b.*\.js$")):
+        bell(alice).hover()
+    expect(bell(alice)).to_have_accessible_name("Notifications, 2 unread")
+    bell(alice).click()
+    expect(lines(alice).nth(0)).to_contain_text(before[1])
+    expect(lines(alice).nth(1)).to_contain_text(before[0])
+
+
+def test_a_list_that_cannot_be_loaded_says_so_and_is_tried_again(
+    log_in: LogIn, publisher: Shell, console: Console
+) -> None:
+    console.allow("Failed to load resource|can't be loaded")
+    alice = open_board(log_in("alice"))
+    alice.route(re.compile(r"/panel\b.*\.js$"), lambda route: route.fulfill(status=404))
+    (text,) = publish(publisher, "for a list that is late")
+    expect(bell(alice)).to_have_accessible_name("Notifications, 1 unread")
+    for _ in range(2):
+        bell(alice).click()
+        expect(alice.get_by_role("alert")).to_contain_text("The list can't be loaded")
+        expect(alice.get_by_role("alert")).to_be_in_viewport(ratio=1)
+        expect(bell(alice)).to_have_accessible_name("Notifications, 1 unread")
+        alice.keyboard.press("Escape")
+        expect(alice.get_by_role("alert")).to_be_hidden()
+    alice.unroute_all()
+    bell(alice).click()
+    expect(lines(alice).first).to_contain_text(text)
+    expect(alice.get_by_role("alert")).to_have_count(0)
+    expect(bell(alice)).to_have_accessible_name("Notifications")

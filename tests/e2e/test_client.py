@@ -158,6 +158,7 @@ def test_page_below_a_script_prefix_follows_and_its_mistakes_are_told(
     page.on("console", lambda message: message.type == "warning" and warnings.append(message.text))
     log_in(page, "alice", "/app", "?sinse=x")
     expect(page.locator("#state")).to_have_text(LIVE)
+    page.get_by_role("button", name="Notifications").hover()
     expect(page.locator("org-notifications").locator("[data-state=live]")).to_have_count(1)
     publish(below_app, "below the prefix")
     expect(notes(page)).to_have_text(["below the prefix"])

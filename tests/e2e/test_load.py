@@ -81,6 +81,8 @@ def test_page_lives_while_it_catches_up_with_five_thousand_events(
 ) -> None:
     console.allow_lost_connections()
     dave = open_board(log_in("dave"), "acme")
+    dave.locator("#bell").hover()
+    expect(dave.locator("#bell").locator("[part=header]")).to_have_count(1)
     dave.context.set_offline(True)
     expect(dave.locator("#state")).not_to_have_attribute("data-state", "live")
     site.shell.run(AT_ONCE.format(count=5_000))

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { register } from "node:module";
 import { afterEach, beforeEach, test } from "node:test";
 
 import { nextFrame } from "./dom.mjs";
@@ -81,7 +82,13 @@ const settled = () => new Promise((resolve) => setTimeout(resolve));
 /** Until what has changed is in the storage, though something was written a moment ago. */
 const saved = () => new Promise((resolve) => setTimeout(resolve, 300));
 
-beforeEach(() => {
+/** Turn to a bell, so that it loads its list. */
+async function turnTo(made) {
+  made.shadowRoot.part("button").fire(new Event("pointerenter"));
+  while (!made.shadowRoot.part("list")) await new Promise(setImmediate);
+}
+
+beforeEach(async () => {
   localStorage.clear();
   localStorage.reads = localStorage.writes = 0;
   localStorage.isForbidden = localStorage.isFull = false;
@@ -91,6 +98,7 @@ beforeEach(() => {
   element.client = client;
   document.body.append(element);
   root = element.shadowRoot;
+  await turnTo(element);
 });
 
 afterEach(() => document.body.replaceChildren());
@@ -269,6 +277,7 @@ test("what was marked as read in one tab is read in the others, and what one has
   click(items()[0].part("dot"));
   await saved();
   globalThis.dispatchEvent(Object.assign(new Event("storage"), { key }));
+  await turnTo(other);
   root = other.shadowRoot;
   assert.deepEqual(unreadLines(), ["1"]);
 });
@@ -423,6 +432,130 @@ test("rubbish in the storage is no obstacle", () => {
   localStorage.setItem("orgrealtime.unread acme ", '{"unread": 7}');
   client.event();
   assert.equal(element.unread, 1);
+});
+
+// Loading the list
+
+/** An element that is in the page, with a client, and to which nobody has turned yet. */
+function untouched(Element = OrgNotifications) {
+  const made = new Element();
+  made.setAttribute("org", "untouched");
+  made.client = new FakeClient();
+  document.body.append(made);
+  root = made.shadowRoot;
+  return made;
+}
+
+test("bell counts, names itself and announces without its list, and asks for nothing", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 10_000 });
+  const limits = recentEvents();
+  limits.length = 0;
+  const made = untouched();
+  for (const n of [1, 2]) made.client.event({ cursor: `a.${n}` });
+  assert.equal(part("button").getAttribute("aria-label"), "Notifications, 2 unread");
+  assert.equal(part("count").textContent, "2");
+  t.mock.timers.tick(1);
+  assert.equal(part("announcement").textContent, "2 new notifications");
+  assert.equal(part("list"), null);
+  assert.deepEqual(limits, []);
+});
+
+for (const type of ["pointerenter", "focus"]) {
+  test(`${type} of the bell loads the list, and what had come before is in it, above what is older`, async () => {
+    recentEvents(event({ cursor: "a.1", text: "old" }), event({ cursor: "a.2", text: "one" }));
+    const made = untouched();
+    for (const [n, text] of ["one", "two"].entries()) made.client.event({ cursor: `a.${n + 2}`, text });
+    nextFrame();
+    part("button").fire(new Event(type));
+    await settled();
+    assert.equal(made.open, false);
+    assert.equal(made.unread, 2);
+    assert.deepEqual(lines(), ["two", "one", "old"]);
+    made.open = true;
+    assert.equal(made.unread, 0);
+    assert.equal(part("panel").hidden, false);
+  });
+}
+
+test("bell that is opened before its list is there shows it as soon as it is, and counts as new until then", async () => {
+  recentEvents();
+  const made = untouched();
+  made.client.event({ cursor: "a.1", text: "one" });
+  click(part("button"));
+  assert.equal(part("button").getAttribute("aria-expanded"), "true");
+  assert.equal(made.unread, 1);
+  made.client.event({ cursor: "a.2", text: "two" });
+  assert.equal(made.unread, 2);
+  await settled();
+  assert.equal(part("panel").isPopover, true);
+  assert.equal(made.unread, 0);
+  assert.deepEqual(lines(), ["two", "one"]);
+});
+
+test("bell that is closed before its list is there stays closed", async () => {
+  recentEvents();
+  const made = untouched();
+  made.client.event();
+  click(part("button"));
+  click(part("button"));
+  await settled();
+  assert.equal(made.open, false);
+  assert.equal(part("panel").hidden, true);
+  assert.equal(made.unread, 1);
+  assert.equal(lines().length, 1);
+});
+
+test("what is of the first user is in no list that is loaded later", async () => {
+  recentEvents();
+  const made = untouched();
+  made.client.event({ cursor: "a.1", text: "of Alice" });
+  nextFrame();
+  made.client.emit("user", { user: 8, previous: 7 });
+  made.client.event({ cursor: "a.2", text: "of Bob" });
+  await turnTo(made);
+  assert.deepEqual(lines(), ["of Bob"]);
+});
+
+/** Of `notifications.js?failing` the first three attempts to load the list fail. */
+const HOOKS = `let attempts = 0;
+export async function resolve(name, context, next) {
+  const fails = name === "./panel.js" && context.parentURL.endsWith("?failing") && attempts++ < 3;
+  if (fails) throw new Error("no network");
+  return next(name, context);
+}`;
+
+test("list that can't be loaded is told in its place, nothing counts as seen, and the next opening tries again", async (t) => {
+  register(`data:text/javascript,${encodeURIComponent(HOOKS)}`);
+  const { OrgNotifications: Failing } = await import(
+    "../../src/orgrealtime/static/orgrealtime/notifications.js?failing"
+  );
+  const told = t.mock.method(console, "error", () => {});
+  recentEvents();
+  const made = untouched(Failing);
+  made.client.event({ text: "one" });
+  part("button").fire(new Event("pointerenter"));
+  await saved();
+  assert.equal(told.mock.callCount(), 0);
+  assert.equal(part("panel").hidden, true);
+  for (const texts of [{}, { unavailable: "Das geht nicht." }]) {
+    made.texts = texts;
+    click(part("button"));
+    while (!part("unavailable")?.textContent) await settled();
+    assert.equal(part("unavailable").getAttribute("role"), "alert");
+    assert.match(part("unavailable").textContent, texts.unavailable ? /^Das/ : /can't be loaded/);
+    assert.equal(part("panel").isPopover, true);
+    assert.equal(made.unread, 1);
+    made.client.event({ text: "one" });
+    press(part("button"), "Escape");
+    assert.equal(part("panel").isPopover, false);
+    part("unavailable").remove();
+  }
+  assert.equal(told.mock.callCount(), 2);
+  click(part("button"));
+  while (!part("list")) await settled();
+  assert.equal(part("unavailable"), null);
+  assert.equal(made.unread, 0);
+  assert.deepEqual(lines(), ["one"]);
 });
 
 // Opening and closing
@@ -655,6 +788,7 @@ async function openList(total) {
   };
   FakeClient.limits = [];
   document.body.append(made);
+  await turnTo(made);
   root = made.shadowRoot;
   await settled();
   made.open = true;
@@ -707,6 +841,7 @@ test("list that doesn't fill its panel, as its page leaves most events out, asks
     ...Array.from({ length: 50 }, (_, n) => event({ cursor: `a.${n}`, text: n ? "" : "shown" })),
   );
   document.body.append(made);
+  await turnTo(made);
   root = made.shadowRoot;
   await settled();
   part("list").scrollHeight = 60;
@@ -834,6 +969,7 @@ test("what is of the first user goes when another one logs in, before anything o
   const made = newElement({ org: "shared", "share-key": "7" });
   made.client = new FakeClient();
   document.body.append(made);
+  await turnTo(made);
   root = made.shadowRoot;
   recentEvents(event({ cursor: "a.1", text: "of both" }));
   for (const n of [2, 3]) made.client.event({ cursor: `a.${n}`, text: "of Alice", url: "/alice/" });
@@ -955,6 +1091,7 @@ test("element doesn't share if told so, and takes URLs", async () => {
 test("change of the organisation makes another connection", async () => {
   const { world, tab, made, restore } = ownConnection({ org: "acme", since: "aaaa.0" });
   document.body.append(made);
+  await turnTo(made);
   await world.clock.advance(10);
   world.server.publish({ text: "one" });
   await world.clock.advance(10);
@@ -990,6 +1127,7 @@ test("client's own pages and the element agree on the interface", async () => {
   const made = newElement();
   made.client = page.client;
   document.body.append(made);
+  await turnTo(made);
   await world.clock.advance(10);
   world.server.publish({ text: "one" });
   await world.clock.advance(10);
@@ -1001,6 +1139,7 @@ test("element lists what its own client finds in the catch-up view", async () =>
   const { world, made, restore } = ownConnection({ url: "/live/", "catch-up-url": "/missed/", share: "off" });
   for (const text of ["one", "two"]) world.server.publish({ text });
   document.body.append(made);
+  await turnTo(made);
   await world.clock.advance(10);
   root = made.shadowRoot;
   assert.deepEqual(lines(), ["two", "one"]);
@@ -1017,6 +1156,7 @@ test("element lists what the page's client finds, without being told where", asy
   const made = newElement({});
   made.client = page.client;
   document.body.append(made);
+  await turnTo(made);
   await world.clock.advance(10);
   root = made.shadowRoot;
   assert.deepEqual(lines(), ["one"]);
@@ -1029,6 +1169,7 @@ test("list has what happened before the page was loaded, the newest first, and w
   for (const each of [before, after]) {
     each.client = new FakeClient();
     each.connectedCallback();
+    await turnTo(each);
     each.client.event({ cursor: each === before ? "a.2" : "a.3", text: each === before ? "two" : "three" });
     await settled();
   }
@@ -1044,6 +1185,7 @@ test("event that the list has from before comes once, and counts as unread", asy
   const made = newElement({ "catch-up-url": "/live/" });
   made.client = new FakeClient();
   made.connectedCallback();
+  await turnTo(made);
   await settled();
   made.client.event({ cursor: "a.1", text: "one" });
   root = made.shadowRoot;
@@ -1056,6 +1198,7 @@ test("list of another organisation isn't mixed with what was asked for before", 
   const made = newElement({ org: "first" });
   made.client = new FakeClient();
   made.connectedCallback();
+  await turnTo(made);
   made.client = new FakeClient();
   made.disconnectedCallback();
   await settled();
@@ -1067,6 +1210,7 @@ test("page that can't be read leaves the list empty", async () => {
   const made = newElement({ org: "acme" });
   made.client = new FakeClient();
   made.connectedCallback();
+  await turnTo(made);
   await settled();
   root = made.shadowRoot;
   assert.deepEqual(lines(), []);
@@ -1078,6 +1222,7 @@ test("list is asked for once all that is newer has come", async () => {
   made.client = new FakeClient();
   made.client.state = { name: "catching-up", transport: "websocket" };
   made.connectedCallback();
+  await turnTo(made);
   await settled();
   assert.deepEqual(limits, []);
   made.client.event({ cursor: "a.2", text: "missed" });
@@ -1094,6 +1239,7 @@ test("reset empties the list and has it filled anew; what was unread of another 
   const made = newElement({ org: "again", "share-key": "9" });
   made.client = new FakeClient();
   made.connectedCallback();
+  await turnTo(made);
   made.client.event({ cursor: "a.7", text: "before" });
   await settled();
   recentEvents(event({ cursor: "b.1", text: "after" }));

@@ -16,6 +16,7 @@ const SOURCE = new URL("src/orgrealtime/static/orgrealtime/", ROOT);
 const read = (path) => readFile(new URL(path, ROOT), "utf8");
 const client = await read("src/orgrealtime/static/orgrealtime/client.js");
 const element = await read("src/orgrealtime/static/orgrealtime/notifications.js");
+const panel = await read("src/orgrealtime/static/orgrealtime/panel.js");
 const unread = await read("src/orgrealtime/static/orgrealtime/unread.js");
 const page = await read("docs/reference/javascript.md");
 const found = (text, pattern) => [...new Set([...text.matchAll(pattern)].map((match) => match[1]))];
@@ -46,6 +47,7 @@ test("npm gets the modules, their types and what tells of them, and nothing else
     "notifications.d.ts",
     "notifications.js",
     "package.json",
+    "panel.js",
     "unread.js",
   ]);
 });
@@ -115,6 +117,9 @@ test("modules import nothing from elsewhere", async () => {
   assert.deepEqual(found(client, /^import .* from "(.+)";/gm), []);
   assert.deepEqual(found(client, /import\("(.+)"\);/g), ["./diagnostics.js"]);
   assert.deepEqual(found(element, /^import .* from "(.+)";/gm), ["./client.js", "./unread.js"]);
+  assert.deepEqual(found(element, /import\("(.+)"\);/g), ["./panel.js"]);
+  // It has what it shares from the element: its own import could load the element's module under a second name.
+  assert.deepEqual(found(panel, /^import .* from "(.+)";/gm), []);
   assert.deepEqual(found(unread, /^import .* from "(.+)";/gm), []);
 });
 
@@ -131,8 +136,8 @@ for (const [what, names, pattern] of [
   ["member of the client", members, /^\| `(\w+)(?:\(.*?\))?` \|/gm],
   ["state", client.match(/@typedef \{("connecting"[^}]+)\}/)[1].match(/[a-z-]{2,}/g), /^\| `([a-z-]+)` \| .*\|$/gm],
   ["attribute", found(element, /option\("([a-z-]+)"\)/g).concat("label"), /^\| `([a-z-]+)=` \|/gm],
-  ["custom property", found(element, /var\((--orgrealtime-[a-z-]+)/g), /^\| `(--orgrealtime-[a-z-]+)` \|/gm],
-  ["part", found(element, /part: "([a-z]+)"/g), /^\| `::part\(([a-z]+)\)` \|/gm],
+  ["custom property", found(element + panel, /var\((--orgrealtime-[a-z-]+)/g), /^\| `(--orgrealtime-[a-z-]+)` \|/gm],
+  ["part", found(element + panel, /part: "([a-z]+)"/g), /^\| `::part\(([a-z]+)\)` \|/gm],
 ]) {
   test(`reference page has every ${what}`, () => {
     assert.ok(names.length > 1);
@@ -142,7 +147,7 @@ for (const [what, names, pattern] of [
 }
 
 for (const name of found(page, /^\| `(--orgrealtime-[a-z-]+)` \|/gm)) {
-  test(`${name} of the reference page exists`, () => assert.ok(element.includes(`var(${name}`)));
+  test(`${name} of the reference page exists`, () => assert.ok((element + panel).includes(`var(${name}`)));
 }
 
 for (const [code, { name }] of Object.entries(CLOSE_CODES)) {

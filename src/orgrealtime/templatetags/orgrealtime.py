@@ -28,7 +28,12 @@ MODULES = {
     "orgrealtime/notifications": "orgrealtime/notifications.js",
 }
 # What the modules import from each other, by these plain names.
-IMPORTED = ("orgrealtime/client.js", "orgrealtime/diagnostics.js", "orgrealtime/unread.js")
+IMPORTED = (
+    "orgrealtime/client.js",
+    "orgrealtime/diagnostics.js",
+    "orgrealtime/panel.js",
+    "orgrealtime/unread.js",
+)
 # As in Django's json_script: text inside of a script element must not end it.
 ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}
 

@@ -1,6 +1,7 @@
 /// <reference path="./elements.d.ts" />
 /**
- * `<org-notifications org="acme" since="…">`: a bell with an unread count, and the list behind it.
+ * `<org-notifications org="acme" since="…">`: a bell with an unread count, and the list behind it, which `panel.js` has:
+ * it is loaded when somebody turns to the bell.
  *
  * What an event says is set as text, never as HTML. Works under a Content-Security-Policy without 'unsafe-inline' and
  * under Trusted Types: no style attributes, no parsed HTML.
@@ -20,29 +21,18 @@ export type Line = {
 };
 export type Format = (event: RealtimeEvent) => Line | null;
 export type Counted = string | Record<string, string> | ((count: number) => string);
-export type Texts = typeof TEXTS;
-/**
- * @typedef {import("./client.js").Client} Client
- * @typedef {import("./client.js").Options} Options
- * @typedef {import("./client.js").RealtimeEvent} RealtimeEvent
- * @typedef {import("./client.js").Reset} Reset
- * @typedef {import("./client.js").State} State
- * @typedef {import("./client.js").UserChange} UserChange
- * @typedef {{text: string, url?: string | undefined, actor?: string | undefined}} Line  actor: whose name stands before
- * @typedef {(event: RealtimeEvent) => Line | null} Format  null: not shown
- * @typedef {string | Record<string, string> | ((count: number) => string)} Counted  a text with `{count}`, or one for
- *   each plural category of the language ("one", "few", "other" …), or a function
- * @typedef {typeof TEXTS} Texts
- */
-declare const TEXTS: {
+export type Texts = {
     title: string;
     empty: string;
     markAllRead: string;
     markRead: string;
     close: string;
-    /** @type {Counted} */ unread: Counted;
-    /** @type {Counted} */ news: Counted;
-    /** @type {Record<string, string>} */
+    /**
+     * said in place of a list that can't be loaded
+     */
+    unavailable: string;
+    unread: Counted;
+    news: Counted;
     states: Record<string, string>;
 };
 /** A server, where the module must be importable, has no HTMLElement. */

@@ -1,5 +1,6 @@
 /**
- * `<org-notifications org="acme" since="…">`: a bell with an unread count, and the list behind it.
+ * `<org-notifications org="acme" since="…">`: a bell with an unread count, and the list behind it, which `panel.js` has:
+ * it is loaded when somebody turns to the bell.
  *
  * What an event says is set as text, never as HTML. Works under a Content-Security-Policy without 'unsafe-inline' and
  * under Trusted Types: no style attributes, no parsed HTML.
@@ -21,56 +22,40 @@ import { UnreadEvents } from "./unread.js";
  * @typedef {(event: RealtimeEvent) => Line | null} Format  null: not shown
  * @typedef {string | Record<string, string> | ((count: number) => string)} Counted  a text with `{count}`, or one for
  *   each plural category of the language ("one", "few", "other" …), or a function
- * @typedef {typeof TEXTS} Texts
+ * @typedef {object} Texts
+ * @property {string} title
+ * @property {string} empty
+ * @property {string} markAllRead
+ * @property {string} markRead
+ * @property {string} close
+ * @property {string} unavailable  said in place of a list that can't be loaded
+ * @property {Counted} unread
+ * @property {Counted} news
+ * @property {Record<string, string>} states
  */
 
+/** What is said without the list, whose texts are in its module. */
 const TEXTS = {
   title: "Notifications",
-  empty: "Nothing yet",
-  markAllRead: "Mark all as read",
-  markRead: "Mark as read",
-  close: "Close",
+  unavailable: "The list can't be loaded. Try again, or reload the page.",
   /** @type {Counted} */ unread: "{count} unread",
   /** @type {Counted} */ news: { one: "{count} new notification", other: "{count} new notifications" },
-  /** @type {Record<string, string>} */
-  states: {
-    connecting: "Connecting …",
-    "catching-up": "Catching up …",
-    live: "Live",
-    stuck: "Not responding",
-    waiting: "Reconnecting …",
-    offline: "Offline",
-    stopped: "Stopped",
-    unauthenticated: "Signed out",
-    forbidden: "No access",
-  },
 };
 
-const FIRST_LINES = 50;
-const MAX_LINES = 500; // as many as the catch-up view gives at a time
+const MAX_ARRIVED = 500; // as many as the list may have
 const MAX_COUNT = 99;
-const GAP = 8; // pixels between the panel and the window's edges
-const COMFORTABLE_HEIGHT = 320; // pixels
 // Milliseconds.
 const ANNOUNCE_INTERVAL = 3_000;
-const TIMES_INTERVAL = 30_000;
 const NOTHING_TO_FOLLOW_AFTER = 5_000;
-const MINUTE = 60_000;
-const WEEK = 7 * 24 * 60 * MINUTE;
-/** @type {Array<[Intl.RelativeTimeFormatUnit, number]>} */
-const UNITS = [
-  ["day", 24 * 60 * MINUTE],
-  ["hour", 60 * MINUTE],
-  ["minute", MINUTE],
-];
 // These close the list when the user turns to something else: events that come then are new.
 const CLOSING_EVENTS = ["pointerdown", "focusin", "visibilitychange"];
-const MOVING_EVENTS = ["scroll", "resize"];
+// These tell that somebody may be about to open the list.
+const APPROACHING_EVENTS = ["pointerenter", "focus"];
 
 const STYLE = `
 :host { display: inline-block; font: 0.9375rem/1.4 system-ui, sans-serif; }
 :host([hidden]), [hidden] { display: none !important; }
-:focus-visible, a:focus-visible::after { outline: 2px solid var(--orgrealtime-focus, currentColor); outline-offset: -2px; }
+:focus-visible { outline: 2px solid var(--orgrealtime-focus, currentColor); outline-offset: -2px; }
 button {
   background: none; border: 0; border-radius: var(--orgrealtime-radius, 0.5rem); color: inherit; cursor: pointer;
   font: inherit; padding: 0.5rem; position: relative;
@@ -85,61 +70,10 @@ svg {
   color: var(--orgrealtime-badge-text, #fff); font-size: 0.6875rem; font-weight: 600; inset: 0 0 auto auto;
   line-height: 1rem; min-width: 0.625rem; padding: 0 0.25rem; position: absolute; text-align: center;
 }
-[part="panel"] {
-  background: var(--orgrealtime-background, Canvas); border: 1px solid var(--orgrealtime-border, GrayText);
-  border-radius: var(--orgrealtime-radius, 0.5rem); box-shadow: 0 0.5rem 1.5rem rgb(0 0 0 / 0.25);
-  box-sizing: border-box; color: var(--orgrealtime-text, CanvasText); display: flex; flex-direction: column;
-  inset: var(--_top) auto var(--_bottom) var(--_left); margin: 0; max-height: var(--_room);
-  max-width: calc(100vw - 1rem); overflow: hidden; padding: 0; position: fixed; text-align: start;
-  width: var(--orgrealtime-width, 24rem); z-index: var(--orgrealtime-z-index, 10);
-}
-[part="header"] { align-items: center; display: flex; gap: 0.5rem; padding: 0.5rem 0.5rem 0.5rem 1rem; }
-h2 { font-size: 1rem; margin: 0 auto 0 0; padding: 0.25rem 0; }
-[part="action"] { color: var(--orgrealtime-link, LinkText); font-size: 0.8125rem; padding: 0.25rem 0.5rem; }
-[part="close"] { display: none; line-height: 1; }
-[part="state"], time { font-size: 0.8125rem; opacity: 0.8; }
-[data-state="live"] { display: none; }
-[part="empty"] { margin: 0; padding: 1.5rem 1rem 2rem; text-align: center; }
-ul {
-  list-style: none; margin: 0; max-height: var(--orgrealtime-height, 26rem); overflow: auto; overscroll-behavior: contain;
-  padding: 0;
-}
-li {
-  border-top: 1px solid color-mix(in srgb, currentColor 15%, transparent); display: flex; gap: 0.75rem;
-  overflow-wrap: anywhere; padding: 0.625rem 0.5rem 0.625rem 1rem; position: relative;
-}
-li:has(a):hover { background: color-mix(in srgb, currentColor 6%, transparent); }
-li[part~="unread"] { background: var(--orgrealtime-unread, color-mix(in srgb, Highlight 8%, transparent)); }
-[part="avatar"] {
-  background: color-mix(in srgb, currentColor 14%, transparent); border: 1px solid transparent; border-radius: 50%;
-  flex: none; font-weight: 600; height: 2rem; line-height: 2rem; text-align: center; width: 2rem;
-}
-[part="body"] { flex: 1; min-width: 0; }
-p[dir] { display: -webkit-box; margin: 0; overflow: hidden; -webkit-box-orient: vertical; -webkit-line-clamp: 4; }
-a { color: var(--orgrealtime-link, LinkText); }
-[part="actor"] + a { color: inherit; text-decoration: none; }
-a::after { content: ""; inset: 0; position: absolute; }
-a:focus-visible { outline: none; }
-[part="dot"] { align-self: center; flex: none; height: 1.5rem; padding: 0; visibility: hidden; width: 1.5rem; }
-[part~="unread"] > [part="dot"] { visibility: visible; }
-[part="dot"]::before {
-  background: var(--orgrealtime-dot, var(--orgrealtime-link, LinkText)); border-radius: 50%; content: ""; display: block;
-  forced-color-adjust: none; height: 0.625rem; margin: auto; width: 0.625rem;
-}
+[part="panel"] { padding: 1rem; }
 [part="announcement"] {
   clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; white-space: nowrap; width: 1px;
 }
-@media (max-width: 30rem), (max-height: 30rem) {
-  [part="panel"][part] {
-    border-radius: 1rem 1rem 0 0; inset: auto 0 0; margin: 0 auto; max-height: calc(100dvh - 1rem); max-width: 40rem;
-    padding-bottom: env(safe-area-inset-bottom); width: 100%;
-  }
-  [part="panel"]::backdrop { background: rgb(0 0 0 / 0.4); }
-  ul { max-height: none; }
-  [part="close"] { display: block; }
-  [part="action"], [part="close"] { min-height: 2.75rem; min-width: 2.75rem; }
-}
-@media (forced-colors: active) { [part="dot"]::before { background: Highlight; } li[part~="unread"] { border-inline-start: 4px solid Highlight; } }
 `;
 
 const BELL_PATH = "M6 9a6 6 0 1 1 12 0c0 5 2 6 2 7H4c0-1 2-2 2-7m4 10a2 2 0 0 0 4 0";
@@ -194,9 +128,10 @@ export class OrgNotifications extends Base {
 
   /** The client that the element follows now. @type {Client | null} */ #activeClient = null;
   /** The page's own client, which the page closes, too. @type {Client | null} */ #givenClient = null;
-  #hasLoadedRecent = false;
+  /** The list, once its module is loaded. @type {InstanceType<typeof import("./panel.js").Panel> | null} */ #panel =
+    null;
   /** @type {Format} */ #format = describe;
-  #texts = TEXTS;
+  /** @type {Partial<Texts> & typeof TEXTS} */ #texts = TEXTS;
   #isAttached = false;
   /** @type {Array<() => void>} */ #cleanups = [];
   #unread = new UnreadEvents("");
@@ -204,16 +139,11 @@ export class OrgNotifications extends Base {
   /** Who has logged in since the page was made. @type {string | number | undefined} */ #otherUser;
   /** What has come since it was drawn last, the newest last. @type {Array<[RealtimeEvent, Line]>} */ #arrived = [];
   #isDrawingDue = false;
-  /** The lines by the cursors of their events. @type {Map<string, HTMLElement>} */ #lines = new Map();
-  /** How many lines the list may have. */ #capacity = FIRST_LINES;
-  /** Whether there are older events than those of the list. */ #hasOlder = false;
-  /** Stands for the answer that is waited for. @type {object | null} */ #loading = null;
   /** Where the element's own client was closed. @type {{key: string, cursor: string | null}} */
   #lastPosition = { key: "", cursor: null };
   #lastAnnouncedAt = 0;
   /** @type {string[]} */ #pendingAnnouncements = [];
   #announceTimer = 0;
-  #timesTimer = 0;
   #button = createElement("button", {
     type: "button",
     part: "button",
@@ -221,17 +151,10 @@ export class OrgNotifications extends Base {
     "aria-controls": "panel",
   });
   #badge = createElement("span", { part: "count", "aria-hidden": "true", hidden: "" });
-  #heading = createElement("h2", { id: "heading" });
-  #state = createElement("span", { part: "state" });
-  #action = createElement("button", { type: "button", part: "action", hidden: "" });
-  #close = createElement("button", { type: "button", part: "close" });
-  #list = createElement("ul", { part: "list", tabindex: "0", "aria-labelledby": "heading", hidden: "" });
-  #empty = createElement("p", { part: "empty" });
-  #panel = createElement("section", {
+  /** Where the list comes. */ #section = createElement("section", {
     part: "panel",
     id: "panel",
     popover: "manual",
-    "aria-labelledby": "heading",
     hidden: "",
   });
   #announcement = createElement("div", { part: "announcement", role: "status", "aria-live": "polite" });
@@ -244,21 +167,12 @@ export class OrgNotifications extends Base {
       sheet.replaceSync(STYLE);
     }
     root.adoptedStyleSheets = [sheet];
-    const header = createElement("header", { part: "header" }, this.#heading, this.#state, this.#action, this.#close);
     this.#button.append(createIcon(BELL_PATH), this.#badge);
-    this.#close.append(createIcon("M6 6l12 12M18 6L6 18"));
-    this.#panel.append(header, this.#empty, this.#list);
-    root.append(this.#button, this.#panel, this.#announcement);
+    root.append(this.#button, this.#section, this.#announcement);
     this.#button.addEventListener("click", () => {
       this.open = !this.open;
     });
-    this.#action.addEventListener("click", () => {
-      this.markRead();
-      this.#list.focus(); // the button goes
-    });
-    this.#close.addEventListener("click", () => this.#closeByUser());
-    this.#list.addEventListener("click", (event) => this.#onLineClick(event));
-    this.#list.addEventListener("scroll", () => this.#loadOlder());
+    for (const type of APPROACHING_EVENTS) this.#button.addEventListener(type, () => this.#makePanel().catch(() => {}));
     root.addEventListener("keydown", (event) => this.#onKey(/** @type {KeyboardEvent} */ (event)));
   }
 
@@ -268,7 +182,6 @@ export class OrgNotifications extends Base {
     this.#upgradeProperty("texts");
     this.#isAttached = true;
     for (const type of CLOSING_EVENTS) document.addEventListener(type, this.#closeIfOutside);
-    for (const type of MOVING_EVENTS) addEventListener(type, this.#place, true);
     this.#start();
   }
 
@@ -276,7 +189,6 @@ export class OrgNotifications extends Base {
     this.open = false;
     this.#isAttached = false;
     for (const type of CLOSING_EVENTS) document.removeEventListener(type, this.#closeIfOutside);
-    for (const type of MOVING_EVENTS) removeEventListener(type, this.#place, true);
     this.#stop();
   }
 
@@ -316,7 +228,7 @@ export class OrgNotifications extends Base {
   }
 
   set texts(texts) {
-    this.#texts = { ...TEXTS, ...texts, states: { ...TEXTS.states, ...texts.states } };
+    this.#texts = { ...TEXTS, ...texts };
     this.#draw();
   }
 
@@ -327,23 +239,14 @@ export class OrgNotifications extends Base {
 
   /** Whether the list is shown. Opening it sets the count to zero. */
   get open() {
-    return !this.#panel.hidden;
+    return this.#button.getAttribute("aria-expanded") === "true";
   }
 
   set open(isOpen) {
     if (isOpen === this.open || !this.#isAttached) return;
-    this.#panel.hidden = !isOpen;
-    // In the top layer nothing of the page can cover or clip it.
-    this.#panel[isOpen ? "showPopover" : "hidePopover"]?.();
     this.#button.setAttribute("aria-expanded", String(isOpen));
-    clearInterval(this.#timesTimer);
-    if (!isOpen) return;
-    this.#timesTimer = setInterval(() => this.#showTimes(), TIMES_INTERVAL);
-    this.#unread.see();
-    this.#draw();
-    this.#showTimes();
-    this.#place();
-    this.#loadOlder();
+    if (this.#panel || !isOpen) this.#show(isOpen);
+    else this.#makePanel().catch((error) => this.open && this.#showFailure(error));
   }
 
   /** Set the count to zero, and take the marks from the lines. */
@@ -375,30 +278,47 @@ export class OrgNotifications extends Base {
     if (!isInside) this.open = false;
   };
 
-  #closeByUser() {
-    this.open = false;
-    this.#button.focus();
+  /** Have the list, and show it if that is waited for. */
+  async #makePanel() {
+    const { Panel } = await import("./panel.js");
+    if (this.#panel) return;
+    this.#panel = new Panel({
+      element: this,
+      button: this.#button,
+      section: this.#section,
+      createElement,
+      createIcon,
+      unread: () => this.#unread,
+      toLine: (event) => this.#toLine(event),
+      language: () => this.#language,
+      draw: () => this.#draw(),
+    });
+    if (this.#activeClient) this.#panel.start();
+    this.#draw();
+    if (this.open) this.#show(true);
   }
 
-  /** Put the panel below the bell, or above it where there is more room, and into the window. */
-  #place = () => {
-    if (!this.open) return;
-    const { left, right, top, bottom } = this.#button.getBoundingClientRect();
-    const { clientWidth, clientHeight } = document.documentElement;
-    const width = this.#panel.offsetWidth;
-    const wanted = right - width < GAP ? left : right - width;
-    const below = clientHeight - bottom - GAP;
-    const isBelow = below > Math.min(COMFORTABLE_HEIGHT, top);
-    const places = {
-      left: Math.max(GAP, Math.min(wanted, clientWidth - width - GAP)),
-      top: isBelow && bottom + GAP / 2,
-      bottom: !isBelow && clientHeight - top + GAP / 2,
-      room: (isBelow ? below : top - GAP) - GAP / 2,
-    };
-    for (const [name, value] of Object.entries(places)) {
-      this.#panel.style.setProperty(`--_${name}`, value === false ? "auto" : `${value}px`);
+  /** @param {boolean} isShown */
+  #show(isShown) {
+    const section = this.#section;
+    // In the top layer nothing of the page can cover or clip it.
+    if (section.hidden === isShown) {
+      section.hidden = !isShown;
+      section[isShown ? "showPopover" : "hidePopover"]?.();
     }
-  };
+    if (isShown && this.#panel) this.#unread.see();
+    this.#draw();
+    this.#panel?.toggle();
+  }
+
+  /** @param {unknown} error */
+  #showFailure(error) {
+    console.error("<org-notifications>: the list can't be loaded", error);
+    const failure = createElement("p", { part: "unavailable", role: "alert" });
+    this.#section.replaceChildren(failure);
+    this.#show(true);
+    failure.textContent = this.#texts.unavailable;
+  }
 
   #restart() {
     this.#stop();
@@ -408,11 +328,7 @@ export class OrgNotifications extends Base {
 
   #clear() {
     this.#arrived = [];
-    this.#lines.clear();
-    this.#list.replaceChildren();
-    this.#capacity = FIRST_LINES;
-    this.#hasOlder = false;
-    this.#loading = null;
+    this.#panel?.clear();
   }
 
   #start() {
@@ -426,8 +342,7 @@ export class OrgNotifications extends Base {
       this.#cleanups.push(() => clearTimeout(timer));
       return;
     }
-    this.#hasLoadedRecent = false;
-    this.#loadRecentOnce();
+    this.#panel?.start();
     this.#cleanups.push(
       this.#activeClient.on("event", (event) => this.#onEvent(event)),
       this.#activeClient.on("reset", (reset) => this.#onReset(reset)),
@@ -452,7 +367,7 @@ export class OrgNotifications extends Base {
     this.#endCounting?.();
     this.#endCounting = null;
     this.#silence();
-    this.#loading = null;
+    this.#panel?.stop();
     if (this.#activeClient && !this.#givenClient) {
       const { cursor } = this.#activeClient;
       this.#lastPosition.cursor = cursor;
@@ -490,59 +405,19 @@ export class OrgNotifications extends Base {
   /** @param {RealtimeEvent} event */
   #onEvent(event) {
     this.#dispatch("event", event);
-    const line = this.#format(event);
+    const line = this.#toLine(event);
     if (!line) return;
-    this.#unread.add(event.cursor, this.open);
-    this.#arrived.push([event, line]);
-    if (this.#arrived.length > MAX_LINES) this.#arrived.shift();
+    this.#unread.add(event.cursor, this.open && this.#panel !== null);
+    this.#arrived.push([event, line]); // for the list, also if it isn't loaded yet
+    if (this.#arrived.length > MAX_ARRIVED) this.#arrived.shift();
     this.#announce(line.actor ? `${line.actor} ${line.text}` : line.text);
     this.#drawSoon();
   }
 
-  /** Load the older events after all newer ones have come, so that they belong below the list's lines. */
-  #loadRecentOnce() {
-    if (this.#hasLoadedRecent || this.#activeClient?.state.name !== "live") return;
-    this.#hasLoadedRecent = true;
-    this.#load(FIRST_LINES);
-  }
-
-  /** Load more when the end of the list comes into sight. */
-  #loadOlder() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#list;
-    const isNearEnd = scrollTop + 2 * clientHeight >= scrollHeight;
-    if (this.open && isNearEnd && this.#hasOlder && !this.#loading) this.#load(this.#capacity * 2);
-  }
-
-  /** List the newest events, also from before the page was loaded: some may be unread. @param {number} wanted */
-  async #load(wanted) {
-    const limit = Math.min(wanted, MAX_LINES);
-    const loading = {};
-    this.#loading = loading; // a later question, or a restart, makes this one's answer worthless
-    try {
-      const events = await this.#activeClient?.recent(limit);
-      if (!events || this.#loading !== loading) return;
-      this.#capacity = limit;
-      this.#hasOlder = events.length >= limit && limit < MAX_LINES;
-      this.#appendOlder(events.reverse());
-    } catch {
-      // Without the older events the list is shorter.
-    } finally {
-      if (this.#loading === loading) this.#loading = null;
-    }
-    this.#loadOlder();
-  }
-
-  /** @param {RealtimeEvent[]} events  the newest first */
-  #appendOlder(events) {
-    this.#draw();
-    // What is above the first line that is known comes through the client.
-    const known = events.findIndex(({ cursor }) => this.#lines.has(cursor));
-    for (const event of events.slice(known + 1)) {
-      if (this.#lines.size >= this.#capacity) break;
-      const line = this.#format(event);
-      if (line && !this.#lines.has(event.cursor)) this.#list.append(this.#createLine(event, line));
-    }
-    this.#draw();
+  /** @param {RealtimeEvent} event @returns {Line | null} */
+  #toLine(event) {
+    const line = this.#format(event);
+    return line && { ...line, url: safeUrl(line.url) };
   }
 
   /** @param {Reset} reset */
@@ -554,14 +429,14 @@ export class OrgNotifications extends Base {
     // The list may have a gap now. The unread events are of another stream, unless only old events are gone.
     this.#clear();
     if (!["retention", "user"].includes(reset.reason)) this.#unread.read();
-    return Promise.all([...promises, this.#load(FIRST_LINES)]);
+    return Promise.all([...promises, this.#panel?.load()]);
   }
 
   /** @param {State} state */
   #onState(state) {
     this.#dispatch("state", state);
     this.#count();
-    this.#loadRecentOnce();
+    this.#panel?.loadOnce();
     this.#drawSoon();
   }
 
@@ -585,46 +460,8 @@ export class OrgNotifications extends Base {
   #onKey(event) {
     if (event.key !== "Escape" || !this.open) return;
     event.stopPropagation();
-    this.#closeByUser();
-  }
-
-  /** Whoever follows a line, or presses its dot, has read it. @param {Event} event */
-  #onLineClick(event) {
-    const path = /** @type {HTMLElement[]} */ (event.composedPath());
-    const cursor = path.find((node) => node.dataset?.cursor)?.dataset.cursor;
-    if (!cursor) return;
-    this.#unread.read([cursor]);
-    this.#draw();
-    if (path[0].getAttribute("part") === "dot") this.#list.focus(); // the dot goes
-  }
-
-  /** @param {RealtimeEvent} event @param {Line} line */
-  #createLine(event, { text, url, actor }) {
-    const href = safeUrl(url);
-    const content = href ? createElement("a", { part: "link", href }) : createElement("span", { part: "text" });
-    content.textContent = text;
-    const paragraph = createElement("p", { dir: "auto" }, content);
-    const body = createElement("div", { part: "body" }, paragraph);
-    const item = createElement("li", { part: "item" }, body);
-    if (actor) {
-      const name = createElement("strong", { part: "actor", dir: "auto" });
-      name.textContent = actor;
-      paragraph.prepend(name, " ");
-      const avatar = createElement("span", { part: "avatar", "aria-hidden": "true" });
-      const [initial = ""] = actor.trim();
-      avatar.textContent = initial.toUpperCase();
-      item.prepend(avatar);
-    }
-    if (!Number.isNaN(Date.parse(event.created_at))) {
-      const time = createElement("time", { part: "time", datetime: event.created_at });
-      showTime(time, this.#language);
-      body.append(time);
-    }
-    const label = this.#texts.markRead;
-    item.append(createElement("button", { type: "button", part: "dot", title: label, "aria-label": label }));
-    item.dataset.cursor = event.cursor;
-    this.#lines.set(event.cursor, item);
-    return item;
+    this.open = false;
+    this.#button.focus();
   }
 
   /** Announce several lines as their number: a screen reader would read them for minutes. @param {string} text */
@@ -651,42 +488,13 @@ export class OrgNotifications extends Base {
 
   #draw() {
     this.#isDrawingDue = false;
-    for (const [event, line] of this.#arrived.splice(0).slice(-this.#capacity)) {
-      if (!this.#lines.has(event.cursor)) this.#list.prepend(this.#createLine(event, line));
-    }
-    while (this.#list.children.length > this.#capacity) {
-      const last = /** @type {HTMLElement} */ (this.#list.lastElementChild);
-      this.#lines.delete(last.dataset.cursor ?? "");
-      last.remove();
-    }
-    const unread = this.#unread.cursors;
-    for (const [cursor, line] of this.#lines) {
-      line.setAttribute("part", unread.has(cursor) ? "item unread" : "item");
-    }
-    const state = this.#activeClient?.state.name ?? "stopped";
-    this.#state.textContent = this.#texts.states[state];
-    this.#state.dataset.state = state;
-    this.#heading.textContent = this.getAttribute("label") ?? this.#texts.title;
-    this.#empty.textContent = this.#texts.empty;
-    this.#empty.hidden = this.#lines.size > 0;
-    this.#list.hidden = !this.#empty.hidden;
-    this.#action.textContent = this.#texts.markAllRead;
-    this.#action.hidden = unread.size === 0;
-    this.#close.setAttribute("aria-label", this.#texts.close);
-    this.#drawCount();
-  }
-
-  #drawCount() {
+    if (this.#panel) this.#panel.draw(this.#arrived.splice(0));
     const { unread } = this;
     this.#badge.hidden = unread === 0;
     this.#badge.textContent = this.#say("{count}", unread);
-    const title = this.#heading.textContent;
+    const title = this.getAttribute("label") ?? this.#texts.title;
     const label = unread ? `${title}, ${this.#say(this.#texts.unread, unread)}` : title;
     this.#button.setAttribute("aria-label", label);
-  }
-
-  #showTimes() {
-    for (const time of this.#list.querySelectorAll("time")) showTime(time, this.#language);
   }
 
   /** @param {Counted} text @param {number} count */
@@ -707,23 +515,6 @@ export class OrgNotifications extends Base {
       return undefined; // then it is the browser's
     }
   }
-}
-
-/** By language: to make one takes longer than to use it. @type {Map<string | undefined, Intl.RelativeTimeFormat>} */
-const relativeTimes = new Map();
-
-/** @param {HTMLTimeElement} time @param {string | undefined} language */
-function showTime(time, language) {
-  const date = new Date(/** @type {string} */ (time.getAttribute("datetime")));
-  const age = Math.max(0, Date.now() - date.valueOf()); // a server's clock may be ahead
-  /** @type {[Intl.RelativeTimeFormatUnit, number]} */
-  const [unit, length] = UNITS.find((each) => age >= each[1]) ?? ["second", Infinity];
-  const relative = relativeTimes.get(language) ?? new Intl.RelativeTimeFormat(language, { numeric: "auto" });
-  relativeTimes.set(language, relative);
-  const isOld = age >= WEEK;
-  const day = isOld && date.toLocaleDateString(language, { dateStyle: "medium" });
-  time.textContent = day || relative.format(-Math.floor(age / length), unit);
-  time.setAttribute("title", date.toLocaleString(language));
 }
 
 /**
