@@ -82,10 +82,19 @@ const settled = () => new Promise((resolve) => setTimeout(resolve));
 /** Until what has changed is in the storage, though something was written a moment ago. */
 const saved = () => new Promise((resolve) => setTimeout(resolve, 300));
 
+/** Wait for something that comes at no certain time, as a module does. */
+async function until(condition) {
+  for (let times = 0; times < 5_000; times++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, times && 2));
+  }
+  assert.fail(`this never comes true: ${condition}`);
+}
+
 /** Turn to a bell, so that it loads its list. */
 async function turnTo(made) {
   made.shadowRoot.part("button").fire(new Event("pointerenter"));
-  while (!made.shadowRoot.part("list")) await new Promise(setImmediate);
+  await until(() => made.shadowRoot.part("list"));
 }
 
 beforeEach(async () => {
@@ -467,6 +476,7 @@ for (const type of ["pointerenter", "focus"]) {
     for (const [n, text] of ["one", "two"].entries()) made.client.event({ cursor: `a.${n + 2}`, text });
     nextFrame();
     part("button").fire(new Event(type));
+    await until(() => part("list"));
     await settled();
     assert.equal(made.open, false);
     assert.equal(made.unread, 2);
@@ -486,6 +496,7 @@ test("bell that is opened before its list is there shows it as soon as it is, an
   assert.equal(made.unread, 1);
   made.client.event({ cursor: "a.2", text: "two" });
   assert.equal(made.unread, 2);
+  await until(() => part("list"));
   await settled();
   assert.equal(part("panel").isPopover, true);
   assert.equal(made.unread, 0);
@@ -498,6 +509,7 @@ test("bell that is closed before its list is there stays closed", async () => {
   made.client.event();
   click(part("button"));
   click(part("button"));
+  await until(() => part("list"));
   await settled();
   assert.equal(made.open, false);
   assert.equal(part("panel").hidden, true);
@@ -540,7 +552,7 @@ test("list that can't be loaded is told in its place, nothing counts as seen, an
   for (const texts of [{}, { unavailable: "Das geht nicht." }]) {
     made.texts = texts;
     click(part("button"));
-    while (!part("unavailable")?.textContent) await settled();
+    await until(() => part("unavailable")?.textContent);
     assert.equal(part("unavailable").getAttribute("role"), "alert");
     assert.match(part("unavailable").textContent, texts.unavailable ? /^Das/ : /can't be loaded/);
     assert.equal(part("panel").isPopover, true);
@@ -552,7 +564,7 @@ test("list that can't be loaded is told in its place, nothing counts as seen, an
   }
   assert.equal(told.mock.callCount(), 2);
   click(part("button"));
-  while (!part("list")) await settled();
+  await until(() => part("list"));
   assert.equal(part("unavailable"), null);
   assert.equal(made.unread, 0);
   assert.deepEqual(lines(), ["one"]);
@@ -831,6 +843,22 @@ test("what is newer than the list waits for the client, so that the lines stay i
   assert.equal(lines().at(-1), "a.9");
   made.client.event({ cursor: "a.60", text: "60" });
   assert.equal(lines()[0], "60");
+});
+
+test("what has come but isn't drawn yet counts for that, too", async () => {
+  const made = newElement({ org: "undrawn" });
+  made.client = new FakeClient();
+  made.client.state = { name: "catching-up" };
+  document.body.append(made);
+  root = made.shadowRoot;
+  await turnTo(made);
+  recentEvents(...[1, 2, 3, 4].map((n) => event({ cursor: `a.${n}`, text: `${n}` })));
+  nextFrame();
+  made.client.event({ cursor: "a.3", text: "3" });
+  made.client.state = { name: "live" };
+  made.client.emit("state", made.client.state);
+  await settled();
+  assert.deepEqual(lines(), ["3", "2", "1"]);
 });
 
 test("list that doesn't fill its panel, as its page leaves most events out, asks for older ones by itself", async () => {
