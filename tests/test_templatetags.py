@@ -11,7 +11,9 @@ from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
-from django.contrib.staticfiles.storage import StaticFilesStorage
+from django.contrib.staticfiles.finders import get_finder
+from django.contrib.staticfiles.storage import ManifestStaticFilesStorage, StaticFilesStorage
+from django.core.management import call_command
 from django.template import Context, Template
 from django.test import RequestFactory
 from django.urls import set_script_prefix
@@ -117,6 +119,24 @@ def test_element_finds_what_it_imports_where_files_have_a_hash_in_their_names(
     assert (imported, loaded_later) == (["client", "unread"], ["diagnostics", "panel"])
     for name in [*imported, *loaded_later]:
         assert imports[f"/static/orgrealtime/{name}.js"] == f"/static/orgrealtime/{name}.0badc0de.js"
+
+
+class Aggregating(ManifestStaticFilesStorage):
+    support_js_module_import_aggregation = True
+
+
+def test_django_can_put_the_hashes_into_the_imports(settings: Settings, tmp_path: Path) -> None:
+    settings.STATICFILES_DIRS = [STATIC]
+    settings.STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.FileSystemFinder"]
+    settings.STATIC_ROOT = str(tmp_path)
+    settings.STORAGES = {"staticfiles": {"BACKEND": f"{__name__}.Aggregating"}}
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "django.contrib.staticfiles"]
+    get_finder.cache_clear()
+    call_command("collectstatic", interactive=False, verbosity=0, skip_checks=True)
+    (element,) = tmp_path.glob("orgrealtime/notifications.*.js")
+    for name in ("client", "panel", "unread"):
+        (hashed,) = tmp_path.glob(f"orgrealtime/{name}.*.js")
+        assert f'"./{hashed.name}"' in element.read_text()
 
 
 class Hashed(StaticFilesStorage):

@@ -6,8 +6,9 @@
  */
 
 /**
- * @typedef {import("./client.js").Client} Client
- * @typedef {import("./client.js").Outside} Outside
+ * Types by `@import`: Django takes an import type in a comment for code, and can't hash modules that import each other.
+ *
+ * @import { Client, Outside } from "./client.js"
  */
 
 const HANDLERS = ["onEvent", "onReset", "onState", "onMessage", "onUser", "onError"];

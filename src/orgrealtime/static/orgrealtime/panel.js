@@ -7,12 +7,14 @@
  */
 
 /**
- * @typedef {import("./client.js").RealtimeEvent} RealtimeEvent
- * @typedef {import("./notifications.js").Line} Line
- * @typedef {import("./notifications.js").Texts} Texts
+ * Types by `@import`: Django takes an import type in a comment for code, and can't hash modules that import each other.
+ *
+ * @import { Client, RealtimeEvent } from "./client.js"
+ * @import { Line, Texts } from "./notifications.js"
+ * @import { UnreadEvents } from "./unread.js"
  * @typedef {<Tag extends keyof HTMLElementTagNameMap>(tag: Tag, attributes: Record<string, string>, ...children: Node[]) =>
  *   HTMLElementTagNameMap[Tag]} CreateElement
- * @typedef {{client: import("./client.js").Client | null, open: boolean, texts: Partial<Texts>, markRead(): void}} Followed
+ * @typedef {{client: Client | null, open: boolean, texts: Partial<Texts>, markRead(): void}} Followed
  *   as much of the element as the list uses
  * @typedef {object} Bell
  * @property {HTMLElement & Followed} element
@@ -20,7 +22,7 @@
  * @property {HTMLElement} section  where the list comes
  * @property {CreateElement} createElement
  * @property {(shape: string) => SVGElement} createIcon
- * @property {() => import("./unread.js").UnreadEvents} unread
+ * @property {() => UnreadEvents} unread
  * @property {(event: RealtimeEvent) => Line | null} toLine  whose link is safe; null: not shown
  * @property {() => string | undefined} language
  * @property {() => void} draw  what has changed, here and in the element
