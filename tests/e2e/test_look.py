@@ -104,6 +104,7 @@ def test_axe_finds_nothing_on_any_page_and_state(
     expect(dave.get_by_role("progressbar")).to_be_visible()
     check("export under way")
     dave.locator("#bell").get_by_role("button").first.click()
+    expect(dave.locator("#bell").get_by_role("list")).to_be_visible()
     check("open bell")
     dave.keyboard.press("Escape")
     dave.locator("#export button").last.click()
