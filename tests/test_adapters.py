@@ -308,6 +308,7 @@ print(json.dumps(seen))
 """
 
 
+@pytest.mark.slow
 def test_django_organizations_works_with_its_adapter() -> None:
     done = subprocess.run([sys.executable, "-c", HOST], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -226,6 +226,7 @@ async def test_tutorial_leads_to_two_live_pages(project: Project) -> None:
     assert [event["text"] for event in again.events] == ["You were away"]
 
 
+@pytest.mark.slow
 def test_readme_wires_orgrealtime_into_a_project(project: Project) -> None:
     text = (ROOT / "README.md").read_text()
     project.manage("startapp", "teams")

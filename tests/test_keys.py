@@ -46,5 +46,6 @@ def test_keys_of_every_kind_do(kind: str) -> None:
     run("keyed", f"orgrealtime_keys_{kind}", HOST_KEYS=kind)
 
 
+@pytest.mark.slow
 def test_models_may_have_parents_children_and_proxies() -> None:
     run("family", "orgrealtime_family")

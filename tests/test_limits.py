@@ -171,6 +171,7 @@ with override_settings(ORGREALTIME={{"USER_RATE": Rate(50, LONG)}}):
     return int(subprocess.check_output([sys.executable, "-c", program], env=environ, text=True))
 
 
+@pytest.mark.slow
 async def test_user_s_limit_holds_over_two_processes(configure: Configure) -> None:
     configure(USER_RATE=Rate(50, LONG))
     gate = UserGate(7)
@@ -234,6 +235,7 @@ async def test_message_that_the_socket_may_not_send_is_not_counted_for_the_user(
     assert await pongs(await (await sockets.open(alice)).synced(), 1) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("frozen_cache")
 async def test_frozen_cache_delays_neither_events_nor_messages(
     sockets: Sockets, alice: User, bob: User, dave: User, acme: Organization

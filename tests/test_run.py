@@ -84,6 +84,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_failed_tests_are_named_at_the_end_with_their_whole_reasons(tmp_path: Path) -> None:
     file = tmp_path / "test_that_fail.py"
     file.write_text(THAT_FAIL)
@@ -100,6 +101,7 @@ def test_failed_tests_are_named_at_the_end_with_their_whole_reasons(tmp_path: Pa
     assert error.endswith("ValueError: no such server")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [["-n", "0"], pytest.param(["-n", "2"], marks=pytest.mark.slow)],

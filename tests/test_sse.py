@@ -416,7 +416,7 @@ async def test_text_can_forge_no_line_for_any_reader(
     await publish_event(acme, "note", **{"text": TEXT, TEXT.replace("\n", " "): 1})
     await page.until("note")
     lines = page.received.splitlines()
-    assert {line.partition(":")[0] for line in lines} == {"id", "data", ""}
+    assert {line.partition(":")[0] for line in lines} == {"id", "data", "retry", ""}
     frames = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
     note = next(frame for frame in frames if frame["type"] == "note")
     greeting = next(frame for frame in frames if frame["type"] == "greeting")

@@ -285,6 +285,7 @@ async def test_cache_that_fails_without_a_word_is_given_up_at_once(
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 def test_processes_beyond_many_that_ended_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quotas, "KEEP_SECONDS", 3600)  # however slow the machine is
     processes = [quotas._Others() for _ in range(100)]

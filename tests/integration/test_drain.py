@@ -111,6 +111,7 @@ async def test_half_open_clients_dont_keep_a_server_from_ending(site: Site) -> N
             raw.close()
 
 
+@pytest.mark.slow
 async def test_second_sigterm_hurries(site: Site) -> None:
     async with log_in(site, "alice") as alice, alice.socket() as client:
         await client.synced()

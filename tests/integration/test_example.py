@@ -127,6 +127,7 @@ print(*map(ask, ("127.0.0.1", "::1", "192.168.1.5", "2001:db8::1", "")))
     assert (await asyncio.to_thread(site.shell.run, program)).split() == ["200", "200", "403", "403", "403"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hosts", "flag", "is_on"),
     [

@@ -212,6 +212,7 @@ async def test_formula_in_a_title_is_text_in_the_file(site: Site) -> None:
     assert "\n\"'=HYPERLINK" in text or "\n'=HYPERLINK" in text
 
 
+@pytest.mark.slow
 async def test_files_are_gone_after_a_day(site: Site) -> None:
     async with log_in(site, "alice") as alice, following(alice) as socket:
         old = await outcome(socket, await request_export(alice))

@@ -96,6 +96,7 @@ def publish_all(publisher: Shell, count: int) -> None:
         publisher.publish({"number": number, "text": "x" * 20_000})
 
 
+@pytest.mark.slow
 async def test_reader_that_reads_nothing_is_let_go(site: Site, publisher: Shell) -> None:
     address = urlsplit(site.url)
     async with log_in(site, "alice") as alice, log_in(site, "bob") as bob, bob.socket() as his:
@@ -110,6 +111,7 @@ async def test_reader_that_reads_nothing_is_let_go(site: Site, publisher: Shell)
             await eventually(lambda: "code=4408" in log.read_text(), "the deaf one is closed")
 
 
+@pytest.mark.slow
 async def test_server_that_stops_says_so(site: Site) -> None:
     with Site(server="frames") as other:
         async with log_in(other, "alice") as alice, alice.socket() as hers:

@@ -173,6 +173,7 @@ def deaf_site() -> Iterator[Site]:
         yield site
 
 
+@pytest.mark.slow
 async def test_removed_member_is_closed_by_the_regular_check_where_nothing_rings(deaf_site: Site) -> None:
     async with log_in(deaf_site, "alice") as alice, AsyncExitStack() as stack:
         sockets = await open_sockets(stack, alice)

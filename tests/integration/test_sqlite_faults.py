@@ -116,6 +116,7 @@ def locked(path: Path) -> Iterator[None]:
             other.execute("ROLLBACK")
 
 
+@pytest.mark.slow
 async def test_locked_database_costs_its_callers_an_error_and_no_socket(tmp_path: Path) -> None:
     path = tmp_path / "db.sqlite3"
     environ = {"DATABASE_URL": f"sqlite:///{path}?timeout=1", "REDIS_URL": ""}

@@ -140,6 +140,7 @@ async def test_redis_killed_and_restarted_in_the_middle_loses_nothing(
         assert_all_got_the_same_without_a_gap(sockets)
 
 
+@pytest.mark.slow
 async def test_a_frozen_redis_delays_events_by_seconds_and_loses_none(
     site: Site, publisher: Shell, own_redis: Redis
 ) -> None:

@@ -75,6 +75,7 @@ def test_plain_json_is_accepted_and_encoded_as_it_is(payload: dict[str, Any]) ->
     assert json.loads(encode(payload)) == payload
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(databases=["default", "lite"])
 @pytest.mark.parametrize("alias", ["default", "lite"])
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
