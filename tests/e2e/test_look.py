@@ -34,6 +34,9 @@ SHOWN = """element => {
   const { backgroundColor, borderTopStyle, fontWeight, textDecorationLine, color, outlineStyle } = style;
   return [backgroundColor, borderTopStyle, fontWeight, textDecorationLine, color, outlineStyle].join();
 }"""
+STANDS_STILL = """() => Promise.allSettled(
+  document.getAnimations().filter(each => each.effect.getTiming().iterations < Infinity).map(each => each.finished)
+)"""
 TEXTS = """() => {
   const texts = [], walk = node => {
     if (["SCRIPT", "STYLE", "TEMPLATE"].includes(node.tagName)) return;
@@ -77,6 +80,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def violations(page: Page, axe: str) -> list[str]:
+    page.evaluate(STANDS_STILL)  # what fades in has less contrast meanwhile
     page.evaluate(f"() => {{ {axe} }}")
     found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
     return [f"{each['id']}: {node['target']}" for each in found for node in each["nodes"]]

@@ -204,4 +204,5 @@ def test_page_in_typescript_made_by_vite_follows(
     publish(project, f"for {framework}")
     expect(page.locator("#notes li")).to_have_text(f"for {framework}")
     page.get_by_role("button", name="Notifications, 1 unread").click()
-    expect(page.get_by_role("list", name="Notifications").get_by_text(f"for {framework}!")).to_be_visible()
+    listed = page.get_by_role("list", name="Notifications")
+    expect(listed.get_by_text(f"for {framework}!", exact=True)).to_be_visible()
