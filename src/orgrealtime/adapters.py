@@ -25,6 +25,7 @@ from orgrealtime.conf import get_settings, organization_model
 from orgrealtime.keys import can_hold, organization_keys
 from orgrealtime.overrides import is_overridden
 from orgrealtime.stream.access import Access
+from orgrealtime.stream.topics import with_topics
 
 logger = logging.getLogger("orgrealtime.adapters")
 
@@ -446,20 +447,36 @@ def find(slug: str, user: Any) -> Found | None:
     if not _is_text(slug):
         return None
     try:
-        return get_adapter().find(slug, user)
+        found = get_adapter().find(slug, user)
     except NO_ORGANIZATION as error:
         _log_no_organization(error)
         return None
+    return None if found is None else (found[0], with_topics([found[1]])[0])
 
 
 def find_together(pairs: Collection[tuple[str, Any]]) -> dict[tuple[str, Any], Found]:
     """Return what the adapter in force finds together, as `find` does for each."""
     wanted = {(slug, user) for slug, user in pairs if _is_text(slug)}
     try:
-        return get_adapter().find_together(wanted) if wanted else {}
+        found = get_adapter().find_together(wanted) if wanted else {}
     except NO_ORGANIZATION:
-        found = {(slug, user.pk): find(slug, user) for slug, user in wanted}
-        return {pair: access for pair, access in found.items() if access is not None}
+        one_by_one = {(slug, user.pk): find(slug, user) for slug, user in wanted}
+        return {pair: access for pair, access in one_by_one.items() if access is not None}
+    accesses = with_topics(access for _, access in found.values())
+    return {
+        pair: (organization, access)
+        for (pair, (organization, _)), access in zip(found.items(), accesses, strict=True)
+    }
+
+
+def accesses(pairs: Collection[tuple[Any, Any]]) -> dict[tuple[Any, Any], tuple[Access, Any]]:
+    """Return today's accesses, with their topics, and users of (organisation id, user id) pairs.
+
+    Needs a thread that may use the database.
+    """
+    found = get_adapter().accesses(pairs)
+    today = with_topics(access for access, _ in found.values())
+    return {pair: (access, user) for (pair, (_, user)), access in zip(found.items(), today, strict=True)}
 
 
 def resolve(slug: str) -> models.Model | None:

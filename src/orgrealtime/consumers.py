@@ -33,6 +33,7 @@ from orgrealtime.errors import (
 )
 from orgrealtime.keys import organization_keys
 from orgrealtime.limits import RefusedMessages, SocketRateLimitMixin, UserRateLimitMixin
+from orgrealtime.overrides import is_overridden, refuse_coroutines
 from orgrealtime.policy import Governed, render_text
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.keys import key_as_json
@@ -78,6 +79,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        refuse_coroutines(cls, "topic")
         cls.commands = commands_of(cls)
 
     @classmethod
@@ -95,6 +97,13 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
 
     async def disconnected(self, code: int) -> None:
         """Clean up, within 10 seconds, after a connection that had been accepted; `code` is the close code."""
+
+    def topic(self, access: Access) -> str | None:
+        """Return the one topic that this connection is for; nothing else is sent, nor if the user hasn't got it.
+
+        Runs in a database thread, before the client is let in. Default: it is for all that the user may see.
+        """
+        return None
 
     # -------------------------------------------------------------------------------- what host projects call
 
@@ -134,7 +143,12 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
         self._transport = transport_of(scope, send)
         await receive()  # websocket.connect
         service = get_hub().service(AdmissionService)
-        handshake = Handshake(scope, service, self.allow if self.has_rule("allow") else None)
+        handshake = Handshake(
+            scope,
+            service,
+            self.allow if self.has_rule("allow") else None,
+            self.topic if is_overridden(type(self), OrgConsumer, "topic") else None,
+        )
         try:
             try:
                 admission = await handshake.admit()

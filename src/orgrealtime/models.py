@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from orgrealtime.conf import organization_model
 
+CATEGORY_MARK = "~"  # before the name of a category, where a topic could stand
+
 
 def new_epoch() -> str:
     """Return a fresh random epoch: cursors of one epoch mean nothing in another."""
@@ -57,6 +59,18 @@ class NotificationEvent(models.Model):
     )
     # None: all members; else the primary keys of the users it is for, as their column holds them.
     audience = models.JSONField(null=True, blank=True)
+    # None: whoever is in the audience; else only those of them whose access has this topic.
+    topic = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 - NULL: no topic
+    # {"grants": […], "withdraws": […]}: whose access to the topic begins or ends here, by keys as in the audience.
+    access_change = models.JSONField(null=True, blank=True)
+    # What kind of notification it is; None: data only.
+    category = models.CharField(max_length=50, null=True, blank=True)  # noqa: DJ001 - NULL: no notification
+    # What it is about, by which it is found again, as `message:17`.
+    subject = models.CharField(max_length=100, null=True, blank=True)  # noqa: DJ001 - NULL: nothing in particular
+    replaces = models.BooleanField(
+        default=False, db_default=False
+    )  # what events before it have said of the same subject
+    entry = models.BooleanField(default=False, db_default=False)  # it counts among the entries of its topic
     dedupe_key = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 - NULL: no key, and not unique
 
     class Meta:
@@ -78,14 +92,24 @@ class NotificationEvent(models.Model):
             ),
             models.Index(
                 fields=["organization", "-seq"],
-                condition=models.Q(audience__isnull=True),
+                condition=models.Q(audience__isnull=True, topic__isnull=True),
                 name="orgrealtime_event_newest",
             ),
             # Only of events that have a number: what is published doesn't pay for it twice.
             models.Index(
                 fields=["organization", "type", "seq"],
-                condition=models.Q(audience__isnull=True, seq__isnull=False),
+                condition=models.Q(audience__isnull=True, topic__isnull=True, seq__isnull=False),
                 name="orgrealtime_event_type",
+            ),
+            models.Index(
+                fields=["organization", "topic", "seq"],
+                condition=models.Q(topic__isnull=False),
+                name="orgrealtime_event_topic",
+            ),
+            models.Index(
+                fields=["organization", "subject"],
+                condition=models.Q(subject__isnull=False),
+                name="orgrealtime_event_subject",
             ),
         ]
 
@@ -107,12 +131,53 @@ class Recipient(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_constraint=False
     )
     seq = models.BigIntegerField()
+    category = models.CharField(max_length=50, null=True)  # noqa: DJ001 - as the event's
 
     class Meta:
-        indexes = [models.Index(fields=["organization", "seq"], name="orgrealtime_recipient_seq")]
+        indexes = [
+            models.Index(fields=["organization", "seq"], name="orgrealtime_recipient_seq"),
+            models.Index(
+                fields=["organization", "user", "seq"],
+                condition=models.Q(category__isnull=False),
+                name="orgrealtime_recipient_category",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.user_id} gets {self.organization_id}/{self.seq}"
+
+
+class Entry(models.Model):
+    """The numbers of what can be counted and paged through: the entries of a topic, the notifications of a category.
+
+    Kept when their events are pruned, as long as who uses them wants. `collection` is a topic, or `~` and a category.
+    """
+
+    pk = models.CompositePrimaryKey("organization_id", "collection", "seq")
+    # Without constraints, as of recipients.
+    organization = models.ForeignKey(
+        organization_model(), on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
+    collection = models.CharField(max_length=64)
+    seq = models.BigIntegerField()
+    event_id = models.BigIntegerField()
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.DO_NOTHING,
+        null=True,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+    )
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["organization", "seq"], name="orgrealtime_entry_seq"),
+            models.Index(fields=["event_id"], name="orgrealtime_entry_event"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.collection} has {self.organization_id}/{self.seq}"
 
 
 class Ticket(models.Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -20,6 +21,8 @@ from orgrealtime.protocol.payloads import encode_payload
 from orgrealtime.signals import event_published
 
 MAX_DEDUPE_KEY = 200
+MAX_NAMES = {"topic": 64, "category": 50, "subject": 100}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*", re.ASCII)
 
 
 def publish(
@@ -29,6 +32,13 @@ def publish(
     *,
     actor: Any = None,
     to: Any = None,
+    topic: str | None = None,
+    grants: Any = None,
+    withdraws: Any = None,
+    category: str | None = None,
+    subject: str | None = None,
+    replaces: bool = False,
+    entry: bool = False,
     dedupe_key: str | None = None,
     using: str | None = None,
 ) -> NotificationEvent:
@@ -37,16 +47,30 @@ def publish(
     `payload` is a dict of JSON values. `actor` is the user who caused it, `to` are the users it is for (instances or
     primary keys; default: all members). A `dedupe_key` that the organisation has had before returns the first event.
     `using` is a database alias. Raises PayloadError, EventTypeError, TypeError or ValueError before any SQL.
+
+    With a `topic` the event is for those of them alone whose access has it; it may be one of its counted entries
+    (`entry`), and begin or end access to it for users (`grants`, `withdraws`). `category` makes it a notification of
+    that kind. `subject` is what it is about; if it `replaces`, nobody gets what events before it said of that.
     """
     settings = get_settings()
     organization_id = _organization_id(organization)
     using = using or router.db_for_write(NotificationEvent, instance=organization)
+    if topic is None and (entry or grants is not None or withdraws is not None):
+        raise ValueError("entry=, grants= and withdraws= are about a topic: give topic= too")
+    if subject is None and replaces:
+        raise ValueError("replaces= is about a subject: give subject= too")
     event = NotificationEvent(
         organization_id=organization_id,
         type=events.check_name(type),
         payload=events.fit(type, payload, strict=settings.STRICT_TYPES),
         actor_id=None if actor is None else _user_id(actor, "actor", using),
-        audience=None if to is None else _audience(to, using),
+        audience=None if to is None else _audience(to, "to", using),
+        topic=_checked_name("topic", topic),
+        access_change=_access_change(grants, withdraws, using),
+        category=_checked_name("category", category),
+        subject=_checked_name("subject", subject),
+        replaces=replaces,
+        entry=entry,
         dedupe_key=_checked_dedupe_key(dedupe_key),
     )
     encode_payload(event.payload, max_bytes=settings.MAX_PAYLOAD_BYTES, url_hosts=settings.URL_HOSTS)
@@ -61,6 +85,13 @@ async def apublish(
     *,
     actor: Any = None,
     to: Any = None,
+    topic: str | None = None,
+    grants: Any = None,
+    withdraws: Any = None,
+    category: str | None = None,
+    subject: str | None = None,
+    replaces: bool = False,
+    entry: bool = False,
     dedupe_key: str | None = None,
     using: str | None = None,
 ) -> NotificationEvent:
@@ -74,7 +105,20 @@ async def apublish(
             _close_if_broken(connection)
         try:
             return publish(
-                organization, type, payload, actor=actor, to=to, dedupe_key=dedupe_key, using=using
+                organization,
+                type,
+                payload,
+                actor=actor,
+                to=to,
+                topic=topic,
+                grants=grants,
+                withdraws=withdraws,
+                category=category,
+                subject=subject,
+                replaces=replaces,
+                entry=entry,
+                dedupe_key=dedupe_key,
+                using=using,
             )
         finally:
             if not kept:
@@ -144,10 +188,28 @@ def _user_id(user: Any, argument: str, using: str) -> Any:
         ) from None
 
 
-def _audience(to: Any, using: str) -> list[StoredKey]:
+def _audience(to: Any, argument: str, using: str) -> list[StoredKey]:
     members = to if isinstance(to, Iterable) and not isinstance(to, str | bytes) else [to]
     keys = user_keys()
-    return list(dict.fromkeys(keys.stored(_user_id(user, "to", using), using) for user in members))
+    return list(dict.fromkeys(keys.stored(_user_id(user, argument, using), using) for user in members))
+
+
+def _access_change(grants: Any, withdraws: Any, using: str) -> dict[str, list[StoredKey]] | None:
+    given = {"grants": grants, "withdraws": withdraws}
+    change = {name: _audience(users, name, using) for name, users in given.items() if users is not None}
+    return change or None
+
+
+def _checked_name(argument: str, name: Any) -> str | None:
+    """Return the name of a topic, a category or a subject."""
+    if name is None:
+        return None
+    most = MAX_NAMES[argument]
+    if not isinstance(name, str) or len(name) > most or not NAME.fullmatch(name):
+        raise ValueError(
+            f"{argument}= is a text of 1 to {most} letters, digits and _ . : -, not {name!r:.60}"
+        )
+    return name
 
 
 def _checked_dedupe_key(key: Any) -> str | None:

@@ -80,7 +80,7 @@ class EventSourceView(View):
         # their queries would be refused meanwhile.
         return _needs_asgi if background.are_threads_greenlets() else super().as_view(**attributes)
 
-    async def get(self, request: HttpRequest, org_slug: str) -> HttpResponseBase:
+    async def get(self, request: HttpRequest, org_slug: str, **kwargs: Any) -> HttpResponseBase:
         """Answer with the stream, or refuse."""
         if not isinstance(request, ASGIRequest):
             return _needs_asgi(request, org_slug)
@@ -91,7 +91,7 @@ class EventSourceView(View):
                     refusal(CloseCode.OVERLOADED, "too many event streams; try again, or ask for pages")
                 )
         transport = transport_of(request.scope)
-        stream = _Stream(self.consumer, _scope(request, org_slug), transport)
+        stream = _Stream(self.consumer, _scope(request, {"org_slug": org_slug, **kwargs}), transport)
         refused = await stream.begin()
         if refused is not None:
             return _response(refused)
@@ -102,7 +102,7 @@ class EventSourceView(View):
 
 @transaction.non_atomic_requests
 @login_not_required
-def _needs_asgi(request: HttpRequest, org_slug: str) -> HttpResponse:
+def _needs_asgi(request: HttpRequest, org_slug: str, **kwargs: Any) -> HttpResponse:
     error = {"code": "needs_asgi", "message": "this server can't stream events; ask for pages"}
     return _response(answer(HTTPStatus.NOT_IMPLEMENTED, msgspec.json.encode({"error": error})))
 
@@ -245,14 +245,14 @@ def _event(text: str) -> str:
     return f"{retry}id: {frame.cursor}\ndata: {text}\n\n"
 
 
-def _scope(request: ASGIRequest, org_slug: str) -> dict[str, Any]:
+def _scope(request: ASGIRequest, kwargs: dict[str, Any]) -> dict[str, Any]:
     # A session of middleware that has its own name for the cookie, say; ASGI middleware knows better.
     session = {"session": request.session} if hasattr(request, "session") else {}
     return {
         **session,
         **request.scope,
         "type": "websocket",
-        "url_route": {"args": (), "kwargs": {"org_slug": org_slug}},
+        "url_route": {"args": (), "kwargs": kwargs},
         "subprotocols": [],
         "extensions": {"websocket.http.response": {}, IS_REQUEST: {}},
         "headers": [*request.scope["headers"], *_origin(request)],

@@ -7,7 +7,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from django.contrib.auth.decorators import login_not_required
@@ -48,19 +48,19 @@ SCHEMES_OF_BROWSERS = {"basic", "digest", "negotiate", "ntlm"}
 
 _limiter = ThreadLimiter()
 
-V = TypeVar("V", bound="GovernedView")
-
 
 def refusing(
-    respond: Callable[[V, HttpRequest, str], HttpResponse],
-) -> Callable[[V, HttpRequest, str], HttpResponse]:
+    respond: Callable[..., HttpResponse],
+) -> Callable[..., HttpResponse]:
     """Have a view answer what it is refused for, and that the database can't be asked, as the socket is refused."""
 
     @functools.wraps(respond)
-    def respond_or_refuse(view: V, request: HttpRequest, org_slug: str) -> HttpResponse:
+    def respond_or_refuse(
+        view: GovernedView, request: HttpRequest, org_slug: str, **kwargs: Any
+    ) -> HttpResponse:
         try:
             with lock_timeouts():
-                return respond(view, request, org_slug)
+                return respond(view, request, org_slug, **kwargs)
         except Refused as refused:
             return refusal(refused.code, refused.message, refused.retry_after).response()
         except Error as error:
@@ -113,7 +113,7 @@ class CatchUpView(GovernedView):
     access: Access
 
     @refusing
-    def get(self, request: HttpRequest, org_slug: str) -> HttpResponse:
+    def get(self, request: HttpRequest, org_slug: str, **kwargs: Any) -> HttpResponse:
         """Answer with a page of events."""
         # As sockets are refused: a client takes the two together for a network without sockets.
         refuse_if(is_draining())

@@ -349,7 +349,9 @@ async def test_readers_are_reset_if_there_is_another_event_where_the_feed_stands
     if changed:
         assert not events_of(await socket.until("reset"))
         await publish_event(acme)
-    await socket.assert_event("note")  # the one before it may have come too, if the feed looked before it was there
+    await socket.assert_event(
+        "note"
+    )  # the one before it may have come too, if the feed looked before it was there
     assert ((await Stream.objects.aget(pk=acme.pk)).epoch != epoch) == changed
 
 

@@ -95,7 +95,6 @@ async def test_who_asks_for_more_than_there_are_gets_all_that_is_left() -> None:
 
 
 @pytest.mark.parametrize("beginning", [Beginning(since=Cursor(EPOCH, 3)), Beginning(last=5)])
-@virtually
 async def test_tail_is_made_longer_once_where_it_is_too_short_and_then_the_database_is_asked(
     beginning: Beginning,
 ) -> None:

@@ -21,6 +21,18 @@ class Organization(models.Model):
         return self.name
 
 
+class Seat(models.Model):
+    """Who has a topic, and since which event."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    topic = models.CharField(max_length=64)
+    granted_by = models.BigIntegerField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.user} has {self.topic}"
+
+
 class Membership(models.Model):
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")

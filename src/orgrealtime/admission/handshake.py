@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
@@ -42,6 +42,9 @@ CHECK_SECONDS = 4.0  # a client that has heard nothing by then is told to come a
 TICKS = 8
 
 
+TopicFinder = Callable[[Access], str | None]
+
+
 class Admission(NamedTuple):
     """What a handshake that passed has found: user, organisation, access, and where the connection begins."""
 
@@ -55,15 +58,21 @@ class Admission(NamedTuple):
 class Handshake:
     """Admits one connection, or refuses it.
 
-    `is_allowed` is the host's own condition, asked in a database thread; None if there is none.
+    `is_allowed` is the host's own condition, and `find_topic` returns the one topic to which the connection is to be
+    narrowed; both are asked in a database thread; None if there is none.
     """
 
     def __init__(
-        self, scope: Mapping[str, Any], service: AdmissionService, is_allowed: Rule | None = None
+        self,
+        scope: Mapping[str, Any],
+        service: AdmissionService,
+        is_allowed: Rule | None = None,
+        find_topic: TopicFinder | None = None,
     ) -> None:
         self._scope = scope
         self._service = service
         self._is_allowed = is_allowed
+        self._find_topic = find_topic
         self._reservation: Reservation | None = None
 
     async def admit(self) -> Admission:
@@ -108,6 +117,7 @@ class Handshake:
         if IS_REQUEST in (self._scope.get("extensions") or {}):
             await admit_request(access.user_id)
         await self._ask_host(identity, access)
+        access = await self._narrow(access)
         key = organization_keys().of(organization)
         position = await self._service.lookup.position(key)
         start = await find_start(self._service.hub, key, access, beginning, position)
@@ -119,6 +129,23 @@ class Handshake:
     async def _ask_host(self, identity: Identity, access: Access) -> None:
         if self._is_allowed is not None and not await HANDSHAKE.run(self._is_allowed, identity.user, access):
             raise no_access()
+
+    async def _narrow(self, access: Access) -> Access:
+        if self._find_topic is None:
+            return access
+        return await HANDSHAKE.run(narrow, access, self._find_topic)
+
+
+def narrow(access: Access, find_topic: TopicFinder) -> Access:
+    """Return an access to one topic alone; raise Refused if there is no such topic, or if this user hasn't got it.
+
+    Needs a thread that may use the database.
+    """
+    topic = find_topic(access)
+    narrowed = None if topic is None else access.narrowed(topic)
+    if narrowed is None or not narrowed.has_only_topic:
+        raise no_access()
+    return narrowed
 
 
 def check_request(request: HttpRequest, slug: str, is_allowed: Rule) -> Found:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from orgrealtime.adapters import get_adapter
+from orgrealtime import adapters
 from orgrealtime.admission import sessions
 from orgrealtime.admission.authentication import Identity
 from orgrealtime.admission.sessions import StoredSession
@@ -60,7 +60,7 @@ def recheck(subjects: Sequence[Subject]) -> list[Verdict | Exception]:
     Needs a thread that may use the database; two queries whatever the number of connections.
     """
     pairs = {(each.access.organization_id, each.access.user_id) for each in subjects}
-    accesses = get_adapter().accesses(pairs)
+    accesses = adapters.accesses(pairs)
     identities = [each.credentials.identity for each in subjects]
     stored = _read({identity.session_key for identity in identities if identity.session_key is not None})
     return [
@@ -109,6 +109,10 @@ def _judge(
     if found is None:
         return CloseCode.FORBIDDEN
     access, user = found
+    if subject.access.only_topic is not None:
+        access = access.narrowed(subject.access.only_topic)
+        if not access.has_only_topic:
+            return CloseCode.FORBIDDEN
     if not identity.is_valid_for(user):
         return CloseCode.UNAUTHENTICATED
     try:

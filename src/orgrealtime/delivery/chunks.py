@@ -34,9 +34,15 @@ class Frame:
 
 
 class Chunk:
-    """Events up to number `seq`, where a reader stands at `cursor` after them."""
+    """Events up to number `seq`, where a reader stands at `cursor` after them.
 
-    __slots__ = ("_addressed", "_frames", "cursor", "events", "seq")
+    `topics` are those of its events, and if it `is_topical` they all have one. `change` is its last event, if that
+    grants or withdraws a topic. If it `is_replaceable` events to come may say something else of what these are about.
+    """
+
+    __slots__ = (
+        "_addressed", "_frames", "change", "cursor", "events", "is_replaceable", "is_topical", "seq", "topics",
+    )  # fmt: skip
 
     def __init__(self, events: list[StreamEvent], seq: int, cursor: str) -> None:
         self.events = events
@@ -44,15 +50,28 @@ class Chunk:
         self.cursor = cursor
         self._addressed: frozenset[Any] = frozenset().union(*(event.audience or () for event in events))
         self._frames: dict[Any, Frame | None] = {}
+        self.topics = frozenset(event.topic for event in events if event.topic is not None)
+        self.is_topical = bool(events) and all(event.topic is not None for event in events)
+        self.change = events[-1] if events and changes_access(events[-1]) else None
+        self.is_replaceable = any(event.subject is not None for event in events)
 
     def frame_for(self, access: Access) -> Frame | None:
         """Return the frame for a reader with this access; None if it may see none of the events."""
         view: Any = access.event_types
-        if access.user_key in self._addressed:
+        if self._is_singular(access):
             view = tuple(event.seq for event in self.events if access.sees(event))
         if view not in self._frames:
             self._frames[view] = self._frame([event.text for event in self.events if access.sees(event)])
         return self._frames[view]
+
+    def _is_singular(self, access: Access) -> bool:
+        """Tell whether a reader may see other events than all others do to whom the same types are shown."""
+        return (
+            access.user_key in self._addressed
+            or access.only_topic is not None
+            or not self.topics.isdisjoint(access.topics)
+            or (self.change is not None and access.user_key in self.change.grants)
+        )
 
     def rendered_for(self, access: Access, render: Callable[[str], str | None]) -> Frame | None:
         """Return the frame for a reader whose events are rendered for it alone."""
@@ -72,8 +91,14 @@ def text_message(text: str) -> Message:
     return {"type": "websocket.send", "text": text}
 
 
+def changes_access(event: StreamEvent) -> bool:
+    """Tell whether an event grants or withdraws its topic."""
+    return bool(event.grants or event.withdraws)
+
+
 def cut(events: list[StreamEvent], seq: int, cursor_at: Callable[[int], str]) -> Iterator[Chunk]:
-    """Cut a run of events that ends at number `seq` into chunks within the bounds of a frame."""
+    """Cut a run of events that ends at number `seq` into chunks within the bounds of a frame, where access changes, and
+    after the last of them."""
     part: list[StreamEvent] = []
     chars = 0
     for event in events:
@@ -82,4 +107,7 @@ def cut(events: list[StreamEvent], seq: int, cursor_at: Callable[[int], str]) ->
             part, chars = [], 0
         part.append(event)
         chars += len(event.text)
+        if changes_access(event):  # which counts for what comes after it
+            yield Chunk(part, event.seq, cursor_at(event.seq))
+            part, chars = [], 0
     yield Chunk(part, seq, cursor_at(seq))

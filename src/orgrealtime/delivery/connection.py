@@ -18,8 +18,8 @@ from orgrealtime.delivery.transport import FrameWriter
 from orgrealtime.errors import CloseCode, StreamReset
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.cursors import Cursor, Position
-from orgrealtime.stream import Page
-from orgrealtime.stream.access import Access
+from orgrealtime.stream import Page, StreamEvent
+from orgrealtime.stream.access import Access, Topics
 from orgrealtime.stream.database import BACKLOG
 
 __all__ = ["MAX_UNACKNOWLEDGED", "Connection", "Hold", "Source"]
@@ -57,6 +57,15 @@ class Source(Protocol):
     def owe_cursors(self) -> None:
         """Tell connections soon how far they are past what they may not see."""
 
+    def has_replaced_since(self, seq: int) -> bool:
+        """Tell whether an event after number `seq` says anew what events before it have said."""
+
+    def wait(self, connection: Connection) -> None:
+        """Have a connection go on with whatever is read next."""
+
+    def change_topics(self, connection: Connection, before: Topics) -> None:
+        """Note that a connection has other topics than before."""
+
 
 class Hold:
     """The numbers of the first and of the last hint for which a connection is held back.
@@ -80,7 +89,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_acknowledgements", "_backlog", "_hang_up", "_reader", "_render", "_replies",
+        "_acknowledgements", "_backlog", "_backlog_at", "_hang_up", "_passed", "_reader", "_render", "_replies",
         "_send", "_synced", "_target", "_task", "_told", "_write_frame", "access", "checked", "close_code",
         "close_reason", "credentials", "epoch", "feed", "held", "id", "is_over", "pinged_at",
         "sent_events", "seq",
@@ -118,6 +127,8 @@ class Connection:
         self._reader: asyncio.Task[None] | None = None  # what must end before the next event
         self._replies: deque[Message] | None = None
         self._backlog: deque[Chunk] | None = None
+        self._backlog_at = 0  # the head of the stream when it was read
+        self._passed: list[StreamEvent] | None = None  # changes of this access since it was checked
         self._synced = False
         self._told = cursor.seq  # the last `seq` that the client has been told
         self._target = 0
@@ -187,7 +198,8 @@ class Connection:
         """Tell the client that continuity is lost, and go on from `position`."""
         self.epoch, self.seq = position.epoch, position.head
         self._target = self._told = self.seq
-        self._backlog = None
+        self._backlog = self._passed = None
+        self._set_access(self.access.in_other_history(position.head))
         self._forget_acknowledgements()
         self.reply(wire.reset(position.cursor, reason))
 
@@ -200,14 +212,18 @@ class Connection:
     def _next_chunk(self, feed: Source) -> Chunk | None:
         if self.epoch != feed.epoch:
             self.reset(feed.position(), "epoch")
-        if self._backlog:
+        if self._backlog and not feed.has_replaced_since(self._backlog_at):
             return self._backlog.popleft()
+        self._backlog = None
         if self.seq >= feed.tail.head:
             self._caught_up(feed)
             return None
         chunk = feed.chunk_after(self.seq)
         if chunk is None and self._reader is None:
             self._reader = asyncio.get_running_loop().create_task(self._read_backlog(feed))
+        if chunk is not None and chunk.is_replaceable and feed.tail.head < self._target:
+            feed.wait(self)  # what had been replaced when this reader was let in, it hasn't read yet
+            return None
         return chunk
 
     def _send_chunk(self, chunk: Chunk) -> None:
@@ -221,14 +237,25 @@ class Connection:
                 self._acknowledgements.add_sent(frame.events)
             if self._write_frame is None or not self._write_frame(frame.data):
                 self._write(frame.message)
+        if chunk.change is not None:
+            self._pass(chunk.change)
+
+    def skip(self, seq: int) -> None:
+        """Go on to number `seq`, between which and here there is nothing that this reader may see."""
+        if not self._backlog:
+            self.seq = seq
 
     def _add_backlog(self, page: Page) -> None:
         self._backlog = deque(cut(page.events, page.seq, page.position.cursor_at))
+        self._backlog_at = page.position.head
+        if page.topics is not None and page.position.head >= self.access.topics_at:
+            self._set_access(self.access.with_topics(page.topics, page.position.head))
 
     def _caught_up(self, feed: Source) -> None:
         if not self._synced:
             if self.seq < self._target:
-                return  # the feed hasn't read that far yet
+                feed.wait(self)  # it hasn't read that far yet
+                return
             self._synced = True
             self._told = self.seq
             self.reply(wire.synced(self.cursor))
@@ -305,7 +332,8 @@ class Connection:
     def admit(self, access: Access, number: int) -> None:
         """Apply what the check of this number has found, and send what has been held back until it."""
         if number > self.checked:  # a check that began earlier may end later
-            self.checked, self.access = number, access
+            self.checked = number
+            self._take_access(access)
         held = self.held
         if held is None or number < held.first:
             return
@@ -316,6 +344,27 @@ class Connection:
             # Hints that come faster than they can be asked about must not silence a client: a program that may write to
             # Redis can send them. What comes next is held back again.
             self.held = held if number < held.last else None
+
+    def _take_access(self, access: Access) -> None:
+        """Take an access that has been checked, with the changes that it doesn't know yet."""
+        if access.topics_at < self.access.topics_at:  # topics have come with a page meanwhile
+            access = access.with_topics(self.access.topics, self.access.topics_at)
+        passed = [event for event in self._passed or () if event.seq > access.topics_at]
+        for event in passed:
+            access = access.after(event)
+        self._passed = passed or None
+        self._set_access(access)
+
+    def _pass(self, change: StreamEvent) -> None:
+        """Change the access with an event that grants or withdraws a topic, if it does so for this user."""
+        if self.access.user_key in change.grants or self.access.user_key in change.withdraws:
+            self._passed = [*(self._passed or ()), change]
+            self._set_access(self.access.after(change))
+
+    def _set_access(self, access: Access) -> None:
+        before, self.access = self.access, access
+        if self.feed is not None and before.topics != access.topics:
+            self.feed.change_topics(self, before.topics)
 
     # --------------------------------------------------------------------------------------------- receiving
 

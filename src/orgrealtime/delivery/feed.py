@@ -14,10 +14,13 @@ from orgrealtime.delivery.chunks import Chunk, cut
 from orgrealtime.delivery.connection import Connection
 from orgrealtime.delivery.registry import Registry
 from orgrealtime.delivery.tail import Tail
+from orgrealtime.delivery.topics import TopicIndex, Unseen
 from orgrealtime.errors import INTERNAL_ERROR, StreamReset
 from orgrealtime.keys import organization_keys
 from orgrealtime.protocol.cursors import Cursor, Position
+from orgrealtime.protocol.keys import name_of
 from orgrealtime.stream import Head, Page
+from orgrealtime.stream.access import Topics
 from orgrealtime.stream.database import HANDSHAKE, LIVE, is_away
 
 logger = logging.getLogger("orgrealtime.feed")
@@ -96,6 +99,10 @@ class Feed:
         self.key = self.key_of(organization_id)
         self.epoch = position.epoch
         self.tail = Tail(position.head)
+        self._topics = TopicIndex()
+        self._unseen = Unseen(position.head)
+        self._waiting: set[Connection] = set()
+        self._replaced_at = 0  # the number of the last event that says anew what others have said
         self._reader = reader
         self._registry = registry
         self._end: Any = None  # when the event at the head of the tail was created; None: it isn't known
@@ -119,11 +126,27 @@ class Feed:
     def add(self, connection: Connection) -> None:
         """Serve a connection from its cursor on."""
         connection.feed = self
+        self._topics.add(connection, connection.access.topics)
         self._registry.add(connection)
 
     def remove(self, connection: Connection) -> None:
         """Serve a connection no longer."""
+        self._topics.discard(connection, connection.access.topics)
+        self._waiting.discard(connection)
         self._registry.remove(connection)
+
+    def change_topics(self, connection: Connection, before: Topics) -> None:
+        """Note that a connection has other topics than before."""
+        self._topics.discard(connection, before)
+        self._topics.add(connection, connection.access.topics)
+
+    def wait(self, connection: Connection) -> None:
+        """Have a connection go on with whatever is read next."""
+        self._waiting.add(connection)
+
+    def has_replaced_since(self, seq: int) -> bool:
+        """Tell whether an event after number `seq` says anew what events before it have said."""
+        return self._replaced_at > seq
 
     def cursor_at(self, seq: int) -> str:
         """The cursor of a reader that has seen everything up to `seq`."""
@@ -181,7 +204,10 @@ class Feed:
 
     def _send_cursors(self) -> None:
         self._cursor_timer = None
+        has_unseen = self._unseen.start < self.tail.head
         for connection in tuple(self.connections):
+            if has_unseen and connection.epoch == self.epoch and self._unseen.are_none_of(connection):
+                connection.skip(self.tail.head)
             connection.send_cursor()
 
     async def _advance(self) -> None:
@@ -232,11 +258,40 @@ class Feed:
 
     async def _offer(self, chunk: Chunk) -> None:
         before = Cursor(self.epoch, self.tail.head)
+        self._forget_replaced(chunk)
         self.tail.extend(chunk.events, chunk.seq)
         self._chunks = {before.seq: chunk}
-        await self._serve(lambda connection: connection.take(chunk, before))
+        if chunk.is_topical:
+            self._unseen.add(chunk)
+            self.owe_cursors()
+            await self._serve(lambda connection: connection.take(chunk, before), self._concerned(chunk))
+            return
+        unseen, self._unseen = self._unseen, Unseen(self.tail.head)
+        self._waiting.clear()
+        if unseen.start == before.seq:
+            await self._serve(lambda connection: connection.take(chunk, before), self.connections)
+        else:
+            await self._serve(
+                lambda connection: _take_after(unseen, connection, chunk, before), self.connections
+            )
+
+    def _concerned(self, chunk: Chunk) -> set[Connection]:
+        """The connections that may get something of a chunk whose events all have topics, or that wait for it."""
+        connections = self._topics.of(chunk.topics) | self._waiting
+        self._waiting.clear()
+        if chunk.change is not None:
+            for user in chunk.change.grants | chunk.change.withdraws:
+                connections.update(self._registry.of_user(name_of(str(user))))
+        return connections
+
+    def _forget_replaced(self, chunk: Chunk) -> None:
+        for event in chunk.events if chunk.is_replaceable else ():
+            if event.replaces and event.subject is not None:
+                self._replaced_at = event.seq
+                self.tail.forget(event.subject)
 
     async def _read_recent(self) -> None:
+        began_at = self.tail.head
         try:
             page = await HANDSHAKE.run(stream.read_recent, self.organization_id, RECENT_EVENTS)
         except Exception as error:
@@ -248,6 +303,11 @@ class Feed:
             return
         # Meanwhile the window may have moved on, out of reach of what was read.
         is_joined = page.position.epoch == self.epoch and page.seq >= self.tail.start
+        if self.has_replaced_since(min(began_at, page.seq)):
+            self._reaching = (
+                None  # it may be older than what has replaced it; the next handshake may try again
+            )
+            return
         missing = [event for event in page.events if event.seq <= self.tail.start]
         if is_joined and missing:
             self.tail.prepend(missing, missing[0].seq - 1)
@@ -262,11 +322,13 @@ class Feed:
         self._end = None
         self._reaching = None
         self._chunks.clear()
-        await self._serve(lambda connection: connection.reset(position, reason))
-        await self._serve(Connection.pump)
+        self._unseen = Unseen(position.head)
+        self._replaced_at = 0
+        await self._serve(lambda connection: connection.reset(position, reason), self.connections)
+        await self._serve(Connection.pump, self.connections)
 
-    async def _serve(self, action: Callable[[Connection], None]) -> None:
-        for number, connection in enumerate(tuple(self.connections), 1):
+    async def _serve(self, action: Callable[[Connection], None], connections: Collection[Connection]) -> None:
+        for number, connection in enumerate(tuple(connections), 1):
             if connection.feed is self:
                 try:
                     action(connection)
@@ -275,3 +337,10 @@ class Feed:
                     connection.close(INTERNAL_ERROR, "serving it failed")
             if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
+
+
+def _take_after(unseen: Unseen, connection: Connection, chunk: Chunk, before: Cursor) -> None:
+    """Have a connection take a chunk, past events before it that only others were given."""
+    if connection.seq < before.seq and connection.epoch == before.epoch and unseen.are_none_of(connection):
+        connection.skip(before.seq)
+    connection.take(chunk, before)

@@ -43,6 +43,14 @@ class Tail:
             self._chars -= dropped.weight
             self.start = dropped.seq
 
+    def forget(self, subject: str) -> None:
+        """Drop all up to the last event of a subject: what it said has been replaced in the database."""
+        last = next((event.seq for event in reversed(self._events) if event.subject == subject), self.start)
+        while self.start < last:
+            dropped = self._events.popleft()
+            self._chars -= dropped.weight
+            self.start = dropped.seq
+
     def prepend(self, events: list[StreamEvent], start: int) -> None:
         """Put all events with `start < seq <= self.start` before the window, the newest first, while there is room.
 

@@ -53,6 +53,16 @@ class Dialect(Protocol):
     def patience(self) -> str:
         """Return an expression that bounds the wait for a lock, of the statement that selects it."""
 
+    def of_topics(self, condition: str) -> str:
+        """Return the statement that selects the events of the topics that are `granted`, under a condition; its first
+        parameter is the organisation."""
+
+    def object_of(self, key: str, value: str) -> str:
+        """Return the expression that makes the text of one JSON object of all rows."""
+
+    def existing_replaced(self, column: str, keys: int) -> str:
+        """Return a JSON column in which so many keys have other values, where it has the keys."""
+
     def moment(self, column: str) -> str:
         """Return the SQL that selects a moment so that every one can be fetched."""
 

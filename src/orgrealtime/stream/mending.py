@@ -8,7 +8,7 @@ from typing import Any
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from orgrealtime.models import NotificationEvent, Recipient, Stream, new_epoch
+from orgrealtime.models import Entry, NotificationEvent, Recipient, Stream, new_epoch
 from orgrealtime.stream import dialect
 
 LOST = -1  # the head of a stream that is made again though events of it have numbers
@@ -40,13 +40,15 @@ def mend(organization_id: Any, using: str) -> None:
 
 def _damage(key: Any, connection: BaseDatabaseWrapper) -> tuple[str, int, int, int] | None:
     """Return epoch and head of a stream, the last number that is taken, and the floor then; None if it is whole."""
-    stream, event, recipient = (model._meta.db_table for model in (Stream, NotificationEvent, Recipient))
+    models = Stream, NotificationEvent, Recipient, Entry
+    stream, event, recipient, entry = (model._meta.db_table for model in models)
     # As far back as the newest events follow each other without a gap they can be read.
     sql = f"""
         WITH taken AS (
             SELECT COALESCE(max(seq), 0) AS last FROM (
                 SELECT max(seq) AS seq FROM {event} WHERE organization_id = %s
                 UNION ALL SELECT max(seq) FROM {recipient} WHERE organization_id = %s
+                UNION ALL SELECT max(seq) FROM {entry} WHERE organization_id = %s
             ) AS numbers
         )
         SELECT epoch, head, last, last - (
@@ -57,7 +59,7 @@ def _damage(key: Any, connection: BaseDatabaseWrapper) -> tuple[str, int, int, i
         ) FROM {stream} AS stream, taken WHERE organization_id = %s AND head < last
     """
     with connection.cursor() as cursor:
-        cursor.execute(sql, [key, key, key])
+        cursor.execute(sql, [key, key, key, key])
         found: tuple[str, int, int, int] | None = cursor.fetchone()
     return found
 

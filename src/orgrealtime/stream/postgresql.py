@@ -14,10 +14,20 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
 
 from orgrealtime.keys import INTEGER_BITS
-from orgrealtime.models import NotificationEvent, Recipient, Stream, new_epoch
+from orgrealtime.models import CATEGORY_MARK, Entry, NotificationEvent, Recipient, Stream, new_epoch
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream.database import LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE, sqlstates
-from orgrealtime.stream.rows import Columns, Followed, Insertion, Row, event_columns, joint, page_columns
+from orgrealtime.stream.rows import (
+    EVENT_COLUMNS,
+    NOTED_COLUMNS,
+    Columns,
+    Followed,
+    Insertion,
+    Row,
+    event_columns,
+    joint,
+    page_columns,
+)
 from orgrealtime.stream.types import Numbering
 
 logger = logging.getLogger("orgrealtime.database")
@@ -189,6 +199,28 @@ class PostgreSQL:
         """
         return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"+00:00\"')"
 
+    def of_topics(self, condition: str) -> str:
+        """Return the statement that selects the events of the topics that are `granted`, under a condition; its first
+        parameter is the organisation."""
+        # Of each topic no more is read than is wanted of all.
+        return f"""
+            SELECT kept.* FROM granted CROSS JOIN LATERAL (
+                SELECT {event_columns()} FROM {NotificationEvent._meta.db_table} AS event
+                WHERE event.organization_id = %s AND event.topic = granted.topic AND event.seq >= granted.from_seq
+                    AND {condition}
+            ) AS kept
+        """
+
+    def object_of(self, key: str, value: str) -> str:
+        """Return the expression that makes the text of one JSON object of all rows."""
+        return f"CAST(json_object_agg({key}, {value}) AS text)"
+
+    def existing_replaced(self, column: str, keys: int) -> str:
+        """Return a JSON column in which so many keys have other values, where it has the keys."""
+        for _ in range(keys):
+            column = f"jsonb_set({column}, ARRAY[%s], CAST(%s AS jsonb), FALSE)"
+        return column
+
     def _key(self, organization_id: Any) -> Any:
         return Stream._meta.pk.get_db_prep_value(organization_id, self.connection)
 
@@ -210,7 +242,7 @@ class PostgreSQL:
         # isn't known here. PostgreSQL commits when the rows have been taken, and a client that hangs must not keep
         # others out: so there are no more rows than the buffers of a socket have room for, of the smallest first.
         return f"""{self._numbering(waits=False)}, found AS (
-            SELECT * FROM numbered UNION ALL
+            SELECT organization_id, {", ".join(EVENT_COLUMNS)} FROM numbered UNION ALL
             SELECT asked.organization_id, kept.* FROM asked CROSS JOIN LATERAL (
                 SELECT {event_columns()} FROM {NotificationEvent._meta.db_table} AS event
                 WHERE event.organization_id = asked.organization_id AND event.seq > asked.after
@@ -246,7 +278,8 @@ def _numbering_sql(key: str, user_key: str, home: str, patience: str, who_waits:
     # a transaction of the host has locked (deleting a user does, for the actor) get their numbers when it has ended.
     # That nothing is beyond the head is read off the end of an index: EXISTS might read through the whole table for it.
     # The wait for the stream itself is bounded, within this statement: who deletes an organisation holds its stream.
-    event, stream, recipient = (model._meta.db_table for model in (NotificationEvent, Stream, Recipient))
+    models = NotificationEvent, Stream, Recipient, Entry
+    event, stream, recipient, entry = (model._meta.db_table for model in models)
     return f"""
     WITH asked AS (
         SELECT * FROM unnest(%(orgs)s::{key}[], %(after)s::bigint[])
@@ -279,12 +312,17 @@ def _numbering_sql(key: str, user_key: str, home: str, patience: str, who_waits:
     ), numbered AS (
         UPDATE {event} AS event SET seq = pending.head + pending.place FROM pending JOIN seen USING (organization_id)
         WHERE event.id = pending.id AND pending.head = seen.head
-        RETURNING event.organization_id, {event_columns()}
+        RETURNING event.organization_id, {event_columns(EVENT_COLUMNS + NOTED_COLUMNS)}
     ), addressed AS (
-        INSERT INTO {recipient} (organization_id, user_id, seq)
-        SELECT DISTINCT organization_id, who::{user_key}, seq FROM numbered, jsonb_array_elements_text(
+        INSERT INTO {recipient} (organization_id, user_id, seq, category)
+        SELECT DISTINCT organization_id, who::{user_key}, seq, category FROM numbered, jsonb_array_elements_text(
             CASE WHEN jsonb_typeof(audience) = 'array' THEN audience ELSE '[]' END
         ) AS who WHERE {_is_key(user_key)}
+    ), entered AS (
+        INSERT INTO {entry} (organization_id, collection, seq, event_id, actor_id)
+        SELECT organization_id, topic, seq, id, actor_id FROM numbered WHERE entry AND topic IS NOT NULL
+        UNION ALL SELECT organization_id, '{CATEGORY_MARK}' || category, seq, id, actor_id FROM numbered
+        WHERE category IS NOT NULL AND audience IS NULL AND topic IS NULL
     ), newest AS (
         SELECT organization_id, max(seq) AS head, count(*) AS count FROM numbered GROUP BY organization_id
     ), raised AS (

@@ -13,8 +13,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from orgrealtime.errors import StreamReset
 from orgrealtime.models import NotificationEvent, Recipient, Stream
 from orgrealtime.protocol.cursors import Cursor, Position
-from orgrealtime.stream import database, dialect, numbering
-from orgrealtime.stream.access import Access
+from orgrealtime.stream import database, dialect, numbering, topics
+from orgrealtime.stream.access import Access, Topics
 from orgrealtime.stream.rows import Columns, Followed, Row, decode, event_columns, joint, page_columns
 from orgrealtime.stream.types import Page
 
@@ -44,14 +44,13 @@ def read(
     if position.resume(after) == position.head:
         return Page(position, [], position.head, is_cut)
     # The floor comes with the rows, in one snapshot: pruning between two statements would leave a silent gap.
-    position, rows, in_all, joint = _select(
-        connection, organization_id, access, _Span("ASC", limit + 1, after.seq)
-    )
+    found = _select(connection, organization_id, access, _Span("ASC", limit + 1, after.seq))
+    position, rows = found.position, found.rows[:limit]
     position.resume(after)
-    rows = rows[:limit]
-    has_more = len(rows) < in_all
+    has_more = len(rows) < found.in_all
     seq = rows[-1].seq if has_more else position.head
-    return Page(position, decode(rows, position, connection), seq, has_more or is_cut, joint, _end(rows))
+    events = decode(rows, position, connection)
+    return Page(position, events, seq, has_more or is_cut, found.joint, _end(rows), found.topics)
 
 
 def read_last(
@@ -80,8 +79,9 @@ def read_recent(organization_id: Any, limit: int, using: str | None = None) -> P
 
 
 def _newest(connection: BaseDatabaseWrapper, organization_id: Any, access: Access | None, limit: int) -> Page:
-    position, rows, *_ = _select(connection, organization_id, access, _Span("DESC", limit))
-    return Page(position, decode(rows[::-1], position, connection), position.head, has_more=False)
+    found = _select(connection, organization_id, access, _Span("DESC", limit))
+    events = decode(found.rows[::-1], found.position, connection)
+    return Page(found.position, events, found.position.head, has_more=False, topics=found.topics)
 
 
 def follow(cursors: Mapping[Any, Cursor], *, limit: int = PAGE_SIZE) -> dict[Any, Page | StreamReset]:
@@ -147,13 +147,14 @@ class _Span:
 class _Selected(NamedTuple):
     """`rows` in the order asked for, of so many `in_all`: they end where a page would be too large.
 
-    `joint` is when the event was created after which they come.
+    `joint` is when the event was created after which they come, and `topics` what the reader's access has.
     """
 
     position: Position
     rows: list[Row]
     in_all: int
     joint: datetime.datetime | str | None = None
+    topics: Topics | None = None
 
 
 def _select(
@@ -163,11 +164,17 @@ def _select(
     wanted, params = (
         _of_all(organization, span) if access is None else _of_access(organization, access, span, connection)
     )
-    moment = dialect.of(connection).moment
+    here = dialect.of(connection)
+    granted = None if access is None else topics.granted(access, connection)
+    its_topics = "NULL"
+    beginning, beginning_params = "", []
+    if granted is not None:
+        beginning, beginning_params = f"WITH granted (topic, from_seq) AS ({granted[0]})", granted[1]
+        its_topics = f"(SELECT {here.object_of('topic', 'from_seq')} FROM granted)"
     # What a page has no room for is measured, not unpacked: a payload becomes text at the very end.
     sql = f"""
-        SELECT stream.epoch, stream.head, stream.floor, {page_columns(moment)}, page.count,
-            ({joint("%s", "%s", moment)}) AS joint
+        {beginning} SELECT stream.epoch, stream.head, stream.floor, {page_columns(here.moment)}, page.count,
+            ({joint("%s", "%s", here.moment)}) AS joint, {its_topics} AS topics
         FROM {Stream._meta.db_table} AS stream LEFT JOIN (
             SELECT * FROM (
                 SELECT found.*, count(*) OVER () AS count,
@@ -177,13 +184,20 @@ def _select(
         ) AS page ON 1 = 1 WHERE stream.organization_id = %s ORDER BY page.seq {span.order}
     """
     with connection.cursor() as cursor:
-        cursor.execute(sql, [organization, span.after, *params, organization])
+        cursor.execute(sql, [*beginning_params, organization, span.after, *params, organization])
         columns, found = Columns(cursor), cursor.fetchall()
     if not found:
         return _Selected(numbering.advance_some(organization_id, connection.alias).position, [], 0)
     count = columns.value("count")(found[0])
     rows = list(map(columns.take(Row), found)) if count else []
-    return _Selected(columns.take(Position)(found[0]), rows, count or 0, columns.value("joint")(found[0]))
+    first = found[0]
+    return _Selected(
+        columns.take(Position)(first),
+        rows,
+        count or 0,
+        columns.value("joint")(first),
+        None if granted is None else topics.read_topics(columns.value("topics")(first)),
+    )
 
 
 def _of_all(organization: Any, span: _Span) -> tuple[str, list[Any]]:
@@ -205,9 +219,12 @@ def _of_access(
     user = Recipient._meta.get_field("user").get_db_prep_value(access.user_id, connection)
     parts, params = [], []
     for condition, condition_params in access.type_conditions("event.type", MERGED_TYPES):
+        if access.only_topic is not None:
+            break
         parts.append(f"""
             SELECT {columns} FROM {event} AS event
-            WHERE event.organization_id = %s AND event.audience IS NULL AND event.seq > %s AND {condition}
+            WHERE event.organization_id = %s AND event.audience IS NULL AND event.topic IS NULL AND event.seq > %s
+                AND {condition}
             ORDER BY event.seq {order} LIMIT {limit}
         """)
         params += [organization, span.after, *condition_params]
@@ -215,8 +232,23 @@ def _of_access(
         SELECT {columns} FROM {recipient} AS recipient
         JOIN {event} AS event ON event.organization_id = recipient.organization_id AND event.seq = recipient.seq
         WHERE recipient.organization_id = %s AND recipient.user_id = %s AND recipient.seq > %s AND {types}
+            AND {_has_topic(access)}
         ORDER BY recipient.seq {order} LIMIT {limit}
     """)
     params += [organization, user, span.after, *type_params]
+    if topics.has_providers():
+        condition = f"event.seq > %s AND event.audience IS NULL AND {types}"
+        parts.append(
+            dialect.of(connection).of_topics(f"{condition} ORDER BY event.seq {order} LIMIT {limit}")
+        )
+        params += [organization, span.after, *type_params]
     union = " UNION ALL ".join(f"SELECT * FROM ({part}) AS part{number}" for number, part in enumerate(parts))
     return f"SELECT * FROM ({union}) AS merged ORDER BY seq {order} LIMIT {limit}", params
+
+
+def _has_topic(access: Access) -> str:
+    """Return the condition that agrees with `Access.sees` on the topic of an event that is for somebody."""
+    if not topics.has_providers():
+        return "event.topic IS NULL" if access.only_topic is None else "1 = 0"
+    has = "event.seq >= (SELECT max(from_seq) FROM granted WHERE granted.topic = event.topic)"
+    return has if access.only_topic is not None else f"(event.topic IS NULL OR {has})"

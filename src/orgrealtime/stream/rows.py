@@ -22,7 +22,7 @@ from orgrealtime.models import NotificationEvent
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.cursors import Position
 from orgrealtime.protocol.keys import key_as_json
-from orgrealtime.stream.types import StreamEvent
+from orgrealtime.stream.types import NOBODY, StreamEvent
 
 logger = logging.getLogger("orgrealtime.stream")
 
@@ -38,6 +38,10 @@ class Row(NamedTuple):
     created_at: datetime.datetime | str | None
     actor_id: Any
     audience: str | None
+    topic: str | None
+    access_change: str | None
+    subject: str | None
+    replaces: bool
 
     def decoded(
         self, position: Position, zone: datetime.tzinfo, load_key: Callable[[Any], Any], using: str
@@ -52,10 +56,17 @@ class Row(NamedTuple):
             self.payload,
         )
         audience = None if self.audience is None else read_audience(self.audience, using)
-        return StreamEvent(self.seq, self.type, text, audience)
+        if self.topic is None and self.subject is None:
+            return StreamEvent(self.seq, self.type, text, audience)
+        change = read_access_change(self.access_change, using)
+        return StreamEvent(
+            self.seq, self.type, text, audience, self.topic, *change, self.subject, bool(self.replaces)
+        )
 
 
 MEASURED_COLUMNS = ("payload_chars",)  # by which a page is cut off; not part of it
+# What is noted beside an event when it gets its number.
+NOTED_COLUMNS = ("id", "category", "entry")
 EVENT_COLUMNS = (*Row._fields, *MEASURED_COLUMNS)
 
 
@@ -113,9 +124,9 @@ class Columns:
         return lambda row: make(values(row))
 
 
-def event_columns() -> str:
-    """Return the columns of the table `event` that a page is selected from."""
-    return ", ".join(f"event.{column}" for column in EVENT_COLUMNS)
+def event_columns(columns: Iterable[str] = EVENT_COLUMNS) -> str:
+    """Return columns of the table `event`, by default those that a page is selected from."""
+    return ", ".join(f"event.{column}" for column in columns)
 
 
 def page_columns(moment: Callable[[str], str]) -> str:
@@ -162,6 +173,19 @@ def read_audience(text: str, using: str) -> frozenset[StoredKey]:
         raise TypeError("an audience is a list of primary keys")
     keys = user_keys()
     return frozenset(keys.read(value, using) for value in listed)
+
+
+def read_access_change(text: str | None, using: str) -> tuple[frozenset[StoredKey], frozenset[StoredKey]]:
+    """Return the stored keys of the users to whom a topic is granted, and from whom it is withdrawn."""
+    if text is None:
+        return NOBODY, NOBODY
+    change = json.loads(text)
+    keys = user_keys()
+    grants, withdraws = (change.get(name, ()) for name in ("grants", "withdraws"))
+    return (
+        frozenset(keys.read(value, using) for value in grants),
+        frozenset(keys.read(value, using) for value in withdraws),
+    )
 
 
 def _utc(moment: datetime.datetime | str | None, zone: datetime.tzinfo) -> datetime.datetime:

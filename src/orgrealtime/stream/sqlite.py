@@ -12,9 +12,9 @@ from django.db.models import Exists
 from django.db.models.functions import Cast
 
 from orgrealtime.keys import StoredKey, user_keys
-from orgrealtime.models import NotificationEvent, Recipient, Stream
+from orgrealtime.models import CATEGORY_MARK, Entry, NotificationEvent, Recipient, Stream
 from orgrealtime.protocol.cursors import Cursor, Position
-from orgrealtime.stream.rows import Followed, Insertion, read_audience
+from orgrealtime.stream.rows import Followed, Insertion, event_columns, read_audience
 from orgrealtime.stream.types import Numbering
 
 
@@ -42,20 +42,23 @@ class SQLite:
             streams.update(head=models.F("head"))  # takes the write lock before anything is read under it
             stream = streams.get()
             as_text = Cast("audience", models.TextField())
-            waiting = list(pending.order_by("id").only("id").annotate(text=as_text)[:most])
+            noted = "id", "organization_id", "actor_id", "topic", "category", "entry"
+            waiting = list(pending.order_by("id").only(*noted).annotate(text=as_text)[:most])
             for seq, event in enumerate(waiting, stream.head + 1):
                 event.seq = seq
             NotificationEvent.objects.using(using).bulk_update(waiting, ["seq"])
             self._address(organization_id, waiting)
+            Entry.objects.using(using).bulk_create(_entries(enumerate(waiting, stream.head + 1)))
             streams.update(head=stream.head + len(waiting))
         position = Position(stream.epoch, stream.head + len(waiting), stream.floor)
         return Numbering(position, len(waiting), len(waiting))
 
     def _address(self, organization_id: Any, events: Iterable[NotificationEvent]) -> None:
         organization = Stream._meta.pk.get_db_prep_value(organization_id, self.connection)
-        sql = f"INSERT INTO {Recipient._meta.db_table} (organization_id, user_id, seq) VALUES (%s, %s, %s)"
+        table = Recipient._meta.db_table
+        sql = f"INSERT INTO {table} (organization_id, user_id, seq, category) VALUES (%s, %s, %s, %s)"
         rows = [
-            (organization, user, event.seq)
+            (organization, user, event.seq, event.category)
             for event in events
             for user in _addressed(event.text, self.connection)  # type: ignore[attr-defined]
         ]
@@ -101,9 +104,45 @@ class SQLite:
         """Return what bounds nothing: how long SQLite waits for a lock is a setting of the connection."""
         return "1"
 
+    def of_topics(self, condition: str) -> str:
+        """Return the statement that selects the events of the topics that are `granted`, under a condition; its first
+        parameter is the organisation."""
+        return f"""
+            SELECT {event_columns()} FROM granted JOIN {NotificationEvent._meta.db_table} AS event
+                ON event.organization_id = %s AND event.topic = granted.topic AND event.seq >= granted.from_seq
+            WHERE {condition}
+        """
+
+    def object_of(self, key: str, value: str) -> str:
+        """Return the expression that makes the text of one JSON object of all rows."""
+        return f"json_group_object({key}, {value})"
+
+    def existing_replaced(self, column: str, keys: int) -> str:
+        """Return a JSON column in which so many keys have other values, where it has the keys."""
+        for _ in range(keys):
+            column = f"json_replace({column}, '$.\"' || %s || '\"', json(%s))"
+        return column
+
     def moment(self, column: str) -> str:
         """Return a moment as it is stored."""
         return column
+
+
+def _entries(events: Iterable[tuple[int, NotificationEvent]]) -> Iterator[Entry]:
+    """What counts among the entries of a topic, or among the notifications of a category that are for all."""
+    for seq, event in events:
+        is_for_all = event.topic is None and event.text is None  # type: ignore[attr-defined]
+        collection = event.topic if event.entry else None
+        if event.category is not None and is_for_all:
+            collection = f"{CATEGORY_MARK}{event.category}"
+        if collection is not None:
+            yield Entry(
+                organization_id=event.organization_id,
+                collection=collection,
+                seq=seq,
+                event_id=event.pk,
+                actor_id=event.actor_id,
+            )
 
 
 def _addressed(audience: str | None, connection: BaseDatabaseWrapper) -> Iterator[StoredKey]:

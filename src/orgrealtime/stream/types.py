@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from orgrealtime.keys import StoredKey
 from orgrealtime.protocol.cursors import Position
 
+NOBODY: frozenset[StoredKey] = frozenset()
+
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
     """One numbered event: `text` is its JSON as all see it, `audience` the keys of the users it is for, as
-    their column holds them (None: all members)."""
+    their column holds them (None: all members).
+
+    With a `topic` it is for those of them alone whose access has that; `grants` and `withdraws` are the users whose
+    access to it begins or ends here. One that `replaces` says anew what events before it have said of its `subject`.
+    """
 
     seq: int
     type: str
     text: str
     audience: frozenset[StoredKey] | None = None
+    topic: str | None = None
+    grants: frozenset[StoredKey] = NOBODY
+    withdraws: frozenset[StoredKey] = NOBODY
+    subject: str | None = None
+    replaces: bool = False
 
     @property
     def weight(self) -> int:
@@ -30,7 +42,8 @@ class Page(NamedTuple):
     """Consecutive events after a cursor: the reader stands at number `seq` after them, `has_more` says if more wait.
 
     `joint` is when the event at the cursor was created, and `end` when the last one of these was, as the database tells
-    it; None: it isn't known. A reader who has had another event at its cursor reads another history.
+    it; None: it isn't known. A reader who has had another event at its cursor reads another history. `topics` are those
+    of the reader's access in the snapshot in which the events were read; None: they weren't asked for.
     """
 
     position: Position
@@ -39,6 +52,7 @@ class Page(NamedTuple):
     has_more: bool
     joint: datetime.datetime | str | None = None
     end: datetime.datetime | str | None = None
+    topics: Mapping[str, int] | None = None
 
     @property
     def cursor(self) -> str:

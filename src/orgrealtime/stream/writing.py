@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
 
-from orgrealtime.models import NotificationEvent, Recipient, Stream
+from orgrealtime.models import Entry, NotificationEvent, Recipient, Stream
 from orgrealtime.stream import database, dialect
 from orgrealtime.stream.mending import LOST
 from orgrealtime.stream.rows import insertion
@@ -24,6 +26,25 @@ def append(event: NotificationEvent, using: str) -> bool:
             return _insert_or_fetch(event, connections[using])
         event.save(using=using, force_insert=True)
         return True
+
+
+def scrub(organization_id: Any, subject: str, patch: Mapping[str, Any], using: str) -> int:
+    """Give the payloads of all events of a subject other values, where they have these keys; return how many there are.
+
+    In the transaction that is open: numbering leaves out what it has locked. What processes have in memory goes with
+    an event of the subject that `replaces`, published in the same transaction.
+    """
+    connection = connections[using]
+    key = Stream._meta.pk.get_db_prep_value(organization_id, connection)
+    replaced = dialect.of(connection).existing_replaced("payload", len(patch))
+    sql = f"""
+        UPDATE {NotificationEvent._meta.db_table} SET payload = {replaced}
+        WHERE organization_id = %s AND subject = %s
+    """
+    params = [part for name, value in patch.items() for part in (name, json.dumps(value))]
+    with database.as_primary(connection), connection.cursor() as cursor:
+        cursor.execute(sql, [*params, key, subject])
+        return int(cursor.rowcount)
 
 
 def _insert_or_fetch(event: NotificationEvent, connection: BaseDatabaseWrapper) -> bool:
@@ -59,11 +80,8 @@ def _create(organization_id: Any, connection: BaseDatabaseWrapper) -> None:
 
 def _first_head(key: Any) -> RawSQL:
     # What has numbers belongs to a stream that was lost. The head is before all of them: the first look mends it.
-    event, recipient = (model._meta.db_table for model in (NotificationEvent, Recipient))
+    tables = [model._meta.db_table for model in (NotificationEvent, Recipient, Entry)]
+    newest = ", ".join(f"(SELECT max(seq) FROM {table} WHERE organization_id = %s)" for table in tables)
     return RawSQL(  # noqa: S611 - names of tables, from the models
-        f"""CASE WHEN COALESCE(
-            (SELECT max(seq) FROM {event} WHERE organization_id = %s),
-            (SELECT max(seq) FROM {recipient} WHERE organization_id = %s)
-        ) IS NULL THEN 0 ELSE {LOST} END""",
-        [key, key],
+        f"CASE WHEN COALESCE({newest}) IS NULL THEN 0 ELSE {LOST} END", [key] * len(tables)
     )

@@ -1,0 +1,117 @@
+"""Topics: parts of a stream that some members see alone, and who grants them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Case, Exists, OuterRef, Subquery, Value, When
+from django.db.models.functions import Coalesce
+
+from orgrealtime.models import NotificationEvent, Stream
+from orgrealtime.stream import database
+from orgrealtime.stream.access import UNNUMBERED, Access, Topics
+
+
+def number_of(event_id: str) -> Case:
+    """Return the expression for a provider's `from_seq`: the number of the event whose primary key a field has."""
+    event = NotificationEvent.objects.filter(pk=OuterRef(event_id))
+    return Case(
+        When(Exists(event.filter(seq=None)), then=None),
+        default=Coalesce(Subquery(event.values("seq")), Value(0), output_field=models.BigIntegerField()),
+        output_field=models.BigIntegerField(),
+    )
+
+
+class TopicProvider:
+    """Tells who has which topics, by rows: as a room's members do. Give an instance to `register_topics`.
+
+    A topic begins with an event that `grants` it and ends with one that `withdraws` it, published in the transaction
+    that changes the rows: a connection changes its access when it passes them, and the rows count for those to come.
+    """
+
+    def queryset(self) -> models.QuerySet[Any]:
+        """Return all rows, with at least the values `organization_id`, `user_id`, `topic` and `from_seq`.
+
+        `from_seq` is the number of the event that granted the topic, NULL while that has none: what comes before it
+        isn't seen. It is 0 if there was none, or if it has been pruned. `number_of` makes it out of the event's key.
+        """
+        raise NotImplementedError
+
+
+_providers: list[TopicProvider] = []
+
+
+def register_topics(provider: TopicProvider) -> None:
+    """Ask a provider for the topics of every user from now on; call it in `AppConfig.ready`."""
+    if not isinstance(provider, TopicProvider):
+        raise TypeError(f"register_topics() takes an instance of TopicProvider, not {provider!r:.60}")
+    _providers.append(provider)
+
+
+def has_providers() -> bool:
+    """Tell whether there can be topics at all."""
+    return bool(_providers)
+
+
+class Found(NamedTuple):
+    """The topics of one user in one organisation, which hold as of number `at` of its stream."""
+
+    topics: Topics
+    at: int
+
+
+def topics_of(pairs: Collection[tuple[Any, Any]], using: str | None = None) -> dict[tuple[Any, Any], Found]:
+    """Return the topics that (organisation id, user id) pairs have now; a query for each provider, and one for all."""
+    organization_ids, user_ids = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+    using = using or database.alias()
+    # The numbers first: what is granted or withdrawn after them is passed by those who ask, and done once more.
+    heads = dict(Stream.objects.using(using).filter(pk__in=organization_ids).values_list("pk", "head"))
+    found: dict[tuple[Any, Any], dict[str, int]] = {pair: {} for pair in pairs}
+    for provider in _providers:
+        rows = provider.queryset().using(using)
+        rows = rows.filter(organization_id__in=organization_ids, user_id__in=user_ids)
+        for organization_id, user_id, topic, seq in rows.values_list(*COLUMNS):
+            if (organization_id, user_id) in found:
+                found[organization_id, user_id][topic] = UNNUMBERED if seq is None else seq
+    return {pair: Found(topics, heads.get(pair[0], 0)) for pair, topics in found.items()}
+
+
+COLUMNS = ("organization_id", "user_id", "topic", "from_seq")
+
+
+def with_topics(accesses: Iterable[Access], using: str | None = None) -> list[Access]:
+    """Return accesses with the topics that their users have now."""
+    accesses = list(accesses)
+    if not _providers or not accesses:
+        return accesses
+    found = topics_of({(each.organization_id, each.user_id) for each in accesses}, using)
+    return [each.with_topics(*found[each.organization_id, each.user_id]) for each in accesses]
+
+
+def read_topics(text: str | None) -> Topics:
+    """Return the topics that a page tells, from the text of a JSON object."""
+    found: dict[str, int | None] = json.loads(text or "{}")
+    return {topic: UNNUMBERED if seq is None else seq for topic, seq in found.items()}
+
+
+def granted(access: Access, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]] | None:
+    """Return the statement that selects `topic` and `from_seq` of one user, and its parameters; None if there are no
+    topics."""
+    parts: list[str] = []
+    params: list[Any] = []
+    for provider in _providers:
+        rows = provider.queryset().using(connection.alias).order_by()
+        rows = rows.filter(organization_id=access.organization_id, user_id=access.user_id)
+        if access.only_topic is not None:
+            rows = rows.filter(topic=access.only_topic)
+        compiler = rows.values_list("topic", "from_seq").query.get_compiler(connection=connection)
+        sql, its_params = compiler.as_sql()
+        parts.append(f"SELECT * FROM ({sql}) AS provided{len(parts)}")
+        params += its_params
+    if not parts:
+        return None
+    return " UNION ALL ".join(parts), params
