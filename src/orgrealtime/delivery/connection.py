@@ -360,6 +360,8 @@ class Connection:
         if self.access.user_key in change.grants or self.access.user_key in change.withdraws:
             self._passed = [*(self._passed or ()), change]
             self._set_access(self.access.after(change))
+            if self.access.only_topic is not None and not self.access.has_only_topic:
+                self.close(CloseCode.FORBIDDEN, "access to the topic ended")
 
     def _set_access(self, access: Access) -> None:
         before, self.access = self.access, access
