@@ -33,7 +33,6 @@ from orgrealtime.errors import (
 )
 from orgrealtime.keys import organization_keys
 from orgrealtime.limits import RefusedMessages, SocketRateLimitMixin, UserRateLimitMixin
-from orgrealtime.overrides import is_overridden, refuse_coroutines
 from orgrealtime.policy import Governed, render_text
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.keys import key_as_json
@@ -64,6 +63,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
     """
 
     commands: ClassVar[Mapping[str, str]] = {}
+    sync_hooks = (*Governed.sync_hooks, "topic")
 
     scope: dict[str, Any]
     connection: Connection
@@ -79,7 +79,6 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        refuse_coroutines(cls, "topic")
         cls.commands = commands_of(cls)
 
     @classmethod
@@ -147,7 +146,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             scope,
             service,
             self.allow if self.has_rule("allow") else None,
-            self.topic if is_overridden(type(self), OrgConsumer, "topic") else None,
+            self.topic if type(self).topic is not OrgConsumer.topic else None,
         )
         try:
             try:

@@ -46,10 +46,11 @@ class Governed:
     """A way to read a stream, which asks its `policy`: a base of the consumers and views of this package."""
 
     policy: ClassVar[Policy] = Policy()
+    sync_hooks: ClassVar[tuple[str, ...]] = ("allow", "render")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        refuse_coroutines(cls, "allow", "render")
+        refuse_coroutines(cls, *cls.sync_hooks)
         cls.policy = as_policy(cls.policy)
 
     access: Access

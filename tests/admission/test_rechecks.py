@@ -814,7 +814,7 @@ class Listener:
         self.users: list[str | None] = []
 
     def hear(self, hint: bell.Hint) -> None:
-        assert hint.topic is bell.Topic.ACCESS_OF_USER
+        assert hint.kind is bell.HintKind.ACCESS_OF_USER
         self.users.append(hint.user)
 
 

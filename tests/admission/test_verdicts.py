@@ -15,7 +15,7 @@ from pytest_django.fixtures import Settings
 
 from orgrealtime.access import Access
 from orgrealtime.admission.authentication import Identity, authenticate
-from orgrealtime.admission.verdicts import Credentials, Subject, recheck
+from orgrealtime.admission.verdicts import Checked, Credentials, recheck
 from orgrealtime.errors import CloseCode
 from tests.admission.test_authentication import ENGINES, SIGNED_COOKIES, scope_with
 from tests.host.models import Organization
@@ -45,7 +45,7 @@ def identity(cookie: str) -> Identity:
 
 def verdict(identity: Identity, organization: Organization) -> Access | CloseCode:
     access = Access(organization.pk, identity.user.pk)
-    subject = Subject("a", access, Credentials(identity, lambda user, access: True, 0.0))
+    subject = Checked("a", access, Credentials(identity, lambda user, access: True, 0.0))
     [found] = recheck([subject])
     assert not isinstance(found, Exception)
     return found.answer

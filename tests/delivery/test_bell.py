@@ -175,7 +175,7 @@ class Heard:
     def __init__(self, hub: Hub, server: Redis, proxy: Proxy, kind: str) -> None:
         self.hub, self.server, self.proxy, self.kind = hub, server, proxy, kind
         self.hints: list[bell.Hint] = []
-        hub.subscribe(bell.Topic.ACCESS_OF_USER, self.hints.append)
+        hub.subscribe(bell.HintKind.ACCESS_OF_USER, self.hints.append)
 
     @property
     def is_proved(self) -> bool:

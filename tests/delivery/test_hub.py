@@ -227,7 +227,7 @@ async def test_event_rung_for_while_the_only_reader_comes_back_arrives_at_once(
     await eventually(lambda: not list(get_hub().registry))
     enter = get_hub().service(AdmissionService).quotas.reserve
     heard: list[Any] = []
-    get_hub().subscribe(bell.Topic.EVENTS, heard.append)
+    get_hub().subscribe(bell.HintKind.EVENTS, heard.append)
 
     async def enter_after_an_event(quotas: Any) -> Any:
         await publish_event(acme)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from django.db import Error as AnyDatabaseError
 
-from orgrealtime.admission.verdicts import Subject, Verdict, recheck
+from orgrealtime.admission.verdicts import Checked, Verdict, recheck
 from orgrealtime.concurrency import background
 from orgrealtime.concurrency.batching import Conflator, answer_each
 from orgrealtime.conf import get_settings
@@ -181,10 +181,10 @@ class Rechecks:
                 await self._check_batch(served)
 
     async def _check_batch(self, connections: Sequence[Connection]) -> None:
-        subjects = [Subject(each.id, each.access, each.credentials) for each in connections]
+        subjects = [Checked(each.id, each.access, each.credentials) for each in connections]
         numbers: list[int] = []
 
-        async def ask(subjects: Sequence[Subject]) -> list[Verdict | Exception]:
+        async def ask(subjects: Sequence[Checked]) -> list[Verdict | Exception]:
             numbers.extend([next(self._numbers)] * len(subjects))
             return list(await ACCESS.run(recheck, subjects))
 

@@ -6,7 +6,7 @@ from orgrealtime.admission.gate import Gate
 from orgrealtime.admission.lookup import Lookup
 from orgrealtime.admission.quotas import Quotas
 from orgrealtime.admission.rechecks import Rechecks
-from orgrealtime.delivery.bell import Topic
+from orgrealtime.delivery.bell import HintKind
 from orgrealtime.delivery.hub import Hub
 
 
@@ -19,13 +19,13 @@ class AdmissionService:
         self.lookup = Lookup()
         self.quotas = Quotas()
         self.rechecks = Rechecks(hub.registry)
-        hub.subscribe(Topic.ACCESS_OF_USER, lambda hint: self.rechecks.hint_user(hint.user or ""))
+        hub.subscribe(HintKind.ACCESS_OF_USER, lambda hint: self.rechecks.hint_user(hint.user or ""))
         hub.subscribe(
-            Topic.ACCESS_OF_ORGANIZATION,
+            HintKind.ACCESS_OF_ORGANIZATION,
             lambda hint: self.rechecks.hint_organization(hint.organization or ""),
         )
         hub.on_stall(self.rechecks.hint_everybody)
-        hub.subscribe(Topic.MISSED, lambda hint: self.rechecks.check_organization(hint.organization or ""))
+        hub.subscribe(HintKind.MISSED, lambda hint: self.rechecks.check_organization(hint.organization or ""))
 
     async def close(self) -> None:
         """End all work; handshakes under way are cancelled."""

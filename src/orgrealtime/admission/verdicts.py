@@ -39,7 +39,7 @@ class Credentials:
         self.failing_since: float | None = None  # by the loop's clock, while it can't be checked
 
 
-class Subject(NamedTuple):
+class Checked(NamedTuple):
     """A connection as it is when a check of it begins."""
 
     connection_id: str
@@ -54,18 +54,18 @@ class Verdict(NamedTuple):
     identity: Identity
 
 
-def recheck(subjects: Sequence[Subject]) -> list[Verdict | Exception]:
+def recheck(checked: Sequence[Checked]) -> list[Verdict | Exception]:
     """Return for each connection today's access, or the code to close it with.
 
     Needs a thread that may use the database; two queries whatever the number of connections.
     """
-    pairs = {(each.access.organization_id, each.access.user_id) for each in subjects}
+    pairs = {(each.access.organization_id, each.access.user_id) for each in checked}
     accesses = adapters.accesses(pairs)
-    identities = [each.credentials.identity for each in subjects]
+    identities = [each.credentials.identity for each in checked]
     stored = _read({identity.session_key for identity in identities if identity.session_key is not None})
     return [
-        _verdict(subject, _renewed(identity, stored), accesses)
-        for subject, identity in zip(subjects, identities, strict=True)
+        _verdict(one, _renewed(identity, stored), accesses)
+        for one, identity in zip(checked, identities, strict=True)
     ]
 
 
@@ -90,38 +90,36 @@ def _renewed(identity: Identity, stored: Mapping[str, StoredSession] | None) -> 
 
 
 def _verdict(
-    subject: Subject, identity: Identity | None, accesses: Mapping[tuple[Any, Any], tuple[Access, Any]]
+    one: Checked, identity: Identity | None, accesses: Mapping[tuple[Any, Any], tuple[Access, Any]]
 ) -> Verdict | Exception:
     if identity is None:
-        return Verdict(CloseCode.UNAUTHENTICATED, subject.credentials.identity)
+        return Verdict(CloseCode.UNAUTHENTICATED, one.credentials.identity)
     try:
-        return Verdict(_judge(subject, identity, accesses), identity)
+        return Verdict(_judge(one, identity, accesses), identity)
     except Exception as error:  # of a database: the others are none the worse for it
         return error
 
 
 def _judge(
-    subject: Subject, identity: Identity, accesses: Mapping[tuple[Any, Any], tuple[Access, Any]]
+    one: Checked, identity: Identity, accesses: Mapping[tuple[Any, Any], tuple[Access, Any]]
 ) -> Access | CloseCode:
     if identity.has_expired(time.time()):
         return CloseCode.UNAUTHENTICATED
-    found = accesses.get((subject.access.organization_id, subject.access.user_id))
+    found = accesses.get((one.access.organization_id, one.access.user_id))
     if found is None:
         return CloseCode.FORBIDDEN
     access, user = found
-    if subject.access.only_topic is not None:
-        access = access.narrowed(subject.access.only_topic)
+    if one.access.only_topic is not None:
+        access = access.narrowed(one.access.only_topic)
         if not access.has_only_topic:
             return CloseCode.FORBIDDEN
     if not identity.is_valid_for(user):
         return CloseCode.UNAUTHENTICATED
     try:
-        return access if subject.credentials.is_allowed(user, access) else CloseCode.FORBIDDEN
+        return access if one.credentials.is_allowed(user, access) else CloseCode.FORBIDDEN
     except Exception as error:
         if may_pass(error):
             raise  # all connections stay until the database can be asked
         # A connection that can't be checked must not keep the others from it. Its client may come again.
-        logger.exception(
-            "a connection can't be checked again", extra={"connection_id": subject.connection_id}
-        )
+        logger.exception("a connection can't be checked again", extra={"connection_id": one.connection_id})
         return CloseCode.OVERLOADED

@@ -41,7 +41,7 @@ EMPTYING = {"RedisChannelLayer": "close_pools", "RedisPubSubChannelLayer": "flus
 EXIT_SECONDS = 2.0
 
 
-class Topic(enum.Enum):
+class HintKind(enum.Enum):
     """What a hint is about."""
 
     EVENTS = "events"  # an organisation may have new ones
@@ -63,11 +63,11 @@ class Hint(NamedTuple):
     everybody: bool = False
 
     @property
-    def topic(self) -> Topic:
+    def kind(self) -> HintKind:
         """What it is about."""
         if self.everybody:
-            return Topic.ACCESS_OF_ORGANIZATION
-        return Topic.EVENTS if self.user is None else Topic.ACCESS_OF_USER
+            return HintKind.ACCESS_OF_ORGANIZATION
+        return HintKind.EVENTS if self.user is None else HintKind.ACCESS_OF_USER
 
 
 class Listener(Protocol):

@@ -12,13 +12,14 @@ from orgrealtime import stream
 from orgrealtime.concurrency.eager import run_eagerly
 from orgrealtime.conf import get_settings
 from orgrealtime.delivery.acknowledgements import MAX_UNACKNOWLEDGED, Acknowledgements
+from orgrealtime.delivery.authorization import Authorized, Hold
 from orgrealtime.delivery.chunks import Chunk, Message, cut, text_message
 from orgrealtime.delivery.tail import Tail
 from orgrealtime.delivery.transport import FrameWriter
 from orgrealtime.errors import CloseCode, StreamReset
 from orgrealtime.protocol import wire
 from orgrealtime.protocol.cursors import Cursor, Position
-from orgrealtime.stream import Page, StreamEvent
+from orgrealtime.stream import Page
 from orgrealtime.stream.access import Access, Topics
 from orgrealtime.stream.database import BACKLOG
 
@@ -29,7 +30,6 @@ logger = logging.getLogger("orgrealtime.connection")
 MAX_REPLIES = 64
 BACKLOG_PAGE = 200
 RETRY_SECONDS = 1.0
-MAX_OVERTAKEN = 3
 
 
 class Source(Protocol):
@@ -67,20 +67,7 @@ class Source(Protocol):
         """Note that a connection has other topics than before."""
 
 
-class Hold:
-    """The numbers of the first and of the last hint for which a connection is held back.
-
-    `overtaken` counts the checks that began after the first and before the last.
-    """
-
-    __slots__ = ("first", "last", "overtaken")
-
-    def __init__(self, first: int) -> None:
-        self.first = self.last = first
-        self.overtaken = 0
-
-
-class Connection:
+class Connection(Authorized):
     """Sends what lies after its cursor whenever the socket takes it: backlog, live events and recovery are one.
 
     `credentials` are what its access is checked again by; nothing here looks into them. `asgi_send` is the server's
@@ -89,9 +76,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_acknowledgements", "_backlog", "_backlog_at", "_hang_up", "_passed", "_reader", "_render", "_replies",
-        "_send", "_synced", "_target", "_task", "_told", "_write_frame", "access", "checked", "close_code",
-        "close_reason", "credentials", "epoch", "feed", "held", "id", "is_over", "pinged_at",
+        "_acknowledgements", "_backlog", "_backlog_at", "_hang_up", "_reader", "_render", "_replies",
+        "_send", "_synced", "_target", "_task", "_told", "_write_frame", "close_code",
+        "close_reason", "credentials", "epoch", "feed", "id", "is_over", "pinged_at",
         "sent_events", "seq",
     )  # fmt: skip
 
@@ -108,9 +95,7 @@ class Connection:
     ) -> None:
         self.id = id
         self.credentials = credentials
-        self.access = access
-        self.checked = 0  # the number of the access check that was applied last
-        self.held: Hold | None = None  # the access may have ended, and no event is sent
+        super().__init__(access)
         self.epoch = cursor.epoch
         self.seq = cursor.seq
         self.feed: Source | None = None
@@ -128,7 +113,6 @@ class Connection:
         self._replies: deque[Message] | None = None
         self._backlog: deque[Chunk] | None = None
         self._backlog_at = 0  # the head of the stream when it was read
-        self._passed: list[StreamEvent] | None = None  # changes of this access since it was checked
         self._synced = False
         self._told = cursor.seq  # the last `seq` that the client has been told
         self._target = 0
@@ -198,8 +182,8 @@ class Connection:
         """Tell the client that continuity is lost, and go on from `position`."""
         self.epoch, self.seq = position.epoch, position.head
         self._target = self._told = self.seq
-        self._backlog = self._passed = None
-        self._set_access(self.access.in_other_history(position.head))
+        self._backlog = None
+        self.enter_other_history(position.head)
         self._forget_acknowledgements()
         self.reply(wire.reset(position.cursor, reason))
 
@@ -238,7 +222,7 @@ class Connection:
             if self._write_frame is None or not self._write_frame(frame.data):
                 self._write(frame.message)
         if chunk.change is not None:
-            self._pass(chunk.change)
+            self.pass_change(chunk.change)
 
     def skip(self, seq: int) -> None:
         """Go on to number `seq`, between which and here there is nothing that this reader may see."""
@@ -249,13 +233,12 @@ class Connection:
         self._backlog = deque(cut(page.events, page.seq, page.position.cursor_at))
         self._backlog_at = page.position.head
         if page.topics is not None and page.position.head >= self.access.topics_at:
-            self._set_access(self.access.with_topics(page.topics, page.position.head))
+            self.change_access(self.access.with_topics(page.topics, page.position.head))
 
     def _caught_up(self, feed: Source) -> None:
-        if not self._synced:
-            if self.seq < self._target:
-                feed.wait(self)  # it hasn't read that far yet
-                return
+        if not self._synced and self.seq < self._target:
+            feed.wait(self)  # it hasn't read that far yet
+        elif not self._synced:
             self._synced = True
             self._told = self.seq
             self.reply(wire.synced(self.cursor))
@@ -321,49 +304,8 @@ class Connection:
     def _is_free(self) -> bool:
         return self._task is None and self.close_code is None
 
-    # ------------------------------------------------------------------------------------------------ access
-
-    def hold(self, number: int) -> None:
-        """Send no event until a check of access with a higher number has been applied: this one's may have ended."""
-        if self.held is None:
-            self.held = Hold(number)
-        self.held.last = number
-
-    def admit(self, access: Access, number: int) -> None:
-        """Apply what the check of this number has found, and send what has been held back until it."""
-        if number > self.checked:  # a check that began earlier may end later
-            self.checked = number
-            self._take_access(access)
-        held = self.held
-        if held is None or number < held.first:
-            return
-        held.overtaken += number < held.last
-        if number > held.last or held.overtaken >= MAX_OVERTAKEN:
-            self.held = None
-            self.pump()
-            # Hints that come faster than they can be asked about must not silence a client: a program that may write to
-            # Redis can send them. What comes next is held back again.
-            self.held = held if number < held.last else None
-
-    def _take_access(self, access: Access) -> None:
-        """Take an access that has been checked, with the changes that it doesn't know yet."""
-        if access.topics_at < self.access.topics_at:  # topics have come with a page meanwhile
-            access = access.with_topics(self.access.topics, self.access.topics_at)
-        passed = [event for event in self._passed or () if event.seq > access.topics_at]
-        for event in passed:
-            access = access.after(event)
-        self._passed = passed or None
-        self._set_access(access)
-
-    def _pass(self, change: StreamEvent) -> None:
-        """Change the access with an event that grants or withdraws a topic, if it does so for this user."""
-        if self.access.user_key in change.grants or self.access.user_key in change.withdraws:
-            self._passed = [*(self._passed or ()), change]
-            self._set_access(self.access.after(change))
-            if self.access.only_topic is not None and not self.access.has_only_topic:
-                self.close(CloseCode.FORBIDDEN, "access to the topic ended")
-
-    def _set_access(self, access: Access) -> None:
+    def change_access(self, access: Access) -> None:
+        """See from now on what an access sees."""
         before, self.access = self.access, access
         if self.feed is not None and before.topics != access.topics:
             self.feed.change_topics(self, before.topics)

@@ -52,8 +52,8 @@ class Hub:
         self._stalls = Stalls(self._stalled)
         self._stall_handlers: list[Callable[[], None]] = []
         self._reader = FeedReader(self._stalls.notice)
-        self._handlers: dict[bell.Topic, list[Callable[[bell.Hint], None]]] = {
-            bell.Topic.EVENTS: [self._wake]
+        self._handlers: dict[bell.HintKind, list[Callable[[bell.Hint], None]]] = {
+            bell.HintKind.EVENTS: [self._wake]
         }
         self._services: dict[Callable[[Hub], Any], Any] = {}
         self._subscription = bell.Subscription(self._dispatch)
@@ -78,9 +78,9 @@ class Hub:
         made: S = self._services[make]
         return made
 
-    def subscribe(self, topic: bell.Topic, handler: Callable[[bell.Hint], None]) -> None:
-        """Call a handler, in the loop of this hub, with each hint about a topic from now on."""
-        self._handlers.setdefault(topic, []).append(handler)
+    def subscribe(self, kind: bell.HintKind, handler: Callable[[bell.Hint], None]) -> None:
+        """Call a handler, in the loop of this hub, with each hint of a kind from now on."""
+        self._handlers.setdefault(kind, []).append(handler)
 
     def on_stall(self, handler: Callable[[], None]) -> None:
         """Call a handler after each stall of this hub's loop, before events are sent that were read after it."""
@@ -155,8 +155,8 @@ class Hub:
 
     # ------------------------------------------------------------------------------------------------- hints
 
-    def _dispatch(self, hint: bell.Hint, topic: bell.Topic | None = None) -> None:
-        for handler in self._handlers.get(topic or hint.topic, ()):
+    def _dispatch(self, hint: bell.Hint, kind: bell.HintKind | None = None) -> None:
+        for handler in self._handlers.get(kind or hint.kind, ()):
             handler(hint)
 
     def _wake(self, hint: bell.Hint) -> None:
@@ -173,7 +173,7 @@ class Hub:
     async def _join(self, feed: Feed) -> None:
         await self._subscription.join(feed.organization_id)
         feed.wake()  # what was committed before the layer knew us
-        self._dispatch(bell.Hint(feed.key), bell.Topic.MISSED)
+        self._dispatch(bell.Hint(feed.key), bell.HintKind.MISSED)
         await asyncio.sleep(SECOND_LOOK_SECONDS)
         if self._feeds.get(feed.key) is feed:  # else another has taken its place
             feed.wake()
