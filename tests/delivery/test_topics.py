@@ -312,7 +312,7 @@ def event(seq: int, topic: str | None = None, **options: Any) -> StreamEvent:
 
 
 async def offer(feed: Feed, *events: StreamEvent) -> None:
-    await feed._offer(Chunk(list(events), events[-1].seq, feed.cursor_at(events[-1].seq)))
+    await feed.offer(Chunk(list(events), events[-1].seq, feed.cursor_at(events[-1].seq)))
 
 
 @pytest.fixture

@@ -253,10 +253,11 @@ class Feed:
         # Frame by frame: a burst larger than the tail must not throw off it connections that are up to date.
         for chunk in cut(page.events, page.seq, page.position.cursor_at):
             if chunk.seq > self.tail.head:
-                await self._offer(chunk)
+                await self.offer(chunk)
         self._end = end
 
-    async def _offer(self, chunk: Chunk) -> None:
+    async def offer(self, chunk: Chunk) -> None:
+        """Send what follows the tail to all connections that may see something of it."""
         before = Cursor(self.epoch, self.tail.head)
         self._forget_replaced(chunk)
         self.tail.extend(chunk.events, chunk.seq)
