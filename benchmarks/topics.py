@@ -93,7 +93,7 @@ def figures(options: Options) -> list[Figure]:
             "P13",
             "CPU of an event for all after 99 of a topic, by connection",
             "µs",
-            found["for all, for each connection"],
+            each,
             {},
         ),
     ]
