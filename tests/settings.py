@@ -33,6 +33,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "channels",
     "orgrealtime",
+    "orgrealtime.chat",
     "tests.host",
 ]
 

@@ -52,9 +52,46 @@ def publish(
     (`entry`), and begin or end access to it for users (`grants`, `withdraws`). `category` makes it a notification of
     that kind. `subject` is what it is about; if it `replaces`, nobody gets what events before it said of that.
     """
+    using = using or router.db_for_write(NotificationEvent, instance=organization)
+    event = prepare(
+        organization,
+        type,
+        payload,
+        actor=actor,
+        to=to,
+        topic=topic,
+        grants=grants,
+        withdraws=withdraws,
+        category=category,
+        subject=subject,
+        replaces=replaces,
+        entry=entry,
+        dedupe_key=dedupe_key,
+        using=using,
+    )
+    return keep(event, using)
+
+
+def prepare(
+    organization: models.Model,
+    type: str,
+    payload: Any,
+    *,
+    using: str,
+    actor: Any = None,
+    to: Any = None,
+    topic: str | None = None,
+    grants: Any = None,
+    withdraws: Any = None,
+    category: str | None = None,
+    subject: str | None = None,
+    replaces: bool = False,
+    entry: bool = False,
+    dedupe_key: str | None = None,
+) -> NotificationEvent:
+    """Return what `publish` would insert, checked and unsaved; raises what that raises before any SQL."""
     settings = get_settings()
     organization_id = _organization_id(organization)
-    using = using or router.db_for_write(NotificationEvent, instance=organization)
     if topic is None and (entry or grants is not None or withdraws is not None):
         raise ValueError("entry=, grants= and withdraws= are about a topic: give topic= too")
     if subject is None and replaces:
@@ -74,7 +111,15 @@ def publish(
         dedupe_key=_checked_dedupe_key(dedupe_key),
     )
     encode_payload(event.payload, max_bytes=settings.MAX_PAYLOAD_BYTES, url_hosts=settings.URL_HOSTS)
-    publisher: Publisher = import_string(settings.PUBLISHER)()
+    return event
+
+
+def keep(event: NotificationEvent, using: str) -> NotificationEvent:
+    """Give a checked event to the publisher of the settings, in the transaction that is open.
+
+    One that has a primary key already, drawn by `stream.draw_event_id` or its expression, is inserted with that.
+    """
+    publisher: Publisher = import_string(get_settings().PUBLISHER)()
     return publisher.publish(event, using)
 
 

@@ -41,6 +41,15 @@ class Dialect(Protocol):
     def insert_or_fetch(self, insertion: Insertion) -> tuple[str, list[Any]]:
         """Return the statement that inserts an event, or finds the first one with its key, and its parameters."""
 
+    def event_id(self) -> str:
+        """Return the expression that draws a primary key for an event that is inserted later in the transaction."""
+
+    def in_turn(self, name: str) -> Combinable:
+        """Return an expression that waits for other transactions that have selected it with this name."""
+
+    def now(self) -> Combinable:
+        """Return the moment of the statement, by the clock of the database."""
+
     def table_oid(self) -> RawSQL | None:
         """Return the number of the table that a new stream is at home in; None if tables have none."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import logging
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from django.db import Error, OperationalError, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Now
 
 from orgrealtime.keys import INTEGER_BITS
 from orgrealtime.models import CATEGORY_MARK, Entry, NotificationEvent, Recipient, Stream, new_epoch
@@ -157,6 +159,23 @@ class PostgreSQL:
             f"WHERE organization_id = %s AND dedupe_key = %s ORDER BY is_new DESC"
         )
         return sql, [*values.values(), values["organization_id"], values["dedupe_key"]]
+
+    def event_id(self) -> str:
+        """Return the expression that draws a primary key out of the table's own sequence."""
+        return f"nextval(pg_get_serial_sequence('{NotificationEvent._meta.db_table}', 'id'))"
+
+    def in_turn(self, name: str) -> models.Func:
+        """Return an expression that waits for other transactions that have selected it with this name.
+
+        It is computed before the row it stands in is locked, as PostgreSQL locks rows last; it is held until the end.
+        """
+        digest = hashlib.blake2s(name.encode(), digest_size=8).digest()
+        key = models.Value(int.from_bytes(digest, signed=True), output_field=models.BigIntegerField())
+        return models.Func(key, function="pg_advisory_xact_lock", output_field=models.TextField())
+
+    def now(self) -> Now:
+        """Return the moment of the statement: that of the transaction may be long ago."""
+        return Now()
 
     def table_oid(self) -> RawSQL:
         """Return the number of the table that a new stream is at home in."""

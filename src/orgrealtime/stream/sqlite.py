@@ -10,6 +10,7 @@ from django.db import OperationalError, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists
 from django.db.models.functions import Cast
+from django.utils import timezone
 
 from orgrealtime.keys import StoredKey, user_keys
 from orgrealtime.models import CATEGORY_MARK, Entry, NotificationEvent, Recipient, Stream
@@ -89,6 +90,19 @@ class SQLite:
             f"RETURNING {all_columns}, created_at = %s AS is_new"
         )
         return sql, [*values.values(), values["created_at"]]
+
+    def event_id(self) -> str:
+        """Return the expression that draws a primary key; nobody else inserts before this transaction ends."""
+        table = NotificationEvent._meta.db_table
+        return f"(SELECT COALESCE(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = '{table}')"
+
+    def in_turn(self, name: str) -> models.Value:
+        """Return what waits for nobody: one transaction writes at a time."""
+        return models.Value(1)
+
+    def now(self) -> models.Value:
+        """Return this process's moment: the file is on the same machine."""
+        return models.Value(timezone.now(), output_field=models.DateTimeField())
 
     def table_oid(self) -> None:
         """Return None: tables have no numbers."""

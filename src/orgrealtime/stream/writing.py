@@ -28,6 +28,14 @@ def append(event: NotificationEvent, using: str) -> bool:
         return True
 
 
+def draw_event_id(using: str) -> int:
+    """Return a primary key for an event that is inserted later in the transaction that is open."""
+    connection = connections[using]
+    with database.as_primary(connection), connection.cursor() as cursor:
+        cursor.execute(f"SELECT {dialect.of(connection).event_id()}")
+        return int(cursor.fetchone()[0])
+
+
 def scrub(organization_id: Any, subject: str, patch: Mapping[str, Any], using: str) -> int:
     """Give the payloads of all events of a subject other values, where they have these keys; return how many there are.
 
