@@ -28,6 +28,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "orgrealtime",
+    "orgrealtime.chat",
     "tracker",
     "exports",
 ]

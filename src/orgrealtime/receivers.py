@@ -30,17 +30,22 @@ def connect_receivers() -> None:
     _listen(get_user_model(), _user_changed)
     with contextlib.suppress(ImproperlyConfigured, LookupError, ValueError):  # a system check says so
         _listen(apps.get_model(organization_model()), _organization_changed)
+    listen_to_memberships(_membership_changed)
+
+
+def listen_to_memberships(receiver: Callable[[Change], None]) -> None:
+    """Call a receiver with each membership that is saved, and with each that is about to be deleted."""
     try:
         membership_models = get_adapter().membership_models()
     except (ImproperlyConfigured, ImportError, LookupError, ValueError):
         return  # a system check says so
     for model in membership_models:
         # Before the deletion: afterwards nothing tells whose membership it was.
-        _listen(model, _membership_changed, pre_delete)
-        _listen_to_many(model)
+        _listen(model, receiver, pre_delete)
+        _listen_to_many(model, receiver)
 
 
-class _Change(NamedTuple):
+class Change(NamedTuple):
     """What has been done to an instance of a model that is listened to."""
 
     instance: Any
@@ -50,7 +55,7 @@ class _Change(NamedTuple):
 
 
 def _listen(
-    model: type[models.Model], receiver: Callable[[_Change], None], deleted: ModelSignal = post_delete
+    model: type[models.Model], receiver: Callable[[Change], None], deleted: ModelSignal = post_delete
 ) -> None:
     """Call a receiver with what is done to instances of a model, by whatever class of its family."""
 
@@ -58,26 +63,26 @@ def _listen(
         is_new = bool(kwargs.get("created"))
         found = _as_instance_of(model, instance, using, is_new=is_new)
         if found is not None:
-            receiver(_Change(found, using, is_new, kwargs.get("update_fields")))
+            receiver(Change(found, using, is_new, kwargs.get("update_fields")))
 
     for sender in apps.get_models():
         if _is_family(sender, model):
-            uid = f"orgrealtime.{receiver.__name__}.{model._meta.label}.{sender._meta.label}"
+            uid = f"{receiver.__module__}.{receiver.__name__}.{model._meta.label}.{sender._meta.label}"
             post_save.connect(hear, sender=sender, weak=False, dispatch_uid=f"{uid}.saved")
             deleted.connect(hear, sender=sender, weak=False, dispatch_uid=f"{uid}.deleted")
 
 
-def _listen_to_many(model: type[models.Model]) -> None:
+def _listen_to_many(model: type[models.Model], receiver: Callable[[Change], None]) -> None:
     """Hear what a many-to-many field does to the rows of a model by itself, without the signals of models."""
 
     def hear(sender: Any, instance: Any, action: str, using: str, **kwargs: Any) -> None:
         if action in {"pre_remove", "pre_clear"}:
             for row in _rows(sender, instance, using, **kwargs):
-                _membership_changed(_Change(row, using, is_new=False, fields=None))
+                receiver(Change(row, using, is_new=False, fields=None))
 
     for sender in apps.get_models(include_auto_created=True):
         if _is_family(sender, model):
-            uid = f"orgrealtime.rows.{model._meta.label}.{sender._meta.label}"
+            uid = f"orgrealtime.rows.{receiver.__module__}.{model._meta.label}.{sender._meta.label}"
             m2m_changed.connect(hear, sender=sender, weak=False, dispatch_uid=uid)
 
 
@@ -121,19 +126,19 @@ def _logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         _check_after_commit(user.pk, None)
 
 
-def _user_changed(change: _Change) -> None:
+def _user_changed(change: Change) -> None:
     # Not at every login, which saves this one field.
     if not change.is_new and (change.fields is None or not LOGIN_FIELDS.issuperset(change.fields)):
         _check_after_commit(user_keys().of(change.instance), change.using)
 
 
-def _membership_changed(change: _Change) -> None:
+def _membership_changed(change: Change) -> None:
     if not change.is_new:
         for user_id in get_adapter().users_of(change.instance):
             _check_after_commit(user_id, change.using)
 
 
-def _organization_changed(change: _Change) -> None:
+def _organization_changed(change: Change) -> None:
     # The key is taken now: a deleted instance loses it.
     key = organization_keys().of(change.instance)
     if change.is_new:

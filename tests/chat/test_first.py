@@ -6,12 +6,17 @@ from tests.host.models import Organization
 
 pytestmark = pytest.mark.django_db(databases=["default"])
 
+
 def test_first(acme: Organization, alice: User, bob: User, django_assert_num_queries) -> None:
     room = services.create_room(acme, None, kind="public", name="General", slug="general", members=[alice])
     with django_assert_num_queries(5) as q:
         sent = services.send(acme, alice, room_id=room.pk, body="hello", client_message_id="a")
-    for e in q.captured_queries: print(e["sql"][:1500], "\n")
-    assert services.send(acme, alice, room_id=room.pk, body="hello", client_message_id="a") == (sent.message, True)
+    for e in q.captured_queries:
+        print(e["sql"][:1500], "\n")
+    assert services.send(acme, alice, room_id=room.pk, body="hello", client_message_id="a") == (
+        sent.message,
+        True,
+    )
     page = history.read(acme, bob, room_id=room.pk)
     print(page.as_json())
     assert [m["body"] for m in page.messages] == ["hello"]

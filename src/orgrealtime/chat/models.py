@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -12,6 +13,7 @@ from orgrealtime.conf import organization_model
 MAX_CLIENT_MESSAGE_ID = 64
 MAX_EMOJI = 32
 MAX_NAME = 100
+MAX_SLOW_MODE_SECONDS = 86_400
 
 
 class Room(models.Model):
@@ -39,7 +41,9 @@ class Room(models.Model):
     # The stored keys of the two people, as a sorted JSON list.
     direct_key = models.CharField(max_length=600, null=True, blank=True, editable=False)  # noqa: DJ001 - as the slug
     history = models.CharField(max_length=10, choices=History, default=History.ALL)
-    slow_mode_seconds = models.PositiveIntegerField(default=0)
+    slow_mode_seconds = models.PositiveIntegerField(
+        default=0, validators=[MaxValueValidator(MAX_SLOW_MODE_SECONDS)]
+    )
     archived_at = models.DateTimeField(null=True, blank=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"

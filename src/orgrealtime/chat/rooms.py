@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections, models, transaction
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
@@ -18,14 +18,13 @@ from orgrealtime.adapters import get_adapter
 from orgrealtime.chat import text, writing
 from orgrealtime.chat.conf import get_settings
 from orgrealtime.chat.errors import ChatError, forbidden
-from orgrealtime.chat.models import MAX_NAME, Member, Room
+from orgrealtime.chat.models import MAX_NAME, MAX_SLOW_MODE_SECONDS, Member, Room
 from orgrealtime.chat.rules import Rules, get_rules
 from orgrealtime.stream import dialect
 
 SLUG = re.compile(
     r"(?![0-9]+$)[A-Za-z0-9][A-Za-z0-9_-]{0,59}", re.ASCII
 )  # digits alone are a primary key in URLs
-MAX_SLOW_MODE_SECONDS = 86_400
 JOINED_TOGETHER = 500  # in one event
 RANKS = {role: rank for rank, role in enumerate(Member.Role.values)}
 OF_TWO = "(organization_id, direct_key) WHERE direct_key IS NOT NULL"
@@ -300,11 +299,29 @@ def remove(member: Member, room: Room, actor: Any) -> None:
     tell_left(room, [member.user_id], actor)
 
 
+def leave_all(organization: Any, user: Any) -> None:
+    """Take somebody out of all rooms of an organisation, conversations included, whose membership of it has ended.
+
+    It happens by itself where memberships end with a signal of Django's.
+    """
+    user_id = user.pk if isinstance(user, models.Model) else user
+    using = writing.alias()
+    with transaction.atomic(using):
+        members = Member.objects.using(using).filter(
+            organization_id=writing.organization_key(organization), user_id=user_id
+        )
+        for member in members.select_related("room").select_for_update(of=("self",)).order_by("pk"):
+            remove(member, member.room, None)
+
+
 def tell_left(room: Room, user_ids: list[Any], actor: Any = None) -> None:
     """Withdraw a room's topic from users whose rows are gone, and tell them so outside of it."""
-    payload = {"users": writing.as_keys(user_ids)}
-    writing.publish(room, "chat.left", payload, actor=actor, withdraws=user_ids)
-    writing.publish(room, "chat.left", payload, actor=actor, topic=None, to=user_ids)
+    for some in _chunks(user_ids):
+        payload = {"users": writing.as_keys(some)}
+        writing.publish(room, "chat.left", payload, actor=actor, withdraws=some)
+    for user_id in user_ids:  # each alone: who else leaves is for the room to know
+        payload = {"users": writing.as_keys([user_id])}
+        writing.publish(room, "chat.left", payload, actor=actor, topic=None, to=[user_id])
 
 
 def _locked_room(organization_id: Any, room_id: int) -> Room:

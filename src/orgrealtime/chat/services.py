@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from orgrealtime.chat.erasure import erase
 from orgrealtime.chat.errors import ChatError
-from orgrealtime.chat.messages import Sent, delete, edit, post, react, send
+from orgrealtime.chat.messages import delete, edit, react
 from orgrealtime.chat.rooms import (
     RoomSummary,
     add_member,
@@ -17,12 +17,14 @@ from orgrealtime.chat.rooms import (
     find_room,
     join,
     leave,
+    leave_all,
     open_direct,
     remove_member,
     rooms_of,
     set_role,
     update_room,
 )
+from orgrealtime.chat.sending import Sent, post, send
 from orgrealtime.chat.shapes import as_json
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "find_room",
     "join",
     "leave",
+    "leave_all",
     "open_direct",
     "post",
     "react",

@@ -36,7 +36,8 @@ def organization_key(organization: Any) -> Any:
 
 def as_organization(key: Any) -> models.Model:
     """Return an instance with a primary key, to publish with."""
-    return apps.get_model(organization_model())(pk=key)
+    organization: models.Model = apps.get_model(organization_model())(pk=key)
+    return organization
 
 
 def insert(
@@ -59,7 +60,7 @@ def insert(
     for field in model._meta.concrete_fields:
         if field.primary_key:
             continue
-        columns.append(field.column)
+        columns.append(str(field.column))
         given = (expressions or {}).get(field.attname)
         if given is None:
             parts.append("%s")
@@ -67,7 +68,7 @@ def insert(
         elif isinstance(given, str):
             parts.append(given)
         else:
-            sql, its_params = model._base_manager.using(using).query.get_compiler(using).compile(given)  # type: ignore[arg-type]
+            sql, its_params = model._base_manager.using(using).query.get_compiler(using).compile(given)
             parts.append(sql)
             params += its_params
     conditions = ["1 = 1"]
@@ -79,7 +80,7 @@ def insert(
     sql = (
         f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT {', '.join(parts)} "
         f"WHERE {' AND '.join(conditions)} ON CONFLICT {conflict} DO NOTHING "
-        f"RETURNING {', '.join(field.column for field in model._meta.concrete_fields)}"
+        f"RETURNING {', '.join(str(field.column) for field in model._meta.concrete_fields)}"
     )
     return next(iter(model._base_manager.using(using).raw(sql, params)), None)
 

@@ -13,7 +13,7 @@ from orgrealtime.stream.numbering import advance, advance_some, heads, number, p
 from orgrealtime.stream.pruning import PruningReport, count_up_to, misdated, prune, retention_floor
 from orgrealtime.stream.reading import follow, follow_one, read, read_last, read_recent
 from orgrealtime.stream.types import Head, Page, StreamEvent
-from orgrealtime.stream.writing import append, create, draw_event_id, scrub
+from orgrealtime.stream.writing import append, create, draw_event_id, forget_actor, scrub
 
 # For hosts.
 __all__ = ["Cursor", "Page", "Position", "StreamEvent", "position", "read", "read_last"]
@@ -31,6 +31,7 @@ __all__ += [
     "draw_event_id",
     "follow",
     "follow_one",
+    "forget_actor",
     "heads",
     "misdated",
     "number",

@@ -55,6 +55,18 @@ def scrub(organization_id: Any, subject: str, patch: Mapping[str, Any], using: s
         return int(cursor.rowcount)
 
 
+def forget_actor(organization_id: Any, subject: str, actor_id: Any, event_id: int, using: str) -> None:
+    """Have the events of a subject say no more that it was this user who caused them, nor the entry of one of them.
+
+    In the transaction that is open, and together with an event that `replaces` them, as `scrub`.
+    """
+    with database.as_primary(connections[using]):
+        events = NotificationEvent.objects.using(using).filter(organization_id=organization_id)
+        events.filter(subject=subject, actor_id=actor_id).update(actor_id=None)
+        entries = Entry.objects.using(using).filter(organization_id=organization_id)
+        entries.filter(event_id=event_id, actor_id=actor_id).update(actor_id=None)
+
+
 def _insert_or_fetch(event: NotificationEvent, connection: BaseDatabaseWrapper) -> bool:
     sql, values = dialect.of(connection).insert_or_fetch(insertion(event, connection))
     stored: Any = None

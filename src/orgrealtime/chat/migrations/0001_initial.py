@@ -1,3 +1,4 @@
+import django.core.validators
 import django.db.models.deletion
 import django.utils.timezone
 from django.conf import settings
@@ -42,7 +43,12 @@ class Migration(migrations.Migration):
                         choices=[("all", "All"), ("joined", "Joined")], default="all", max_length=10
                     ),
                 ),
-                ("slow_mode_seconds", models.PositiveIntegerField(default=0)),
+                (
+                    "slow_mode_seconds",
+                    models.PositiveIntegerField(
+                        default=0, validators=[django.core.validators.MaxValueValidator(86400)]
+                    ),
+                ),
                 ("archived_at", models.DateTimeField(blank=True, null=True)),
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
                 ("version", models.PositiveIntegerField(default=1, editable=False)),
