@@ -628,7 +628,7 @@ class Chatty(Echo, OrgConsumer):
 
     @command("refuse")
     async def refuse(self, message: Frame) -> None:
-        raise MessageError("this room is closed", code="room_closed")
+        raise MessageError("this room is closed", code="room_closed", since=7)
 
     @command("wait")
     async def wait(self, message: Frame) -> None:
@@ -681,7 +681,49 @@ async def test_failing_command_gets_an_error_without_the_exception_s_text(chatty
 
 async def test_refusing_command_gets_its_own_error(chatty: Socket) -> None:
     error = await chatty.ask({"type": "refuse"})
-    assert error["error"] == {"code": "room_closed", "message": "this room is closed"}
+    assert error == {
+        "type": "error",
+        "error": {"since": 7, "code": "room_closed", "message": "this room is closed"},
+    }
+
+
+async def test_error_repeats_the_ref_of_the_message_that_failed(chatty: Socket) -> None:
+    for frame in ({"type": "refuse"}, {"type": "fail", "secret": "x"}, {"type": "unheard of"}):
+        error = await chatty.ask({**frame, "ref": "m-1"})
+        assert (error["type"], error["ref"]) == ("error", "m-1")
+    assert "ref" not in await chatty.ask({"type": "refuse", "ref": ["m-1"]})
+
+
+async def test_error_of_a_message_that_came_too_fast_repeats_its_ref(
+    sockets: Sockets, alice: User, configure: Configure
+) -> None:
+    configure(SOCKET_RATE=Rate(1, NEVER, burst=1))
+    socket = await (await sockets.open(alice)).synced()
+    await socket.ask({"type": "ping"})
+    error = await socket.ask({"type": "ping", "ref": 3})
+    assert (error["ref"], error["error"]["code"]) == (3, "rate_limited")
+
+
+class Roomy(Chatty):
+    """A consumer that takes longer messages than others."""
+
+    max_message_bytes = 65_536
+
+
+async def test_consumer_with_a_limit_of_its_own_answers_what_is_longer_with_an_error(
+    sockets: Sockets, alice: User
+) -> None:
+    socket = await sockets.open(alice, application=routed(Roomy))
+    assert (await socket.frame())["limits"]["message_bytes"] == 65_536
+    await socket.synced()
+    empty = json.dumps({"type": "echo", "ref": 1, "text": ""})
+    assert (await socket.ask({"type": "echo", "text": "x" * 60_000}))["type"] == "echoed"
+    await socket.send_text(empty[:-2] + "x" * (65_537 - len(empty)) + empty[-2:])
+    error = await socket.frame()
+    about = {"code": "too_long", "limit": 65_536, "length": 65_537, "unit": "bytes"}
+    assert error["ref"] == 1
+    assert error["error"] == {**about, "message": "this message has 65537 bytes; at most 65536 are allowed"}
+    assert await socket.is_alive()
 
 
 @pytest.mark.parametrize("type", ["unmarked", "send_json", "close", "disconnected", "commands", "__init__"])

@@ -25,7 +25,8 @@ H = TypeVar("H", bound=Callable[..., Any])
 def command(name: str) -> Callable[[H], H]:
     """Let clients call an async method by messages of type `name`; it gets the message as a dict.
 
-    What isn't marked so can't be called from the wire. Raise MessageError to answer with an `error` frame.
+    What isn't marked so can't be called from the wire. Raise MessageError to answer with an `error` frame, which
+    repeats the message's `ref`.
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}", str(name), re.ASCII):
         raise TypeError(
@@ -122,9 +123,11 @@ class CommandQueue:
         try:
             await method(message)
         except MessageError as error:
-            self._connection.reply(wire.error(error.code, str(error)))
+            ref = wire.ref_of(message.get("ref"))
+            self._connection.reply(wire.error(error.code, str(error), ref, **error.details))
         except Exception:
             logger.exception(
                 "a command failed", extra={"connection_id": self._connection.id, "command": name}
             )
-            self._connection.reply(wire.error("internal_error", "the server couldn't carry this out"))
+            ref = wire.ref_of(message.get("ref"))
+            self._connection.reply(wire.error("internal_error", "the server couldn't carry this out", ref))

@@ -64,6 +64,8 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
 
     commands: ClassVar[Mapping[str, str]] = {}
     sync_hooks = (*Governed.sync_hooks, "topic")
+    # A longer message is then answered with an error; None: `MAX_MESSAGE_BYTES` holds, and one closes the connection.
+    max_message_bytes: ClassVar[int | None] = None
 
     scope: dict[str, Any]
     connection: Connection
@@ -222,7 +224,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
                 "cursor": stands_at,
                 "heartbeat": settings.HEARTBEAT_SECONDS,
                 "limits": {
-                    "message_bytes": settings.MAX_MESSAGE_BYTES,
+                    "message_bytes": self.max_message_bytes or settings.MAX_MESSAGE_BYTES,
                     "unacknowledged_events": MAX_UNACKNOWLEDGED,
                 },
             }
@@ -273,15 +275,18 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
 
     async def _receive_message(self, text: str) -> None:
         size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
-        if size > get_settings().MAX_MESSAGE_BYTES:
+        limit = self.max_message_bytes
+        if limit is None and size > get_settings().MAX_MESSAGE_BYTES:
             self.connection.close(CloseCode.PAYLOAD_TOO_LARGE, "message too large")
             return
         try:
+            if limit is not None and size > limit:
+                raise _too_long(size, limit)
             await self.admit_message(size)
             if self.connection.close_code is None:
                 self._carry_out(wire.read_type(text), text)
         except MessageError as error:
-            self._refuse_message(error)
+            self._refuse_message(error, text)
 
     def _carry_out(self, kind: str, text: str) -> None:
         if kind not in self.commands:
@@ -320,11 +325,11 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
             )
         self._command_queue.put(kind, method, wire.read_message(text))
 
-    def _refuse_message(self, error: MessageError) -> None:
+    def _refuse_message(self, error: MessageError, text: str) -> None:
         self._refused_messages = self._refused_messages or RefusedMessages()
         code = self._refused_messages.count(error)
         if code is None:
-            self.connection.reply(wire.error(error.code, str(error)))
+            self.connection.reply(wire.error(error.code, str(error), wire.read_ref(text), **error.details))
         else:
             self.connection.close(code, f"too many refused messages ({error.code})")
 
@@ -366,6 +371,16 @@ OrgConsumer.commands = commands_of(OrgConsumer)
 
 class NotificationsConsumer(OrgConsumer):
     """The stream of one organisation, as the protocol has it, and nothing besides."""
+
+
+def _too_long(size: int, limit: int) -> MessageError:
+    return MessageError(
+        f"this message has {size} bytes; at most {limit} are allowed",
+        code="too_long",
+        limit=limit,
+        length=size,
+        unit="bytes",
+    )
 
 
 async def _in_time(hook: Awaitable[T]) -> T:

@@ -90,10 +90,44 @@ def test_batch_carries_encoded_events() -> None:
         (wire.pong(CURSOR), {"type": "pong", "cursor": CURSOR}),
         (wire.reset(CURSOR, "epoch"), {"type": "reset", "cursor": CURSOR, "reason": "epoch"}),
         (wire.error("oops", 'say "x"'), {"type": "error", "error": {"code": "oops", "message": 'say "x"'}}),
+        (
+            wire.error("too_long", "no", "m-1", limit=3, length=4),
+            {"type": "error", "ref": "m-1", "error": {"limit": 3, "length": 4, "code": "too_long", "message": "no"}},
+        ),
+        (wire.error("oops", "no", ref=1), {"type": "error", "error": {"ref": 1, "code": "oops", "message": "no"}}),
     ],
 )  # fmt: skip
 def test_frame_is_as_the_protocol_says(text: str, frame: dict[str, Any]) -> None:
     assert json.loads(text) == frame
+
+
+@pytest.mark.parametrize(
+    ("text", "ref"),
+    [
+        ('{"ref": "m-1"}', "m-1"),
+        ('{"type": "message", "body": [{}], "ref": 7}', 7),
+        ('{"ref": 0}', 0),
+        ('{"ref": ""}', ""),
+        ('{"ref": 0.5}', 0.5),
+        (json.dumps({"ref": "x" * 100}), "x" * 100),
+        (json.dumps({"ref": "x" * 101}), None),
+        ('{"ref": ' + "9" * 101 + "}", None),
+        ('{"ref": ' + "9" * 5000 + "}", None),
+        ('{"ref": 1e999}', None),
+        ('{"ref": true}', None),
+        ('{"ref": {"a": 1}}', None),
+        ('{"ref": null}', None),
+        ("{}", None),
+        ("[1]", None),
+        ("{", None),
+        ("", None),
+        ('{"ref": ' + "[" * 10_000, None),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_ref_of_a_message_is_what_an_answer_may_repeat(text: str, ref: wire.Ref) -> None:
+    found = wire.read_ref(text)
+    assert (found, type(found)) == (ref, type(ref))
 
 
 def test_refusal_names_the_code_by_its_label() -> None:

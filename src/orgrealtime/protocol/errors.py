@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +105,14 @@ class CursorError(OrgRealtimeError, ValueError):
 
 
 class MessageError(OrgRealtimeError, ValueError):
-    """A message of a client that can't be carried out; `code` and the text go to the client."""
+    """A message of a client that can't be carried out; `code`, the text and `details` go to the client.
 
-    def __init__(self, message: str, code: str = "bad_request") -> None:
+    `details` are what a program needs to know beside the code, as a limit and how far it is exceeded: plain JSON.
+    """
+
+    def __init__(self, message: str, code: str = "bad_request", **details: Any) -> None:
         self.code = code
+        self.details = details
         super().__init__(message)
 
 

@@ -16,7 +16,10 @@ SUBPROTOCOL = "orgrealtime.v1"
 SERVER_FRAMES = frozenset({"welcome", "batch", "synced", "cursor", "reset", "pong", "error", "going_away"})
 CLIENT_FRAMES = frozenset({"ping", "ack"})
 MAX_TYPE = 100  # characters
+MAX_REF = 100  # characters
 RESERVED_TYPES = SERVER_FRAMES | CLIENT_FRAMES
+
+Ref = str | int | float | None
 
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
@@ -26,11 +29,16 @@ class _Typed(msgspec.Struct):
     type: str
 
 
+class _Referring(msgspec.Struct):
+    ref: Any = None
+
+
 class _Ack(msgspec.Struct):
     cursor: str | None = None
 
 
 _decode_type = msgspec.json.Decoder(_Typed).decode
+_decode_ref = msgspec.json.Decoder(_Referring).decode
 _decode_ack = msgspec.json.Decoder(_Ack).decode
 
 
@@ -84,9 +92,10 @@ def going_away(retry_after: float, window: float) -> str:
     )
 
 
-def error(code: str, message: str) -> str:
-    """Return the frame that says that a request failed; the connection stays."""
-    return encode({"type": "error", "error": {"code": code, "message": message}})
+def error(code: str, message: str, ref: Ref = None, /, **details: Any) -> str:
+    """Return the frame that says that a message failed, whose `ref` it repeats; the connection stays."""
+    about = {} if ref is None else {"ref": ref}
+    return encode({"type": "error", **about, "error": {**details, "code": code, "message": message}})
 
 
 def refusal(code: CloseCode, message: str) -> bytes:
@@ -107,6 +116,20 @@ def read_type(text: str) -> str:
             f"a message is a JSON object with a key 'type' whose value is a text of at most {MAX_TYPE} characters"
         )
     return kind
+
+
+def read_ref(text: str) -> Ref:
+    """Return the `ref` of a client's message, None if it has none or isn't JSON; for an answer that refuses it."""
+    try:
+        return ref_of(_decode_ref(text).ref)
+    except (ValueError, RecursionError):
+        return None
+
+
+def ref_of(given: object) -> Ref:
+    """Return what a client gave as a `ref` if an answer may repeat it: a text or number of at most 100 characters."""
+    is_fit = isinstance(given, str | int | float) and not isinstance(given, bool)
+    return given if is_fit and len(str(given)) <= MAX_REF else None  # type: ignore[return-value]
 
 
 def read_ack(text: str) -> str | None:
