@@ -163,15 +163,12 @@ class CatchUpView(GovernedView):
 
 # Committed before the answer goes out, whatever ATOMIC_REQUESTS says.
 @method_decorator([transaction.non_atomic_requests, login_not_required, vary_on_cookie], name="dispatch")
-class TicketView(GovernedView):
-    """Answers `POST` of a logged-in member with `{"ticket": "…", "expires_in": 30}`: good for one connection.
+class WritingView(GovernedView):
+    """A view under a policy by which clients change something.
 
     Protected against CSRF whatever middleware there is, unless no page of another site can have made a browser send
-    the request, or the host has put `csrf_exempt` around this view. Answers 401, 403 and 429 as `CatchUpView` does. If
-    middleware has set `request.expires_at`, the end of the login, what the ticket opens ends then.
+    the request, or the host has put `csrf_exempt` around this view.
     """
-
-    http_method_names = ["post", "options"]
 
     @classmethod
     def as_view(cls, **attributes: Any) -> Any:
@@ -187,6 +184,16 @@ class TicketView(GovernedView):
         if not _is_exempt(request) and _may_be_forged(request):
             return csrf_protect(answering)(request, *args, **kwargs)
         return answering(request, *args, **kwargs)
+
+
+class TicketView(WritingView):
+    """Answers `POST` of a logged-in member with `{"ticket": "…", "expires_in": 30}`: good for one connection.
+
+    Asks for a CSRF token as `WritingView` does, and answers 401, 403 and 429 as `CatchUpView`. If middleware has set
+    `request.expires_at`, the end of the login, what the ticket opens ends then.
+    """
+
+    http_method_names = ["post", "options"]
 
     @refusing
     def post(self, request: HttpRequest, org_slug: str) -> HttpResponse:

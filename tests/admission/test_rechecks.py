@@ -913,6 +913,31 @@ def test_hint_about_everybody_must_be_whole(message: dict[str, Any]) -> None:
     assert bell.read_message({"type": bell.MESSAGE_TYPE, **message}) is None
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"organization": "1", "typing": 1},
+        {"typing": True},
+        {"organization": "1", "user": "1", "typing": True},
+        {"organization": "1", "everybody": True, "typing": True},
+    ],
+)
+def test_hint_about_typing_must_be_whole(message: dict[str, Any]) -> None:
+    assert bell.read_message({"type": bell.MESSAGE_TYPE, **message}) is None
+
+
+def test_hint_about_typing_is_read() -> None:
+    message = {
+        "type": bell.MESSAGE_TYPE,
+        "organization": "1",
+        "user": None,
+        "everybody": False,
+        "typing": True,
+    }
+    assert (hint := bell.read_message(message)) == bell.Hint("1", typing=True)
+    assert hint.topic is bell.Topic.TYPING
+
+
 def test_hint_about_everybody_is_read() -> None:
     message = {"type": bell.MESSAGE_TYPE, "organization": "1", "user": None, "everybody": True}
     assert bell.read_message(message) == bell.Hint("1", everybody=True)

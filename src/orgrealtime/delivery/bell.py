@@ -45,6 +45,7 @@ class HintKind(enum.Enum):
     """What a hint is about."""
 
     EVENTS = "events"  # an organisation may have new ones
+    TYPING = "typing"  # who types in the rooms of an organisation may have changed
     ACCESS_OF_USER = "access of a user"  # it may have ended
     ACCESS_OF_ORGANIZATION = "access to an organisation"  # that of all its connections may have ended
     MISSED = (
@@ -55,16 +56,20 @@ class HintKind(enum.Enum):
 class Hint(NamedTuple):
     """What a ring says, by the names of keys: new events in an organisation, or access that may have ended.
 
-    The access of `user`, or with `everybody` that of all users who are connected to the organisation.
+    The access of `user`, or with `everybody` that of all users who are connected to the organisation. With `typing` it
+    is about who types there.
     """
 
     organization: str | None = None
     user: str | None = None
     everybody: bool = False
+    typing: bool = False
 
     @property
     def kind(self) -> HintKind:
         """What it is about."""
+        if self.typing:
+            return Topic.TYPING
         if self.everybody:
             return HintKind.ACCESS_OF_ORGANIZATION
         return HintKind.EVENTS if self.user is None else HintKind.ACCESS_OF_USER
@@ -125,10 +130,12 @@ def read_message(message: object) -> Hint | None:
         for value in (organization, user)
     ):
         return None
-    everybody = message.get("everybody", False)
-    if type(everybody) is not bool or (everybody and (organization is None or user is not None)):
+    everybody, typing = message.get("everybody", False), message.get("typing", False)
+    if type(everybody) is not bool or type(typing) is not bool:
         return None
-    return Hint(organization, user, everybody)
+    if (everybody or typing) and (organization is None or user is not None or (everybody and typing)):
+        return None
+    return Hint(organization, user, everybody, typing)
 
 
 def ring(organization_id: Any) -> None:
@@ -149,6 +156,11 @@ def check_user(user_id: Any, organization_id: Any = None) -> None:
 def check_organization(organization_id: Any) -> None:
     """Say that the access of everybody to an organisation may have ended; never blocks, never raises."""
     _tell(lambda: Hint(organization=organization_keys().name(organization_id), everybody=True))
+
+
+def tell_typing(organization_id: Any) -> None:
+    """Say that who types in an organisation's rooms may have changed; never blocks, never raises."""
+    _tell(lambda: Hint(organization=organization_keys().name(organization_id), typing=True))
 
 
 def flush(seconds: float = EXIT_SECONDS) -> bool:

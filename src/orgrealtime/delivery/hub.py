@@ -71,6 +71,11 @@ class Hub:
         """Whether the loop of this hub has ended, or its process is another, so that it can serve nobody any more."""
         return self._loop.is_closed() or self._process != os.getpid()
 
+    @property
+    def is_rung_for(self) -> bool:
+        """Whether rings of other processes are heard here, as far as has been proved lately."""
+        return self._subscription.is_proved
+
     def service(self, make: Callable[[Hub], S]) -> S:
         """Return what `make` made for this hub when it was first asked for; it is closed with the hub."""
         if make not in self._services:

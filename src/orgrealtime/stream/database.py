@@ -24,6 +24,7 @@ LIVE = Threads("live", 3)  # reads for all connections; no code of the host's
 ACCESS = Threads("checks", 2)  # asks the host which connections may stay
 BACKLOG = Threads("backlog", 2)  # reads old events for a single connection
 HANDSHAKE = Threads("visitors", 4)  # lets a single connection in
+COMMANDS = Threads("commands", 4)  # does what clients ask for by commands
 
 
 def alias() -> str:
