@@ -237,3 +237,20 @@ class Reaction(models.Model):
 
     def __str__(self) -> str:
         return f"{self.emoji} of {self.user_id} at {self.message_id}"
+
+
+class Typing(models.Model):
+    """That a user types in a room, until a moment of the database's clock; of the past, it means nothing."""
+
+    organization = models.ForeignKey(
+        organization_model(), on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="+", db_index=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    until = models.DateTimeField(editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["room", "user"], name="orgrealtime_chat_typing_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} types in {self.room_id} until {self.until}"

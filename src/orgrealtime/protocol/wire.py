@@ -151,5 +151,5 @@ def read_message(text: str) -> dict[str, Any]:
     except PayloadError as error:
         raise MessageError(f"this message isn't acceptable: {error}") from None
     except (ValueError, RecursionError):
-        raise MessageError("a message is one JSON object in a text frame; this isn't valid JSON") from None
+        raise MessageError("one JSON object is needed, and this isn't valid JSON") from None
     return message
