@@ -9,10 +9,10 @@ django_application = get_asgi_application()
 
 from exports.watchdog import watch  # noqa: E402
 
+from config.routes import websocket  # noqa: E402
 from config.static import StaticFiles  # noqa: E402
 from orgrealtime.asgi import realtime  # noqa: E402
-from orgrealtime.routing import websocket_urlpatterns  # noqa: E402
 
-application = realtime(websocket_urlpatterns, http=StaticFiles(django_application))
+application = realtime(websocket, http=StaticFiles(django_application))
 
 watch()

@@ -3,6 +3,8 @@ from django.contrib.auth import views as auth_views
 from django.urls import include, path
 from tracker.login import DemoLoginView, demo_login
 
+from config.routes import http
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/login/", DemoLoginView.as_view(), name="login"),
@@ -10,5 +12,5 @@ urlpatterns = [
     path("accounts/logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("", include("tracker.urls")),
     path("", include("exports.urls")),
-    path("", include("orgrealtime.urls")),
+    path("", include(http)),
 ]

@@ -20,7 +20,8 @@ KIND = Case(
 
 
 def pulse_of(organization: Organization, user_id: int, head: int) -> list[dict[str, Any]]:
-    """The events up to this number that the user may see: how many in each minute, of which kind and by whom.
+    """The events up to this number that the user may see, those of rooms left out: how many in each minute, of which
+    kind and by whom.
 
     The database counts, so that it doesn't matter how many there are.
     """
@@ -28,6 +29,7 @@ def pulse_of(organization: Organization, user_id: int, head: int) -> list[dict[s
     events = NotificationEvent.objects.filter(
         Q(audience__isnull=True) | Q(seq__in=mine),
         organization=organization,
+        topic__isnull=True,
         seq__lte=head,
         created_at__gte=timezone.now() - LENGTH,
     ).exclude(type="export_progress")

@@ -8,6 +8,7 @@ from django.db import transaction
 from tracker.demo import PASSWORD, USERS
 from tracker.history import make_history
 from tracker.models import Membership, Organization, Task
+from tracker.rooms import make_rooms, make_talk
 
 ORGANIZATIONS = {
     "acme": {
@@ -37,7 +38,7 @@ ORGANIZATIONS = {
 
 
 class Command(BaseCommand):
-    help = "Create the demo's organisations, users, tasks and a day of their past; what exists already stays as it is."
+    help = "Create the demo's organisations, users, tasks, rooms and a day of their past; what exists already stays as it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--no-history", action="store_true", help="nothing has happened yet")
@@ -71,5 +72,7 @@ def seed_organization(
     for title, status in reversed(wanted["tasks"]):
         if title not in present:
             organization.tasks.create(title=title, status=status)
+    rooms = make_rooms(organization, users)
     if is_new and has_history:
-        make_history(organization)
+        make_talk(organization, rooms, users)
+        make_history(organization)  # the newest events of the board, of which its page shows some

@@ -8,7 +8,7 @@ const LONGEST_TEXT = 200;
 
 /** @param {RealtimeEvent} event @returns {Kind | null}  null: nothing to tell anybody */
 export function kindOf(event) {
-  if (event.type === "export_progress") return null;
+  if (event.type === "export_progress" || event.type.startsWith("chat.")) return null;
   if (event.type === "export_done") return event.status === "done" ? "export" : "failure";
   return isMove(event) ? "move" : "other";
 }
