@@ -98,7 +98,7 @@ class ChatCommands(OrgConsumer):
 
     def _room_of(self, message: Message) -> int:
         """Return which room a message is about: the one of this connection, or the one that it names."""
-        room_id = message.get("room", self.room_id)
+        room_id = self.room_id if message.get("room") is None else message["room"]
         if type(room_id) is not int or not 0 < room_id < 2**63:
             raise ChatError("bad_request", f"room is the id of a room, a whole number, not {room_id!r:.60}")
         if self.room_id not in {None, room_id}:

@@ -48,6 +48,7 @@ class OrgCommunicator(WebsocketCommunicator):
         super().__init__(*arguments, **options)
         self.frames: list[Frame] = []
         self._untaken: deque[Frame] = deque()
+        self._asked = 0
 
     @classmethod
     async def logged_in(
@@ -151,6 +152,18 @@ class OrgCommunicator(WebsocketCommunicator):
         """Send a frame, as of a command, and return the next one that comes."""
         await self.send_json_to(frame)
         return await self.frame()
+
+    async def answer_to(self, message: Mapping[str, Any]) -> Frame:
+        """Send a message with a `ref`, and return the answer that repeats it; what comes before can still be asked for.
+
+        That is how commands are answered which may be overtaken by events.
+        """
+        self._asked += 1
+        ref = message.get("ref", f"ref-{self._asked}")
+        await self.send_json_to({**message, "ref": ref})
+        while (frame := self._take(await self._message(f"an answer to {ref}"))).get("ref") != ref:
+            pass
+        return frame
 
     async def close_code(self) -> int:
         """Wait until the consumer closes the connection, whatever it sends before; return the code."""
