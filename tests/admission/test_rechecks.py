@@ -935,7 +935,7 @@ def test_hint_about_typing_is_read() -> None:
         "typing": True,
     }
     assert (hint := bell.read_message(message)) == bell.Hint("1", typing=True)
-    assert hint.topic is bell.Topic.TYPING
+    assert hint.topic is bell.HintKind.TYPING
 
 
 def test_hint_about_everybody_is_read() -> None:

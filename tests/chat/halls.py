@@ -22,9 +22,7 @@ BARE: Any = URLRouter(websocket)
 
 def make_room(organization: Organization, slug: str, *members: User, kind: str = "public") -> Room:
     """A room, made by the host, in which these users are."""
-    return services.create_room(
-        organization, None, kind=kind, name=slug.title(), slug=slug, members=members
-    )
+    return services.create_room(organization, None, kind=kind, name=slug.title(), slug=slug, members=members)
 
 
 async def in_thread(service: Any, *arguments: Any, **options: Any) -> Any:

@@ -249,7 +249,9 @@ async def test_edited_and_deleted_message_is_told_and_its_old_text_is_nowhere(
     hers, his = await enter(sockets, alice, general), await enter(sockets, bob, general)
     pk = (await send_message(hers, "sentinel one"))["message_id"]
     await assert_message(his, "sentinel one")
-    done = await hers.answer_to({"type": "chat.edit", "message_id": pk, "body": "two", "version": 1, "ref": "e"})
+    done = await hers.answer_to(
+        {"type": "chat.edit", "message_id": pk, "body": "two", "version": 1, "ref": "e"}
+    )
     assert done == {"type": "done", "ref": "e"}
     await his.assert_event("chat.edited", message_id=pk, body="two", version=2)
     stale = await hers.answer_to({"type": "chat.edit", "message_id": pk, "body": "three", "version": 1})
@@ -366,4 +368,3 @@ async def test_command_that_takes_too_long_is_unavailable_and_its_retry_is_answe
     await assert_message(socket, "late")
     monkeypatch.setattr(commands, "ANSWER_SECONDS", 60)
     assert (await send_message(socket, "late", client_message_id="m"))["duplicate"] is True
-

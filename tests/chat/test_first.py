@@ -1,7 +1,9 @@
 from __future__ import annotations
+
 import pytest
-from orgrealtime.chat import history, services
 from django.contrib.auth.models import User
+
+from orgrealtime.chat import history, services
 from tests.host.models import Organization
 
 pytestmark = pytest.mark.django_db(databases=["default"])

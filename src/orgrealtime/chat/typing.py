@@ -73,7 +73,7 @@ class TypingService:
         self._due = Conflator[str](self._look, self._start_task, gather_seconds=GATHER_SECONDS)
         self._timer: asyncio.TimerHandle | None = None
         hub.registry.observe(self)
-        hub.subscribe(bell.Topic.TYPING, lambda hint: self._hear(hint.organization or ""))
+        hub.subscribe(bell.HintKind.TYPING, lambda hint: self._hear(hint.organization or ""))
 
     async def close(self) -> None:
         """End all work."""

@@ -69,7 +69,7 @@ class Hint(NamedTuple):
     def kind(self) -> HintKind:
         """What it is about."""
         if self.typing:
-            return Topic.TYPING
+            return HintKind.TYPING
         if self.everybody:
             return HintKind.ACCESS_OF_ORGANIZATION
         return HintKind.EVENTS if self.user is None else HintKind.ACCESS_OF_USER
