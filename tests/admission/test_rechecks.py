@@ -916,25 +916,25 @@ def test_hint_about_everybody_must_be_whole(message: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        {"organization": "1", "typing": 1},
-        {"typing": True},
-        {"organization": "1", "user": "1", "typing": True},
-        {"organization": "1", "everybody": True, "typing": True},
+        {"organization": "1", "about": 1},
+        {"about": "typing"},
+        {"organization": "1", "user": "1", "about": "typing"},
+        {"organization": "1", "everybody": True, "about": "typing"},
     ],
 )
-def test_hint_about_typing_must_be_whole(message: dict[str, Any]) -> None:
+def test_hint_of_an_app_must_be_whole(message: dict[str, Any]) -> None:
     assert bell.read_message({"type": bell.MESSAGE_TYPE, **message}) is None
 
 
-def test_hint_about_typing_is_read() -> None:
+def test_hint_of_an_app_is_read() -> None:
     message = {
         "type": bell.MESSAGE_TYPE,
         "organization": "1",
         "user": None,
         "everybody": False,
-        "typing": True,
+        "about": "typing",
     }
-    assert (hint := bell.read_message(message)) == bell.Hint("1", typing=True)
+    assert (hint := bell.read_message(message)) == bell.Hint("1", about="typing")
     assert hint.topic is bell.HintKind.TYPING
 
 

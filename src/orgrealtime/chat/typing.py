@@ -30,6 +30,7 @@ from orgrealtime.stream.database import COMMANDS, LIVE, alias
 
 logger = logging.getLogger("orgrealtime.typing")
 
+HINT = "typing"
 MAX_WATCHED = 3  # rooms of one connection
 MAX_NAMES = 5  # in one frame
 TYPING_SECONDS = 6.0  # after the last time that a client says so
@@ -73,7 +74,7 @@ class TypingService:
         self._due = Conflator[str](self._look, self._start_task, gather_seconds=GATHER_SECONDS)
         self._timer: asyncio.TimerHandle | None = None
         hub.registry.observe(self)
-        hub.subscribe(bell.HintKind.TYPING, lambda hint: self._hear(hint.organization or ""))
+        hub.subscribe(HINT, lambda hint: self._hear(hint.organization or ""))
 
     async def close(self) -> None:
         """End all work."""
@@ -139,7 +140,7 @@ class TypingService:
             self._written.clear()  # costs at most a row too many for each user
         self._written[key] = now
         await COMMANDS.run(_write, access.organization_id, access.user_id, room_id)
-        bell.tell_typing(access.organization_id)
+        bell.tell(access.organization_id, HINT)
 
     async def stop(self, connection: Connection, room_id: int) -> None:
         """Note that the user of a connection, who typed here a moment ago, doesn't any more."""
@@ -148,7 +149,7 @@ class TypingService:
         if written_at is None or self._loop.time() - written_at > TYPING_SECONDS:
             return
         await COMMANDS.run(_delete, access.organization_id, access.user_id, room_id)
-        bell.tell_typing(access.organization_id)
+        bell.tell(access.organization_id, HINT)
 
     # ------------------------------------------------------------------------------------------------- telling
 

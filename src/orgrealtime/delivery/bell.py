@@ -45,7 +45,6 @@ class HintKind(enum.Enum):
     """What a hint is about."""
 
     EVENTS = "events"  # an organisation may have new ones
-    TYPING = "typing"  # who types in the rooms of an organisation may have changed
     ACCESS_OF_USER = "access of a user"  # it may have ended
     ACCESS_OF_ORGANIZATION = "access to an organisation"  # that of all its connections may have ended
     MISSED = (
@@ -56,20 +55,20 @@ class HintKind(enum.Enum):
 class Hint(NamedTuple):
     """What a ring says, by the names of keys: new events in an organisation, or access that may have ended.
 
-    The access of `user`, or with `everybody` that of all users who are connected to the organisation. With `typing` it
-    is about who types there.
+    The access of `user`, or with `everybody` that of all users who are connected to the organisation. An app may give
+    hints of a kind of its own, by a name: `about`.
     """
 
     organization: str | None = None
     user: str | None = None
     everybody: bool = False
-    typing: bool = False
+    about: str | None = None
 
     @property
-    def kind(self) -> HintKind:
+    def kind(self) -> HintKind | str:
         """What it is about."""
-        if self.typing:
-            return HintKind.TYPING
+        if self.about is not None:
+            return self.about
         if self.everybody:
             return HintKind.ACCESS_OF_ORGANIZATION
         return HintKind.EVENTS if self.user is None else HintKind.ACCESS_OF_USER
@@ -124,18 +123,19 @@ def read_message(message: object) -> Hint | None:
         or message.get("sender") == _ringer.token
     ):
         return None
-    organization, user = message.get("organization"), message.get("user")
+    organization, user, about = (message.get(name) for name in ("organization", "user", "about"))
     if any(
         value is not None and not (isinstance(value, str) and len(value) <= MAX_NAME)
-        for value in (organization, user)
+        for value in (organization, user, about)
     ):
         return None
-    everybody, typing = message.get("everybody", False), message.get("typing", False)
-    if type(everybody) is not bool or type(typing) is not bool:
+    everybody = message.get("everybody", False)
+    if type(everybody) is not bool:
         return None
-    if (everybody or typing) and (organization is None or user is not None or (everybody and typing)):
+    is_special = everybody or about is not None
+    if is_special and (organization is None or user is not None or (everybody and about is not None)):
         return None
-    return Hint(organization, user, everybody, typing)
+    return Hint(organization, user, everybody, about)
 
 
 def ring(organization_id: Any) -> None:
@@ -158,9 +158,9 @@ def check_organization(organization_id: Any) -> None:
     _tell(lambda: Hint(organization=organization_keys().name(organization_id), everybody=True))
 
 
-def tell_typing(organization_id: Any) -> None:
-    """Say that who types in an organisation's rooms may have changed; never blocks, never raises."""
-    _tell(lambda: Hint(organization=organization_keys().name(organization_id), typing=True))
+def tell(organization_id: Any, about: str) -> None:
+    """Say that what an app keeps of an organisation may have changed; never blocks, never raises."""
+    _tell(lambda: Hint(organization=organization_keys().name(organization_id), about=about))
 
 
 def flush(seconds: float = EXIT_SECONDS) -> bool:

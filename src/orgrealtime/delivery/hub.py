@@ -52,7 +52,7 @@ class Hub:
         self._stalls = Stalls(self._stalled)
         self._stall_handlers: list[Callable[[], None]] = []
         self._reader = FeedReader(self._stalls.notice)
-        self._handlers: dict[bell.HintKind, list[Callable[[bell.Hint], None]]] = {
+        self._handlers: dict[bell.HintKind | str, list[Callable[[bell.Hint], None]]] = {
             bell.HintKind.EVENTS: [self._wake]
         }
         self._services: dict[Callable[[Hub], Any], Any] = {}
@@ -83,7 +83,7 @@ class Hub:
         made: S = self._services[make]
         return made
 
-    def subscribe(self, kind: bell.HintKind, handler: Callable[[bell.Hint], None]) -> None:
+    def subscribe(self, kind: bell.HintKind | str, handler: Callable[[bell.Hint], None]) -> None:
         """Call a handler, in the loop of this hub, with each hint of a kind from now on."""
         self._handlers.setdefault(kind, []).append(handler)
 
