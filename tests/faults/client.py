@@ -140,7 +140,9 @@ class Client:
             seconds = (frame["retry_after_ms"] + self._chance.uniform(0, frame["window_ms"])) / 1000
             self._mover = asyncio.create_task(self._move(connection, seconds))
         for event in frame["events"] if kind == "batch" else [frame] if "created_at" in frame else []:
-            mark = event.get("mark", "unmarked")
+            if event["type"] in {"chat.joined", "chat.left"}:
+                continue  # what comes of a membership that is removed
+            mark = event.get("mark") or event.get("body", "unmarked")
             self.marks.add(mark)
             self.log.receipts.append(Receipt(mark, event["cursor"], now, event.get("at")))
         self.cursor = frame.get("cursor", self.cursor)

@@ -12,9 +12,9 @@ import psycopg
 from tests.faults.checker import Address, ClientLog, Committed
 
 COMMITTED = """
-    SELECT e.payload->>'mark', o.slug, e.seq, e.audience, e.type
+    SELECT COALESCE(e.payload->>'mark', e.payload->>'body') AS mark, o.slug, e.seq, e.audience, e.type, e.topic
     FROM orgrealtime_notificationevent e JOIN tracker_organization o ON o.id = e.organization_id
-    WHERE e.payload->>'mark' LIKE %s
+    WHERE COALESCE(e.payload->>'mark', e.payload->>'body') LIKE %s
 """
 
 
@@ -27,9 +27,13 @@ class Acknowledged(NamedTuple):
 
 @dataclass
 class Ledger:
-    """The events of one scenario; `failed` are those for which `publish` raised: only the database knows of them."""
+    """The events of one scenario; `failed` are those for which `publish` raised: only the database knows of them.
+
+    `rooms` are the names of those who are in a room, by its topic.
+    """
 
     run: str
+    rooms: dict[str, frozenset[str]] = field(default_factory=dict)
     users: dict[int, str] = field(default_factory=dict)
     acknowledged: dict[str, Acknowledged] = field(default_factory=dict)
     milliseconds: list[tuple[float, float]] = field(default_factory=list)
@@ -60,12 +64,22 @@ class Ledger:
         return [self.event(*row) for row in rows]
 
     def event(
-        self, mark: str, slug: str, seq: int | None, audience: list[int] | None, kind: str
+        self,
+        mark: str,
+        slug: str,
+        seq: int | None,
+        audience: list[int] | None,
+        kind: str,
+        topic: str | None = None,
     ) -> Committed:
         """An event as the database has it."""
         users = None if audience is None else frozenset(self.users.get(each, "?") for each in audience)
+        if topic is not None:
+            users = self.rooms[topic]
         return Committed(mark, seq or 0, Address(slug, users, kind))
 
-    def _rows(self, database_url: str) -> list[tuple[str, str, int | None, list[int] | None, str]]:
+    def _rows(
+        self, database_url: str
+    ) -> list[tuple[str, str, int | None, list[int] | None, str, str | None]]:
         with psycopg.connect(database_url) as connection:
             return connection.execute(COMMITTED, [f"{self.run}-%"]).fetchall()

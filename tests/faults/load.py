@@ -27,6 +27,7 @@ class Scenario:
     number: int
     rate: float
     members: list[Any]
+    rooms: dict[str, frozenset[str]]
     database: Database
 
 
@@ -49,7 +50,7 @@ class Load:
         self.watch = Stopwatch()
         run = f"{scenario.seed}-{scenario.number}-{result.fault}"
         chance = random.Random(run)
-        self.ledger = Ledger(run)
+        self.ledger = Ledger(run, scenario.rooms)
         self._publishing = Publishing(host, self.ledger, chance.randrange(1 << 30), scenario.rate)
         self._port = port
         self.clients: list[Client] = []

@@ -1,7 +1,7 @@
 """Who is a member where, and the script that makes them, logged in: its argument is the number of organisations.
 
 Each organisation has 10 members: 7 of its own, one guest among them, and 3 who are members of others too. Of these one
-is a guest here and a member there.
+is a guest here and a member there. Half of them, a guest too, are in the organisation's room.
 """
 
 ROLES = {"member": None, "guest": frozenset({"note"})}  # the types that a role shows, None for all
@@ -12,6 +12,7 @@ import django
 django.setup()
 from django.contrib.auth.models import User
 from django.test import Client
+from orgrealtime.chat import services
 from tracker.models import Membership, Organization
 count = int(sys.argv[1])
 organizations = [Organization.objects.create(name=f"Org {number}", slug=f"org-{number}") for number in range(count)]
@@ -31,5 +32,8 @@ for number, organization in enumerate(organizations):
             join(number + 1, user, session)
         if member == 1:
             join(number + 2, user, session, "guest")
+for organization in organizations:
+    users = list(User.objects.filter(memberships__organization=organization).order_by("pk"))[::2]
+    services.create_room(organization, users[0], kind="private", name="Room", slug="room", members=users[1:])
 print(json.dumps(members))
 """

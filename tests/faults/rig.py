@@ -173,7 +173,9 @@ class Rig:
         return (self.site.folder / "log").read_text(errors="replace")
 
     def _load(self, result: Result, port: int) -> Load:
-        scenario = Scenario(self.seed, len(self.results), self.rate, self._members, self.database)
+        scenario = Scenario(
+            self.seed, len(self.results), self.rate, self._members, self.database.rooms(), self.database
+        )
         return Load(scenario, result, self.host, port)
 
     def held(self) -> Holdings:

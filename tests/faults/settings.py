@@ -38,6 +38,7 @@ if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGUSR2, block)
 
 ORGREALTIME["ADAPTER"] = "tests.faults.adapter.RolesAdapter"
+ORGREALTIME_CHAT = {"MESSAGES_PER_MINUTE": 100_000, "ROOM_BURST": 100_000}
 
 if os.environ.get("FAULTS_LAYER") == "core":
     CHANNEL_LAYERS["default"]["BACKEND"] = "channels_redis.core.RedisChannelLayer"

@@ -22,10 +22,15 @@ STREAM_ENDS = """
 # A dump and its restoration without the programs for it: other tables get the older rows and take the names.
 KEPT_TABLES = {
     "stream": "organization_id, epoch, head, floor, table_oid",
-    "notificationevent": "id, organization_id, seq, type, payload, created_at, actor_id, audience, dedupe_key",
-    "recipient": "organization_id, user_id, seq",
+    "notificationevent": (
+        "id, organization_id, seq, type, payload, created_at, actor_id, audience, dedupe_key, topic, access_change, "
+        "category, subject, replaces, entry"
+    ),
+    "recipient": "organization_id, user_id, seq, category",
+    "entry": "organization_id, collection, seq, event_id, actor_id",
 }
 KEEP = "; ".join(f"CREATE TABLE kept_{name} AS TABLE orgrealtime_{name}" for name in KEPT_TABLES)
+KEEP += "; CREATE TABLE kept_message AS SELECT max(id) AS id FROM orgrealtime_chat_message"
 PUT_BACK = "; ".join(
     f"CREATE TABLE restored_{name} (LIKE orgrealtime_{name} INCLUDING ALL);"  # noqa: S608
     f"INSERT INTO restored_{name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM kept_{name};"
@@ -34,6 +39,7 @@ PUT_BACK = "; ".join(
     for name, columns in KEPT_TABLES.items()
 )
 PUT_BACK += """;
+    DELETE FROM orgrealtime_chat_message WHERE id > (SELECT id FROM kept_message); DROP TABLE kept_message;
     SELECT setval(pg_get_serial_sequence('orgrealtime_notificationevent', 'id'), max(id))
     FROM orgrealtime_notificationevent
 """
@@ -50,6 +56,11 @@ LOCK = """
 WAITING = """
     SELECT count(*) FROM pg_stat_activity
     WHERE wait_event_type = 'Lock' AND query NOT LIKE 'INSERT INTO "orgrealtime_notificationevent"%%'
+"""
+
+IN_ROOMS = """
+    SELECT 'room-' || m.room_id, array_agg(u.username)
+    FROM orgrealtime_chat_member m JOIN auth_user u ON u.id = m.user_id GROUP BY m.room_id
 """
 
 WITHOUT_A_NUMBER = """
@@ -86,6 +97,10 @@ class Database:
 
     def organization_id(self, slug: str) -> int:
         return int(self.sql("SELECT id FROM tracker_organization WHERE slug = %s", slug)[0][0])
+
+    def rooms(self) -> dict[str, frozenset[str]]:
+        """The names of those who are in a room, by its topic."""
+        return {topic: frozenset(names) for topic, names in self.sql(IN_ROOMS)}
 
     def stream_ends(self) -> dict[str, int]:
         """How many events the stream of each organisation has had, those without a number included."""
