@@ -40,7 +40,7 @@ CHECK_PLACE = """
 import sys, orgrealtime, pathlib
 place = pathlib.Path(orgrealtime.__file__).parent
 assert place.is_relative_to(sys.argv[1]), place
-for name in ("py.typed", "client.js", "client.d.ts", "diagnostics.js", "notifications.js", "panel.js", "unread.js"):
+for name in ("py.typed", "client.js", "client.d.ts", "diagnostics.js", "fallbacks.js", "notifications.js", "panel.js"):
     path = name if name == "py.typed" else "static/orgrealtime/" + name
     assert (place / path).exists(), f"no {path}"
 """

@@ -116,7 +116,7 @@ def test_element_finds_what_it_imports_where_files_have_a_hash_in_their_names(
     imported = re.findall(r'^import .* from "\./(\w+)\.js";$', element, re.MULTILINE)
     client = (STATIC / "orgrealtime/client.js").read_text()
     loaded_later = re.findall(r'import\("\./(\w+)\.js"\);', client + element)
-    assert (imported, loaded_later) == (["client", "unread"], ["diagnostics", "panel"])
+    assert (imported, loaded_later) == (["client"], ["fallbacks", "diagnostics", "panel"])
     for name in [*imported, *loaded_later]:
         assert imports[f"/static/orgrealtime/{name}.js"] == f"/static/orgrealtime/{name}.0badc0de.js"
 
@@ -134,7 +134,7 @@ def test_django_can_put_the_hashes_into_the_imports(settings: Settings, tmp_path
     get_finder.cache_clear()
     call_command("collectstatic", interactive=False, verbosity=0, skip_checks=True)
     (element,) = tmp_path.glob("orgrealtime/notifications.*.js")
-    for name in ("client", "panel", "unread"):
+    for name in ("client", "panel"):
         (hashed,) = tmp_path.glob(f"orgrealtime/{name}.*.js")
         assert f'"./{hashed.name}"' in element.read_text()
 

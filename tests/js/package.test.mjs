@@ -17,7 +17,7 @@ const read = (path) => readFile(new URL(path, ROOT), "utf8");
 const client = await read("src/orgrealtime/static/orgrealtime/client.js");
 const element = await read("src/orgrealtime/static/orgrealtime/notifications.js");
 const panel = await read("src/orgrealtime/static/orgrealtime/panel.js");
-const unread = await read("src/orgrealtime/static/orgrealtime/unread.js");
+const fallbacks = await read("src/orgrealtime/static/orgrealtime/fallbacks.js");
 const page = await read("docs/reference/javascript.md");
 const found = (text, pattern) => [...new Set([...text.matchAll(pattern)].map((match) => match[1]))];
 
@@ -44,11 +44,11 @@ test("npm gets the modules, their types and what tells of them, and nothing else
     "client.js",
     "diagnostics.js",
     "elements.d.ts",
+    "fallbacks.js",
     "notifications.d.ts",
     "notifications.js",
     "package.json",
     "panel.js",
-    "unread.js",
   ]);
 });
 
@@ -115,12 +115,12 @@ test("modules can be imported where there is no document", () => {
 
 test("modules import nothing from elsewhere", async () => {
   assert.deepEqual(found(client, /^import .* from "(.+)";/gm), []);
-  assert.deepEqual(found(client, /import\("(.+)"\);/g), ["./diagnostics.js"]);
-  assert.deepEqual(found(element, /^import .* from "(.+)";/gm), ["./client.js", "./unread.js"]);
+  assert.deepEqual(found(client, /import\("(.+)"\);/g), ["./fallbacks.js", "./diagnostics.js"]);
+  assert.deepEqual(found(element, /^import .* from "(.+)";/gm), ["./client.js"]);
   assert.deepEqual(found(element, /import\("(.+)"\);/g), ["./panel.js"]);
-  // It has what it shares from the element: its own import could load the element's module under a second name.
+  // They are given what they share: their own imports could load the modules of a page under a second name.
   assert.deepEqual(found(panel, /^import .* from "(.+)";/gm), []);
-  assert.deepEqual(found(unread, /^import .* from "(.+)";/gm), []);
+  assert.deepEqual(found(fallbacks, /^import .* from "(.+)";/gm), []);
 });
 
 // The reference page has what there is, and nothing else.

@@ -6,9 +6,10 @@ import { minify } from "terser";
 
 /** What a page loads, by what it is for, and how many bytes that may be. @type {[string, number, string[]][]} */
 const LOADS = [
-  ["a page of one's own", 9_000, ["client.js"]],
-  ["a page with the bell", 13_400, ["client.js", "notifications.js", "unread.js"]],
+  ["a page of one's own", 8_000, ["client.js"]],
+  ["a page with the bell", 12_000, ["client.js", "notifications.js"]],
   ["its list, when one turns to it", 3_500, ["panel.js"]],
+  ["where sockets are blocked", 1_600, ["fallbacks.js"]],
   ["warnings, when there is one", 1_500, ["diagnostics.js"]],
 ];
 const SOURCE = new URL("../../src/orgrealtime/static/orgrealtime/", import.meta.url);

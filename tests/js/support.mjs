@@ -1,5 +1,7 @@
 import { connect } from "../../src/orgrealtime/static/orgrealtime/client.js";
 import { World } from "./fakes.mjs";
+// The client loads it when it needs it. Here it is there already: loading doesn't go by the clock of the world.
+import "../../src/orgrealtime/static/orgrealtime/fallbacks.js";
 
 /** A client in a tab, and all that it told its page. */
 export class Page {

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 export const SOURCE = here("../../src/orgrealtime/static/orgrealtime/");
-const MODULES = ["client", "diagnostics", "notifications", "panel", "unread"];
+const MODULES = ["client", "diagnostics", "fallbacks", "notifications", "panel"];
 const DECLARED = ["client", "notifications"]; // those that a page imports
 
 const ELEMENT = "notifications.d.ts"; // whose page has the types of elements.d.ts, too

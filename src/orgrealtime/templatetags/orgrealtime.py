@@ -31,8 +31,8 @@ MODULES = {
 IMPORTED = (
     "orgrealtime/client.js",
     "orgrealtime/diagnostics.js",
+    "orgrealtime/fallbacks.js",
     "orgrealtime/panel.js",
-    "orgrealtime/unread.js",
 )
 # As in Django's json_script: text inside of a script element must not end it.
 ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}

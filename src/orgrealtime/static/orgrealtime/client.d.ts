@@ -4,7 +4,7 @@
  *     Client                      what the application holds
  *     ├── Subscription            the tab's position in the stream: calls the handlers, fills gaps over HTTP
  *     └── Connection              to the server: opens one transport after the other
- *         ├── SocketTransport, StreamTransport, PollTransport
+ *         ├── Transport           a socket, or, where sockets are blocked, what `fallbacks.js` has
  *         └── (in SharedConnection)   one tab, the leader, has the Connection; the others follow it
  *
  * A Connection delivers *segments*: all events between two positions of the stream. A tab that has passed the first
@@ -270,10 +270,10 @@ export type SubscriptionListener = {
     /**
      * the tab catches up, or a handler is stuck, or no longer
      */
-    onProgressChange: () => void;
+    onProgress: () => void;
 };
 export type AnyConnection = {
-    start: () => void;
+    connect: () => void;
     close: (code?: number) => void;
     /**
      * do now what waits: the tab is visible again, or resumed
@@ -289,6 +289,36 @@ export type AnyConnection = {
     offline: () => void;
     send: (text: string) => boolean;
     onHandled: (entry: Entry) => void;
+};
+export type TransportListener = {
+    onFrame: (transport: AnyTransport, frame: Frame) => void;
+    onClosed: (transport: AnyTransport, code?: number) => void;
+};
+export type AnyTransport = {
+    outside: Outside;
+    endpoints: Endpoints;
+    since: string | null;
+    listener: TransportListener;
+    maxFailedOpens: number;
+    hasReason: boolean;
+    openTimeout: number;
+    openedAt: number;
+    retryAfter: number;
+    isClosed: boolean;
+    isConfirmed(): boolean;
+    start(): void;
+    open(): void;
+    wake(): void;
+    send(text: string): boolean;
+    onWelcome(frame: Frame): void;
+    keepAlive(welcome: Frame): void;
+    receive(frame: Frame): void;
+    end(code?: number): void;
+    close(): void;
+};
+export type TransportClass = {
+    new (outside: Outside, endpoints: Endpoints, since: string | null, listener: TransportListener): AnyTransport;
+    transportName: TransportName;
 };
 /**
  * @typedef {{type: string, cursor: string, created_at: string, actor: number | string | null, [key: string]: any}}
@@ -405,17 +435,30 @@ export type AnyConnection = {
  * @typedef {object} SubscriptionListener  what a Subscription calls
  * @property {(entry: Entry) => void} onHandled
  * @property {(code: number) => void} onStopped
- * @property {() => void} onProgressChange  the tab catches up, or a handler is stuck, or no longer
+ * @property {() => void} onProgress  the tab catches up, or a handler is stuck, or no longer
  *
  * @typedef {object} AnyConnection  a Connection or a SharedConnection
- * @property {() => void} start
+ * @property {() => void} connect
  * @property {(code?: number) => void} close
  * @property {() => void} wake  do now what waits: the tab is visible again, or resumed
  * @property {() => void} online  the browser has a network again
  * @property {() => void} offline  the browser has lost the network
  * @property {(text: string) => boolean} send
  * @property {(entry: Entry) => void} onHandled
+ *
+ * @typedef {object} TransportListener  what a transport calls
+ * @property {(transport: AnyTransport, frame: Frame) => void} onFrame
+ * @property {(transport: AnyTransport, code?: number) => void} onClosed
+ *
+ * @typedef {{outside: Outside, endpoints: Endpoints, since: string | null, listener: TransportListener,
+ *   maxFailedOpens: number, hasReason: boolean, openTimeout: number, openedAt: number, retryAfter: number,
+ *   isClosed: boolean, isConfirmed(): boolean, start(): void, open(): void, wake(): void, send(text: string): boolean,
+ *   onWelcome(frame: Frame): void, keepAlive(welcome: Frame): void, receive(frame: Frame): void, end(code?: number): void, close(): void}} AnyTransport
+ *
+ * @typedef {{new (outside: Outside, endpoints: Endpoints, since: string | null, listener: TransportListener): AnyTransport,
+ *   transportName: TransportName}} TransportClass
  */
+/** @import { Fallbacks } from "./fallbacks.js" */
 /**
  * The protocol's table "Close and error codes"; codes that aren't here are retried. The HTTP status of a code is the
  * code less 4000.

@@ -4,7 +4,7 @@
  *     Client                      what the application holds
  *     ├── Subscription            the tab's position in the stream: calls the handlers, fills gaps over HTTP
  *     └── Connection              to the server: opens one transport after the other
- *         ├── SocketTransport, StreamTransport, PollTransport
+ *         ├── Transport           a socket, or, where sockets are blocked, what `fallbacks.js` has
  *         └── (in SharedConnection)   one tab, the leader, has the Connection; the others follow it
  *
  * A Connection delivers *segments*: all events between two positions of the stream. A tab that has passed the first
@@ -134,17 +134,31 @@
  * @typedef {object} SubscriptionListener  what a Subscription calls
  * @property {(entry: Entry) => void} onHandled
  * @property {(code: number) => void} onStopped
- * @property {() => void} onProgressChange  the tab catches up, or a handler is stuck, or no longer
+ * @property {() => void} onProgress  the tab catches up, or a handler is stuck, or no longer
  *
  * @typedef {object} AnyConnection  a Connection or a SharedConnection
- * @property {() => void} start
+ * @property {() => void} connect
  * @property {(code?: number) => void} close
  * @property {() => void} wake  do now what waits: the tab is visible again, or resumed
  * @property {() => void} online  the browser has a network again
  * @property {() => void} offline  the browser has lost the network
  * @property {(text: string) => boolean} send
  * @property {(entry: Entry) => void} onHandled
+ *
+ * @typedef {object} TransportListener  what a transport calls
+ * @property {(transport: AnyTransport, frame: Frame) => void} onFrame
+ * @property {(transport: AnyTransport, code?: number) => void} onClosed
+ *
+ * @typedef {{outside: Outside, endpoints: Endpoints, since: string | null, listener: TransportListener,
+ *   maxFailedOpens: number, hasReason: boolean, openTimeout: number, openedAt: number, retryAfter: number,
+ *   isClosed: boolean, isConfirmed(): boolean, start(): void, open(): void, wake(): void, send(text: string): boolean,
+ *   onWelcome(frame: Frame): void, keepAlive(welcome: Frame): void, receive(frame: Frame): void, end(code?: number): void, close(): void}} AnyTransport
+ *
+ * @typedef {{new (outside: Outside, endpoints: Endpoints, since: string | null, listener: TransportListener): AnyTransport,
+ *   transportName: TransportName}} TransportClass
  */
+
+/** @import { Fallbacks } from "./fallbacks.js" */
 
 /**
  * The protocol's table "Close and error codes"; codes that aren't here are retried. The HTTP status of a code is the
@@ -163,13 +177,12 @@ export const CLOSE_CODES = Object.freeze({
 });
 
 const SUBPROTOCOL = "orgrealtime.v1";
-const STREAMS_CHANNEL = "orgrealtime.streams";
 // The types of frames that no event can have.
-const SERVER_FRAMES = new Set(["welcome", "batch", "synced", "cursor", "reset", "pong", "error", "going_away"]);
+const SERVER_FRAMES = ["welcome", "batch", "synced", "cursor", "reset", "pong", "error", "going_away"];
 // The codes that concern all tabs: they have the same login. A bad cursor or message is one tab's own.
-const ACCESS_CODES = new Set([4401, 4403]);
+const ACCESS_CODES = [4401, 4403];
 // The codes with which a server that stops closes all its connections at the same moment.
-const RESTART_CODES = new Set([1001, 1012]);
+const RESTART_CODES = [1001, 1012];
 
 // Milliseconds.
 const BACKOFF_BASE = 500;
@@ -178,31 +191,25 @@ const STABLE_AFTER = 10_000;
 const RESTART_WINDOW = 5_000;
 const RESTART_DURATION = 30_000;
 const SOCKET_OPEN_TIMEOUT = 10_000;
-const STREAM_OPEN_TIMEOUT = 5_000;
 const PING_INTERVAL = 20_000;
 const PONG_TIMEOUT = 10_000;
-const STREAM_SILENCE_TIMEOUT = 30_000; // the server sends something every 15 s
 const SOCKET_IDLE_AFTER = 5_000;
 const FETCH_TIMEOUT = 20_000;
 const ACK_INTERVAL = 1_000;
-const UPGRADE_INTERVAL = 180_000;
 const LEADER_CHECK_INTERVAL = 5_000;
 const LEADER_IDLE_AFTER = 20_000;
 const LEADER_ANSWER_TIMEOUT = 10_000;
 const TURN_LENGTH = 8; // then the page gets a turn: 60 frames a second leave 16
 const STUCK_AFTER = 10_000;
 const FULL_QUEUE_INTERVAL = 1_000;
-const STREAM_ANSWER_TIME = 250;
 const MAX_RETRY_AFTER = 3_600_000;
 
 const ACK_BATCH_SIZE = 100;
 const PAGE_SIZE = 500;
 const RECENT_SIZE = 50;
-const HIDDEN_POLL_FACTOR = 6;
 const MAX_KNOWN_CURSORS = 5_000;
 const MAX_BUFFERED_ENTRIES = 5_000;
 const MAX_QUEUED_ENTRIES = 5_000;
-const MAX_STREAMS = 4; // of all tabs: over HTTP/1.1 a browser has six connections to a site, and each stream keeps one
 const FAILURES_TO_TELL = 3;
 const DEFAULT_MESSAGE_BYTES = 16_384;
 
@@ -250,15 +257,8 @@ const SUBSCRIPTION_TRANSITIONS = {
   closed: [],
 };
 
-/** The states that `onState` gets. @type {Transitions} */
-const CONNECTION_TRANSITIONS = {
-  connecting: ["connecting", "catching-up", "waiting", "offline", "stopped"],
-  "catching-up": ["connecting", "catching-up", "live", "waiting", "offline", "stopped"],
-  live: ["connecting", "catching-up", "live", "waiting", "offline", "stopped"],
-  waiting: ["connecting", "catching-up", "waiting", "offline", "stopped"], // a candidate may be welcomed meanwhile
-  offline: ["connecting", "catching-up", "waiting", "offline", "stopped"],
-  stopped: [],
-};
+/** A connection is live only after it has caught up. */
+const LIVE_AFTER = ["catching-up", "live"];
 
 /**
  * Follow an organisation's events.
@@ -275,7 +275,7 @@ export class Client {
   /** @type {State} */ #state = { name: "connecting" };
   /** @type {State} */ #connectionState = this.#state;
   /** The last state that the handlers were told, as JSON. */ #announcedState = "";
-  /** @type {Array<() => void>} */ #removeListeners = [];
+  #listening = new AbortController();
   /** Of CLIENT_TRANSITIONS. */ #phase = "starting";
   /** Whether the stream has reached this page. */ #hasBeenLive = false;
   #failures = 0;
@@ -392,7 +392,7 @@ export class Client {
   #resume() {
     if (!this.#enter("running")) return;
     this.#connection = this.#createConnection();
-    this.#connection.start();
+    this.#connection.connect();
     this.#subscription.wake();
   }
 
@@ -401,7 +401,7 @@ export class Client {
     return new Subscription(this.#outside, this.#endpoints, this.#handlers, cursorStore, {
       onHandled: (entry) => this.#connection?.onHandled(entry),
       onStopped: (code) => this.#stop(code),
-      onProgressChange: () => this.#onConnectionState(this.#connectionState),
+      onProgress: () => this.#onConnectionState(this.#connectionState),
     });
   }
 
@@ -502,35 +502,35 @@ export class Client {
   /** @param {number} code */
   #stop(code) {
     if (!this.#hasBeenLive) tell("refused", { code, ...this.#endpoints });
-    this.#end({ name: code === 4401 ? "unauthenticated" : code === 4403 ? "forbidden" : "stopped", code }, code);
+    const name = /** @type {StateName} */ (ACCESS_CODES.includes(code) ? CLOSE_CODES[code].name : "stopped");
+    this.#end({ name, code }, code);
   }
 
   /** @param {State} state @param {number} [code] */
   #end(state, code) {
     if (!this.#enter("ended")) return;
     this.#subscription.drain();
-    for (const removeListener of this.#removeListeners) removeListener();
+    this.#listening.abort();
     this.#closeConnection(code);
     this.#setState(state);
   }
 
   /** @param {EventTarget | undefined} target @param {string} type @param {() => void} callback */
   #listen(target, type, callback) {
-    target?.addEventListener(type, callback);
-    this.#removeListeners.push(() => target?.removeEventListener(type, callback));
+    target?.addEventListener(type, callback, { signal: this.#listening.signal });
   }
 }
 
 /**
- * Whether the tab may open a channel: some browsers refuse it to a page without storage.
+ * Whether the tab can open a channel: some browsers have none, or refuse it to a page without storage.
  *
  * @param {Outside["BroadcastChannel"]} Channel
  * @param {string} name
  */
 function isChannelUsable(Channel, name) {
   try {
-    if (Channel) new Channel(name).close();
-    return Boolean(Channel);
+    new /** @type {NonNullable<typeof Channel>} */ (Channel)(name).close();
+    return true;
   } catch {
     return false;
   }
@@ -666,7 +666,7 @@ class Subscription {
   /** Whether a handler hasn't settled for long: until it does, the queue stands still. */ isStuck = false;
   #stuckTimer;
   #catchUpTimer;
-  #catchUpBackoff;
+  /** In a row that have failed. */ #catchUpAttempts = 0;
   #resetTimer;
   #outside;
   #endpoints;
@@ -690,7 +690,6 @@ class Subscription {
     this.#catchUpTimer = new Timer(outside.clock);
     this.#resetTimer = new Timer(outside.clock);
     this.#stuckTimer = new Timer(outside.clock);
-    this.#catchUpBackoff = new Backoff(outside.clock);
     this.cursor = this.#receivedCursor = cursorStore.initialCursor;
     if (this.#receivedCursor) this.#knownCursors.add(this.#receivedCursor);
   }
@@ -878,18 +877,18 @@ class Subscription {
   /** @param {boolean} isStuck */
   #setStuck(isStuck) {
     this.isStuck = isStuck;
-    this.#listener.onProgressChange();
+    this.#listener.onProgress();
   }
 
   /** @param {Reset} reset */
   async #handleReset(reset) {
-    const backoff = new Backoff(this.#outside.clock);
     let handlers = this.#handlers.of("reset");
     if (!handlers.length) tell("reset", reset);
-    for (;;) {
+    for (let attempts = 0; ; attempts++) {
       handlers = await this.#call("reset", reset, handlers);
       if (!handlers.length || this.#phase === "closed") break;
-      await new Promise((resolve) => this.#resetTimer.set(backoff.next(), () => resolve(null)));
+      const delay = backoffDelay(attempts, this.#outside.clock.random());
+      await new Promise((resolve) => this.#resetTimer.set(delay, () => resolve(null)));
       const left = this.#handlers.of("reset");
       handlers = handlers.filter((handler) => left.includes(handler));
     }
@@ -899,7 +898,7 @@ class Subscription {
   /** Fetch what lies after the tab's position, until the buffer can be applied. */
   #catchUp() {
     if (!this.#enter("catching-up")) return;
-    this.#listener.onProgressChange();
+    this.#listener.onProgress();
     this.#fetchNextPage();
   }
 
@@ -914,14 +913,15 @@ class Subscription {
     const isApplied = frame && this.#apply([{ cursor: since }, ...entriesOf(frame)]);
     if (frame && bufferedReset) this.#dropBufferThrough(bufferedReset);
     this.#applyBuffer();
-    if (isApplied) this.#catchUpBackoff.reset();
+    if (isApplied) this.#catchUpAttempts = 0;
     if (isApplied && more) return this.#fetchNextPage();
     if (!frame || this.#hasBufferedEvents()) {
-      this.#catchUpTimer.set(this.#catchUpBackoff.next(), () => this.#fetchNextPage(), retryAfter);
+      const delay = backoffDelay(this.#catchUpAttempts++, this.#outside.clock.random());
+      this.#catchUpTimer.set(delay, () => this.#fetchNextPage(), retryAfter);
       return;
     }
     this.#enter("following");
-    this.#listener.onProgressChange();
+    this.#listener.onProgress();
   }
 
   /**
@@ -969,7 +969,7 @@ export function nextAttempt(state, outcome, now, random) {
   const { retryAfter = 0 } = answer ?? outcome;
   if (retryAfter) next.notBefore = now + retryAfter;
   const isLost = wasOpen && !answer;
-  const isRestart = isLost && RESTART_CODES.has(code);
+  const isRestart = isLost && RESTART_CODES.includes(code);
   if (isRestart) next.restartUntil = now + RESTART_DURATION;
   let delay = Math.max(0, state.reconnectAt - now);
   if (!isLost || !state.reconnectAt) {
@@ -985,15 +985,14 @@ export function nextAttempt(state, outcome, now, random) {
 /** Whether only the catch-up view can say what to do. @param {Outcome} outcome */
 function needsDiagnosis({ answer, hasReason, wasOpen, code = 0 }) {
   if (answer || hasReason) return false;
-  return ACCESS_CODES.has(code) || !(wasOpen || code in CLOSE_CODES);
+  return ACCESS_CODES.includes(code) || !(wasOpen || code in CLOSE_CODES);
 }
 
 /** A connection to the server. When a transport ends, the connection opens the next one. */
 class Connection {
   /** Cursor of the last frame, also of a catch-up. @type {string | null} */ position = null;
-  /** @type {Transport | null} */ #transport = null;
-  /** A better transport that is tried beside a fallback. @type {Transport | null} */ #candidate = null;
-  /** Which of TRANSPORTS is used: the best is the first. */ #transportIndex = 0;
+  /** @type {AnyTransport | null} */ #transport = null;
+  /** Set once sockets have turned out to be blocked. @type {Fallbacks | null} */ #fallbacks = null;
   /** @type {RetryState} */ #retryState = {
     attempts: 0,
     failedOpens: 0,
@@ -1003,9 +1002,8 @@ class Connection {
   };
   messageBytes = DEFAULT_MESSAGE_BYTES;
   /** Of the last welcome. @type {{id: Key} | undefined} */ user;
-  /** Of CONNECTION_TRANSITIONS. @type {State} */ state = { name: "connecting" };
+  /** @type {State} */ state = { name: "connecting" };
   #acknowledger;
-  #upgradeTimer;
   #listener;
   #reconnectTimer;
   #outside;
@@ -1020,22 +1018,15 @@ class Connection {
     this.#listener = listener;
     this.#retryTimer = new Timer(clock);
     this.#reconnectTimer = new Timer(clock);
-    this.#upgradeTimer = new Timer(clock);
     this.#acknowledger = new Acknowledger(clock, (cursor) =>
       this.#transport?.send(JSON.stringify({ type: "ack", cursor })),
     );
   }
 
-  start() {
-    this.#connect();
-  }
-
   close() {
     this.state = { name: "stopped" };
     this.#closeTransport();
-    this.#candidate?.close();
-    this.#candidate = null;
-    this.#upgradeTimer.clear();
+    this.#fallbacks?.close();
   }
 
   wake() {
@@ -1044,7 +1035,7 @@ class Connection {
 
   online() {
     this.wake();
-    this.#tryUpgrade();
+    this.#fallbacks?.tryUpgrade();
   }
 
   /** Close the transport now, instead of when its silence is noticed. */
@@ -1065,38 +1056,33 @@ class Connection {
     this.#acknowledger.onHandled(entry);
   }
 
-  /** @param {Transport} transport @param {Frame} frame */
+  /** @param {AnyTransport} transport @param {Frame} frame */
   onFrame(transport, frame) {
     if (frame.type === "welcome") {
       if (!this.#endpoints.isSameUser(frame)) return;
       transport.onWelcome(frame);
     }
-    if (transport.isConfirmed) this.#retryState.failedOpens = 0;
-    if (transport === this.#candidate && !this.#promoteCandidate(transport, frame)) return;
+    if (transport.isConfirmed()) this.#retryState.failedOpens = 0;
     if (frame.type === "welcome") this.#onWelcome(frame);
     if (frame.type === "going_away") return this.#onGoingAway(frame);
     this.#forward(frame);
     if (frame.type === "synced") this.#setState({ name: "live" });
   }
 
-  /** @param {Transport} transport @param {number} [code] */
-  onTransportClosed(transport, code) {
-    if (transport === this.#candidate) {
-      this.#candidate = null;
-      this.#tryUpgrade(transport.index + 1);
-    }
+  /** @param {AnyTransport} transport @param {number} [code] */
+  onClosed(transport, code) {
     if (transport !== this.#transport) return;
     this.#resetBackoff(transport);
-    const { openedAt, reportsReason, maxFailedOpens, retryAfter } = transport;
-    this.#proceed(transport, { code, wasOpen: openedAt > 0, hasReason: reportsReason, maxFailedOpens, retryAfter });
+    const { openedAt, hasReason, maxFailedOpens, retryAfter } = transport;
+    this.#proceed(transport, { code, wasOpen: openedAt > 0, hasReason, maxFailedOpens, retryAfter });
   }
 
-  /** Do what the retry policy says. @param {Transport | null} transport @param {Outcome} outcome */
+  /** Do what the retry policy says. @param {AnyTransport | null} transport @param {Outcome} outcome */
   #proceed(transport, outcome) {
     const { action, delay = 0, code = 0 } = this.#decide(outcome);
     if (action === "stop") this.#stop(code);
     else if (action === "diagnose") this.#diagnose(transport, outcome);
-    else if (action === "fall back") this.#fallBack();
+    else if (action === "fall back") this.#fallBack(transport);
     else this.#wait(delay, code || undefined);
   }
 
@@ -1109,48 +1095,29 @@ class Connection {
     return decision;
   }
 
-  /** Begin the backoff anew if the transport has been open for a while. @param {Transport | null} transport */
+  /** Begin the backoff anew if the transport has been open for a while. @param {AnyTransport | null} transport */
   #resetBackoff(transport) {
     const openedAt = transport?.openedAt;
     if (openedAt && this.#outside.clock.now() - openedAt >= STABLE_AFTER) this.#retryState.attempts = 0;
   }
 
-  #connect() {
+  connect() {
     this.#resetBackoff(this.#transport);
     this.#closeTransport();
     if (!this.#setState({ name: "connecting" })) return;
-    this.#transport = this.#openTransport(this.#transportIndex);
+    this.#transport = this.open(this.#Transport, this);
   }
 
-  /** @param {number} index */
-  #openTransport(index) {
-    const transport = new TRANSPORTS[index](this.#outside, this.#endpoints, this.#listener.getCursor(), this);
-    transport.index = index;
+  /** The kind of transport that is used now. */
+  get #Transport() {
+    return this.#fallbacks?.Transport ?? Transport;
+  }
+
+  /** @param {TransportClass} Transport @param {TransportListener} listener */
+  open(Transport, listener) {
+    const transport = new Transport(this.#outside, this.#endpoints, this.#listener.getCursor(), listener);
     transport.start();
     return transport;
-  }
-
-  /**
-   * Use the candidate instead of the fallback; false if the candidate doesn't deliver this frame.
-   *
-   * @param {Transport} candidate
-   * @param {Frame} frame
-   */
-  #promoteCandidate(candidate, { type }) {
-    if (!candidate.isConfirmed) return false;
-    this.#candidate = null;
-    this.#transportIndex = candidate.index;
-    if (this.#transportIndex > 0) this.#scheduleUpgrade();
-    if (type === "welcome") {
-      this.#resetBackoff(this.#transport);
-      this.#closeTransport();
-      this.#transport = candidate;
-      return true;
-    }
-    // What the candidate has received until now was dropped: begin again, from the tab's present position.
-    candidate.close();
-    this.#connect();
-    return false;
   }
 
   /** @param {Frame} frame */
@@ -1172,14 +1139,14 @@ class Connection {
 
   /** The server is about to stop. Until the tab reconnects, this transport goes on. @param {Frame} frame */
   #onGoingAway(frame) {
-    this.#reconnectTimer.set(this.#decide({ goingAway: frame }).delay ?? 0, () => this.#connect());
+    this.#reconnectTimer.set(this.#decide({ goingAway: frame }).delay ?? 0, () => this.connect());
   }
 
   /**
    * Ask the catch-up view why a transport has ended. A browser doesn't tell why a socket wasn't opened, and a socket
    * that was open doesn't know the present login; the view answers both.
    *
-   * @param {Transport | null} transport
+   * @param {AnyTransport | null} transport
    * @param {Outcome} outcome
    */
   async #diagnose(transport, outcome) {
@@ -1194,29 +1161,39 @@ class Connection {
     this.#proceed(transport, { ...outcome, answer });
   }
 
-  #fallBack() {
-    this.#transportIndex++;
-    this.#scheduleUpgrade();
-    this.#connect();
-  }
-
-  /** Jittered, because others have fallen back at the same moment. */
-  #scheduleUpgrade() {
-    this.#upgradeTimer.set(jitter(this.#outside.clock, UPGRADE_INTERVAL), () => this.#tryUpgrade());
-  }
-
-  /** Try the better transports, the best first. The fallback goes on until one of them is confirmed to work. */
-  #tryUpgrade(index = 0) {
-    if (this.#transportIndex === 0 || this.#candidate || this.state.name === "stopped") return;
-    if (index < this.#transportIndex) this.#candidate = this.#openTransport(index);
-    else this.#scheduleUpgrade();
+  /**
+   * Use the next transport. Few pages need one, so they are in a module of their own. As long as it can't be loaded the
+   * client goes on trying sockets, and gets its events from the catch-up view, which it asks after each failure.
+   *
+   * @param {AnyTransport | null} transport  that didn't get through
+   */
+  async #fallBack(transport) {
+    this.#retryTimer.set(FETCH_TIMEOUT, () => this.connect());
+    try {
+      const { Fallbacks } = await import("./fallbacks.js");
+      this.#fallbacks ??= new Fallbacks(this, this.#outside.clock, [
+        Transport,
+        Timer,
+        fetchPage,
+        requestOptions,
+        urlOf,
+        closeCodeOf,
+        retryAfterOf,
+        parseFrame,
+      ]);
+    } catch (error) {
+      console.error(error);
+      if (transport === this.#transport) this.#proceed(transport, { hasReason: true });
+      return;
+    }
+    if (transport === this.#transport) this.#fallbacks.fallBack();
   }
 
   /** Connect after a delay, or when the browser comes online. @param {number} delay @param {number} [code] */
   #wait(delay, code) {
     this.#closeTransport();
     const { clock, navigator } = this.#outside;
-    this.#retryTimer.set(delay, () => this.#connect(), this.#retryState.notBefore - clock.now());
+    this.#retryTimer.set(delay, () => this.connect(), this.#retryState.notBefore - clock.now());
     const name = navigator?.onLine === false ? "offline" : "waiting";
     this.#setState({ name, retryAt: clock.now() + delay, code });
   }
@@ -1239,8 +1216,9 @@ class Connection {
 
   /** Change the state; false if that isn't allowed. @param {State} state */
   #setState(state) {
-    if (!CONNECTION_TRANSITIONS[this.state.name].includes(state.name)) return false;
-    this.state = { ...state, transport: TRANSPORTS[this.#transportIndex].transportName };
+    const { name } = this.state;
+    if (name === "stopped" || (state.name === "live" && !LIVE_AFTER.includes(name))) return false;
+    this.state = { ...state, transport: this.#Transport.transportName };
     this.#listener.onState(this.state);
     return true;
   }
@@ -1274,7 +1252,7 @@ class Acknowledger {
     }
     this.#cursor = cursor;
     if (event && ++this.#events >= ACK_BATCH_SIZE) this.#flush();
-    else if (!this.#timer.isSet) this.#timer.set(ACK_INTERVAL, () => this.#flush());
+    else this.#timer.setIfUnset(ACK_INTERVAL, () => this.#flush());
   }
 
   clear() {
@@ -1290,82 +1268,79 @@ class Acknowledger {
   }
 }
 
-/** One attempt to reach the server, and what comes of it. Doesn't call its Connection after `close()`. */
+/**
+ * One attempt to reach the server, and what comes of it: by a WebSocket, unless a class of `fallbacks.js` has another way.
+ * Doesn't call its listener after `close()`.
+ */
 class Transport {
   /** @type {TransportName} */ static transportName = "websocket";
-  /** After that many failures to open, the next transport is used. */ maxFailedOpens = 1;
-  /** Whether its end says why, so that nobody else needs to be asked. */ reportsReason = false;
-  /** Which of TRANSPORTS it is. */ index = 0;
-  /** The transport is confirmed to work by a frame that comes so long after its welcome. */ confirmedAfter = 0;
-  openTimeout = FETCH_TIMEOUT;
+  /** After that many failures to open, the next transport is used. */ maxFailedOpens = 2;
+  /** Whether its end says why, so that nobody else needs to be asked. */ hasReason = false;
+  openTimeout = SOCKET_OPEN_TIMEOUT;
   /** When the welcome came; 0: not yet. */ openedAt = 0;
   /** Milliseconds that the server wants to be left alone. */ retryAfter = 0;
   isClosed = false;
-  #deadline;
+  /** @type {WebSocket | null} */ #socket = null;
+  #lastReceivedAt = 0;
+  #openTimer;
+  #pingTimer;
+  #pongTimer;
 
   /**
    * @param {Outside} outside
    * @param {Endpoints} endpoints
    * @param {string | null} since
-   * @param {Connection} connection
+   * @param {TransportListener} listener
    */
-  constructor(outside, endpoints, since, connection) {
+  constructor(outside, endpoints, since, listener) {
     this.outside = outside;
     this.endpoints = endpoints;
     this.since = since;
-    this.connection = connection;
-    this.#deadline = new Timer(outside.clock);
+    this.listener = listener;
+    this.#openTimer = new Timer(outside.clock);
+    this.#pingTimer = new Timer(outside.clock);
+    this.#pongTimer = new Timer(outside.clock);
   }
 
-  get isConfirmed() {
-    return this.openedAt > 0 && this.outside.clock.now() - this.openedAt >= this.confirmedAfter;
+  /** Whether it is sure to work. */
+  isConfirmed() {
+    return this.openedAt > 0;
   }
 
   start() {
-    this.#deadline.set(this.openTimeout, () => this.end());
+    this.#openTimer.set(this.openTimeout, () => this.end());
     this.open();
   }
 
-  open() {}
-
-  wake() {}
-
-  /** @param {string} _text */
-  send(_text) {
-    return false;
-  }
-
-  /** @param {Frame} _frame */
-  onWelcome(_frame) {
+  /** @param {Frame} frame */
+  onWelcome(frame) {
     this.openedAt = this.outside.clock.now();
-    this.#deadline.clear();
+    this.#openTimer.clear();
+    this.keepAlive(frame);
   }
 
   /** @param {Frame} frame */
   receive(frame) {
-    if (!this.isClosed) this.connection.onFrame(this, frame);
+    if (!this.isClosed) this.listener.onFrame(this, frame);
   }
 
   /** @param {number} [code] */
   end(code) {
     if (this.isClosed) return;
     this.close();
-    this.connection.onTransportClosed(this, code);
+    this.listener.onClosed(this, code);
   }
 
   close() {
     this.isClosed = true;
-    this.#deadline.clear();
+    this.#openTimer.clear();
+    this.#pingTimer.clear();
+    this.#pongTimer.clear();
+    if (!this.#socket) return;
+    // If the network is gone, the close event takes minutes.
+    this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.close();
   }
-}
-
-class SocketTransport extends Transport {
-  maxFailedOpens = 2;
-  openTimeout = SOCKET_OPEN_TIMEOUT;
-  /** @type {WebSocket | null} */ #socket = null;
-  #lastReceivedAt = 0;
-  #pingTimer = new Timer(this.outside.clock);
-  #pongTimer = new Timer(this.outside.clock);
 
   async open() {
     const { socketUrl, protocols } = this.endpoints;
@@ -1394,20 +1369,9 @@ class SocketTransport extends Transport {
     if (this.openedAt && this.outside.clock.now() - this.#lastReceivedAt > SOCKET_IDLE_AFTER) this.#sendPing();
   }
 
-  /** @param {Frame} frame */
-  onWelcome(frame) {
-    super.onWelcome(frame);
-    this.#schedulePing(Math.min((frame.heartbeat || Infinity) * 1000, PING_INTERVAL));
-  }
-
-  close() {
-    super.close();
-    this.#pingTimer.clear();
-    this.#pongTimer.clear();
-    if (!this.#socket) return;
-    // If the network is gone, the close event takes minutes.
-    this.#socket.onmessage = this.#socket.onclose = null;
-    this.#socket.close();
+  /** @param {Frame} welcome */
+  keepAlive({ heartbeat }) {
+    this.#schedulePing(Math.min((heartbeat || Infinity) * 1000, PING_INTERVAL));
   }
 
   /** @param {string} data */
@@ -1429,152 +1393,9 @@ class SocketTransport extends Transport {
 
   #sendPing() {
     this.send('{"type":"ping"}');
-    if (!this.#pongTimer.isSet) this.#pongTimer.set(PONG_TIMEOUT, () => this.end());
+    this.#pongTimer.setIfUnset(PONG_TIMEOUT, () => this.end());
   }
 }
-
-/** Server-Sent Events. Read with `fetch`, which shows the status of a refusal, and comments as signs of life. */
-class StreamTransport extends Transport {
-  /** @type {TransportName} */ static transportName = "sse";
-  maxFailedOpens = 2;
-  confirmedAfter = STABLE_AFTER; // a proxy that buffers a stream often lets its beginning through
-  openTimeout = STREAM_OPEN_TIMEOUT;
-  #abortController = new AbortController();
-  #silenceTimer = new Timer(this.outside.clock);
-  /** On which the tabs of a site tell each other how many streams there are. @type {BroadcastChannel | null} */
-  #channel = null;
-
-  async open() {
-    try {
-      if (await this.#takePlace()) await this.#read();
-      else this.maxFailedOpens = 1;
-    } catch {
-      // The server wasn't reached, or the stream was broken off or aborted.
-    }
-    this.end();
-  }
-
-  close() {
-    super.close();
-    this.#silenceTimer.clear();
-    this.#channel?.close();
-    this.#channel = null;
-    this.#abortController.abort();
-  }
-
-  /**
-   * Whether this stream may keep a connection to the site. The streams that there are answer the question, and those
-   * that have asked earlier.
-   */
-  async #takePlace() {
-    const { BroadcastChannel, clock } = this.outside;
-    if (!isChannelUsable(BroadcastChannel, STREAMS_CHANNEL)) return true;
-    const askedAt = clock.now() + clock.random(); // never two at the same moment
-    let others = 0;
-    const channel = new /** @type {NonNullable<typeof BroadcastChannel>} */ (BroadcastChannel)(STREAMS_CHANNEL);
-    this.#channel = channel;
-    channel.onmessage = ({ data: { question, answer } }) => {
-      if (answer === askedAt) others++;
-      else if (askedAt < question) channel.postMessage({ answer: question });
-    };
-    channel.postMessage({ question: askedAt });
-    await new Promise((resolve) => this.#silenceTimer.set(STREAM_ANSWER_TIME, () => resolve(null)));
-    return others < MAX_STREAMS;
-  }
-
-  async #read() {
-    const url = urlOf(this.endpoints.streamUrl, { since: this.since });
-    const init = requestOptions(this.endpoints, "text/event-stream", this.#abortController.signal);
-    const response = await this.outside.fetch(url.href, init);
-    const isStream = response.ok && response.headers.get("Content-Type")?.startsWith("text/event-stream");
-    if (!isStream || !response.body) {
-      this.retryAfter = retryAfterOf(response, this.outside.clock);
-      return this.#onRefused(closeCodeOf(response.status, await response.json(), this.endpoints));
-    }
-    const chunks = response.body.getReader();
-    const decoder = new TextDecoder();
-    for (let rest = ""; ; ) {
-      const { done, value } = await chunks.read();
-      if (done || this.isClosed) return;
-      this.#silenceTimer.set(STREAM_SILENCE_TIMEOUT, () => this.#onSilence());
-      rest = this.#parseChunk(rest + decoder.decode(value, { stream: true }));
-    }
-  }
-
-  /** @param {number} [code] */
-  #onRefused(code) {
-    this.reportsReason = code !== undefined;
-    this.end(code);
-  }
-
-  /** A proxy may buffer the stream: if the server can be reached, the stream counts as not opened. */
-  #onSilence() {
-    this.openedAt = 0;
-    this.end();
-  }
-
-  /** Receive the complete frames of a text; returns the rest. @param {string} text */
-  #parseChunk(text) {
-    const blocks = text.split(/\r?\n\r?\n/);
-    const rest = blocks.pop() ?? "";
-    for (const block of blocks) {
-      const lines = block.split(/\r?\n/);
-      const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5));
-      if (data.length) this.#onData(data.join("\n"), lines.includes("event: close"));
-    }
-    return rest;
-  }
-
-  /** @param {string} data @param {boolean} isClose */
-  #onData(data, isClose) {
-    const frame = parseFrame(data);
-    if (!frame || isClose) this.end(frame?.code);
-    else this.receive(frame);
-  }
-}
-
-/** Polling: asks the catch-up view again and again. */
-class PollTransport extends Transport {
-  /** @type {TransportName} */ static transportName = "polling";
-  reportsReason = true;
-  #timer = new Timer(this.outside.clock);
-  #cursor = this.since;
-  #isSynced = false;
-
-  open() {
-    this.#poll();
-  }
-
-  wake() {
-    this.#timer.runNow();
-  }
-
-  close() {
-    super.close();
-    this.#timer.clear();
-  }
-
-  async #poll() {
-    const { frame, more, code, retryAfter = 0 } = await fetchPage(this.outside, this.endpoints, this.#cursor);
-    this.retryAfter = retryAfter;
-    if (!frame) return this.end(code);
-    if (!this.openedAt) this.receive({ type: "welcome", cursor: this.#cursor ?? frame.cursor, user: frame.user });
-    this.#cursor = frame.cursor;
-    this.receive(frame);
-    if (!more && !this.#isSynced) {
-      this.#isSynced = true;
-      this.receive({ type: "synced", cursor: frame.cursor });
-    }
-    if (!this.isClosed) this.#timer.set(more ? 0 : this.#interval(), () => this.#poll());
-  }
-
-  #interval() {
-    const { clock, document } = this.outside;
-    return jitter(clock, this.endpoints.pollInterval * (document?.hidden ? HIDDEN_POLL_FACTOR : 1));
-  }
-}
-
-const TRANSPORTS = [SocketTransport, StreamTransport, PollTransport];
 
 /**
  * The connection of all tabs of a browser. The leader, which is the tab that holds a lock, has the Connection, and
@@ -1618,7 +1439,7 @@ class SharedConnection {
     this.#leaderCheckTimer = new Timer(outside.clock);
   }
 
-  start() {
+  connect() {
     const Channel = /** @type {NonNullable<Outside["BroadcastChannel"]>} */ (this.#outside.BroadcastChannel);
     this.#channel = new Channel(this.#name);
     this.#channel.onmessage = ({ data }) => this.#onChannelMessage(data);
@@ -1630,7 +1451,7 @@ class SharedConnection {
 
   /** @param {number} [code] */
   close(code) {
-    if (code && ACCESS_CODES.has(code)) this.#broadcast({ kind: "stop", code });
+    if (code && ACCESS_CODES.includes(code)) this.#broadcast({ kind: "stop", code });
     const lockRequest = this.#lockRequest;
     this.#lockRequest = null;
     lockRequest?.abort();
@@ -1700,7 +1521,7 @@ class SharedConnection {
       onStopped: listener.onStopped,
     });
     this.#connection = connection;
-    Promise.resolve(this.#accessCheck).then(() => connection.start());
+    Promise.resolve(this.#accessCheck).then(() => connection.connect());
     return new Promise((resolve) => {
       this.#releaseLock = () => resolve(null);
     });
@@ -1744,19 +1565,10 @@ class SharedConnection {
 
   /** @param {any} data */
   #onFollowerMessage(data) {
-    if (data.kind === "send") this.#sendForFollower(data.text);
+    if (data.kind === "send") this.#connection?.send(data.text);
     if (data.kind !== "greeting") return;
     this.#broadcastState();
     if (data.isVisible) this.#connection?.wake();
-  }
-
-  /** @param {string} text */
-  #sendForFollower(text) {
-    try {
-      this.#connection?.send(text);
-    } catch (error) {
-      console.error(error);
-    }
   }
 
   /** @param {{state: State, at: string | null, messageBytes: number, user?: {id: Key}}} data */
@@ -1817,16 +1629,17 @@ class Timer {
     this.#clock = clock;
   }
 
-  get isSet() {
-    return this.#callback !== null;
-  }
-
   /** @param {number} ms @param {() => void} callback @param {number} [atLeast]  added to `ms`; see `runNow` */
   set(ms, callback, atLeast = 0) {
     this.clear();
     this.#callback = callback;
     this.#notBefore = this.#clock.now() + atLeast;
     this.#id = this.#clock.setTimeout(() => this.runNow(), Math.max(ms, atLeast));
+  }
+
+  /** @param {number} ms @param {() => void} callback */
+  setIfUnset(ms, callback) {
+    if (!this.#callback) this.set(ms, callback);
   }
 
   /** Call back now instead of later, or as soon as `atLeast` is over; false if the timer isn't set. */
@@ -1848,25 +1661,6 @@ class Timer {
   }
 }
 
-/** The delays of attempts that follow each other. */
-class Backoff {
-  #attempts = 0;
-  #clock;
-
-  /** @param {Clock} clock */
-  constructor(clock) {
-    this.#clock = clock;
-  }
-
-  next() {
-    return backoffDelay(this.#attempts++, this.#clock.random());
-  }
-
-  reset() {
-    this.#attempts = 0;
-  }
-}
-
 /**
  * Exponential backoff with full jitter: thousands of clients that lost a server don't come back in step.
  *
@@ -1875,11 +1669,6 @@ class Backoff {
  */
 function backoffDelay(attempts, random) {
   return random * Math.min(BACKOFF_MAX, BACKOFF_BASE * 2 ** attempts);
-}
-
-/** A time up to a fifth shorter or longer. @param {Clock} clock @param {number} ms */
-function jitter(clock, ms) {
-  return ms * (0.8 + 0.4 * clock.random());
 }
 
 /**
@@ -1929,7 +1718,7 @@ function requestOptions({ credentials }, accept, signal) {
 /** How many milliseconds a response asks to be left alone (RFC 9110, section 10.2.3). */
 function retryAfterOf(/** @type {Response} */ { headers }, /** @type {Clock} */ clock) {
   const value = headers.get("Retry-After") ?? "";
-  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - clock.now();
+  const ms = Number(value) * 1000 || Date.parse(value) - clock.now();
   return Math.min(Math.max(ms || 0, 0), MAX_RETRY_AFTER);
 }
 
@@ -1937,14 +1726,14 @@ function retryAfterOf(/** @type {Response} */ { headers }, /** @type {Clock} */ 
 function entriesOf(frame) {
   const { type, cursor } = frame;
   if (type === "reset") return [{ cursor, reset: /** @type {Reset} */ (frame) }];
-  if (!SERVER_FRAMES.has(type)) return [{ cursor, event: /** @type {RealtimeEvent} */ (frame) }];
+  if (!SERVER_FRAMES.includes(type)) return [{ cursor, event: /** @type {RealtimeEvent} */ (frame) }];
   const events = type === "batch" ? /** @type {RealtimeEvent[]} */ (frame.events) : [];
   return [...events.map((event) => ({ cursor: event.cursor, event })), { cursor }];
 }
 
 /** The server closes the connection on a message that is too long. @param {string} text @param {number} limit */
 function checkMessageSize(text, limit) {
-  const bytes = new TextEncoder().encode(text).length;
+  const bytes = new Blob([text]).size;
   if (bytes > limit) throw new RangeError(`a message has at most ${limit} bytes; this one has ${bytes}`);
 }
 
@@ -1963,7 +1752,7 @@ function isFinalCode(code) {
  */
 function closeCodeOf(status, body, { showsLogin }) {
   const code = status + 4000;
-  if (ACCESS_CODES.has(code) && !showsLogin) return undefined;
+  if (ACCESS_CODES.includes(code) && !showsLogin) return undefined;
   return code in CLOSE_CODES && CLOSE_CODES[code].name === body?.error?.code ? code : undefined;
 }
 
@@ -2053,9 +1842,9 @@ function withConfigOfPage(options, { document }) {
 
 /** Tell of options that don't exist, or whose type is another. @param {Options} options */
 function checkOptions(options) {
-  const mistakes = Object.entries(options).filter(
-    ([name, value]) => !HANDLER_OPTION.test(name) && value != null && !OPTION_TYPES[name]?.includes(typeof value),
-  );
+  const isMistaken = (/** @type {[string, unknown]} */ [name, value]) =>
+    value != null && !HANDLER_OPTION.test(name) && !OPTION_TYPES[name]?.includes(typeof value);
+  const mistakes = Object.entries(options).filter(isMistaken);
   if (mistakes.length) tell("options", { mistakes, types: OPTION_TYPES });
 }
 

@@ -9,7 +9,6 @@
  */
 
 import { connect } from "./client.js";
-import { UnreadEvents } from "./unread.js";
 
 /**
  * @typedef {import("./client.js").Client} Client
@@ -44,9 +43,15 @@ const TEXTS = {
 
 const MAX_ARRIVED = 500; // as many as the list may have
 const MAX_COUNT = 99;
+const MAX_CURSORS = 600;
 // Milliseconds.
 const ANNOUNCE_INTERVAL = 3_000;
 const NOTHING_TO_FOLLOW_AFTER = 5_000;
+const SAVE_INTERVAL = 250;
+// A mark of an event only grows, so that of two tabs' marks the greater one holds.
+const NEW = 0;
+const SEEN = 1;
+const READ = 2;
 // These close the list when the user turns to something else: events that come then are new.
 const CLOSING_EVENTS = ["pointerdown", "focusin", "visibilitychange"];
 // These tell that somebody may be about to open the list.
@@ -55,12 +60,7 @@ const APPROACHING_EVENTS = ["pointerenter", "focus"];
 const STYLE = `
 :host { display: inline-block; font: 0.9375rem/1.4 system-ui, sans-serif; }
 :host([hidden]), [hidden] { display: none !important; }
-:focus-visible { outline: 2px solid var(--orgrealtime-focus, currentColor); outline-offset: -2px; }
-button {
-  background: none; border: 0; border-radius: var(--orgrealtime-radius, 0.5rem); color: inherit; cursor: pointer;
-  font: inherit; padding: 0.5rem; position: relative;
-}
-button:hover { background: color-mix(in srgb, currentColor 10%, transparent); }
+button { background: none; border: 0; color: inherit; font: inherit; padding: 0.5rem; position: relative; }
 svg {
   display: block; fill: none; height: var(--orgrealtime-icon-size, 1.5rem); stroke: currentColor; stroke-linecap: round;
   stroke-linejoin: round; stroke-width: 1.8; width: var(--orgrealtime-icon-size, 1.5rem);
@@ -70,12 +70,12 @@ svg {
   color: var(--orgrealtime-badge-text, #fff); font-size: 0.6875rem; font-weight: 600; inset: 0 0 auto auto;
   line-height: 1rem; min-width: 0.625rem; padding: 0 0.25rem; position: absolute; text-align: center;
 }
-[part="panel"] { padding: 1rem; }
 [part="announcement"] {
   clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; white-space: nowrap; width: 1px;
 }
 `;
 
+const SVG = "http://www.w3.org/2000/svg";
 const BELL_PATH = "M6 9a6 6 0 1 1 12 0c0 5 2 6 2 7H4c0-1 2-2 2-7m4 10a2 2 0 0 0 4 0";
 
 /** A server, where the module must be importable, has no HTMLElement. */
@@ -96,8 +96,8 @@ export function safeUrl(url, host = location.host) {
   if (typeof url !== "string" || /[\u0000-\u001f\u007f-\u009f\\]/.test(url)) return undefined;
   if (/^\/(?!\/)/.test(url)) return url;
   try {
-    const { protocol, host: itsHost, username, password } = new URL(url);
-    return protocol === "https:" && itsHost === host && !username && !password ? url : undefined;
+    const { origin, username, password } = new URL(url);
+    return origin === `https://${host}` && !username && !password ? url : undefined;
   } catch {
     return undefined;
   }
@@ -113,7 +113,7 @@ export function describe(event) {
   const given = [event.text, event.message].find(isText);
   const actor = isText(event.actor_name) ? event.actor_name : undefined;
   const words = event.type.replace(/[_.:-]+/g, " ").trim();
-  const keys = Object.keys(event).filter((key) => key === "url" || key.endsWith("_url"));
+  const keys = Object.keys(event).filter((key) => /(^|_)url$/.test(key));
   const url = keys.map((key) => safeUrl(event[key])).find(Boolean);
   return { text: given ?? words.charAt(0).toUpperCase() + words.slice(1), url, actor };
 }
@@ -177,9 +177,7 @@ export class OrgNotifications extends Base {
   }
 
   connectedCallback() {
-    this.#upgradeProperty("client");
-    this.#upgradeProperty("format");
-    this.#upgradeProperty("texts");
+    for (const name of /** @type {const} */ (["client", "format", "texts"])) this.#upgradeProperty(name);
     this.#isAttached = true;
     for (const type of CLOSING_EVENTS) document.addEventListener(type, this.#closeIfOutside);
     this.#start();
@@ -282,17 +280,17 @@ export class OrgNotifications extends Base {
   async #makePanel() {
     const { Panel } = await import("./panel.js");
     if (this.#panel) return;
-    this.#panel = new Panel({
-      element: this,
-      button: this.#button,
-      section: this.#section,
+    this.#panel = new Panel([
+      this,
+      this.#button,
+      this.#section,
       createElement,
       createIcon,
-      unread: () => this.#unread,
-      toLine: (event) => this.#toLine(event),
-      language: () => this.#language,
-      draw: () => this.#draw(),
-    });
+      () => this.#unread,
+      (event) => this.#toLine(event),
+      () => this.#language,
+      () => this.#draw(),
+    ]);
     if (this.#activeClient) this.#panel.start();
     this.#draw();
     if (this.open) this.#show(true);
@@ -518,6 +516,121 @@ export class OrgNotifications extends Base {
 }
 
 /**
+ * Which events are new, and which are unread: the same in all tabs, each of which hears of every event.
+ *
+ * An event is new until the list has been open, and unread until somebody has dealt with it. Both are kept in
+ * `localStorage`; a tab without a storage counts for itself.
+ */
+class UnreadEvents {
+  #key;
+  /** Of the organisation and the user. */ name;
+  /** The last events, the oldest first. @type {Map<string, number>} */ #marks = new Map();
+  /** Set while a change is to be written: one write for all changes of a moment. */ #saveTimer = 0;
+  #savedAt = 0;
+  /** Whether the storage keeps what is written to it. */ #isPersistent = true;
+  #changed = () => {};
+
+  /** @param {string} name  of the organisation and the user */
+  constructor(name) {
+    this.name = name;
+    this.#key = `orgrealtime.unread ${name}`;
+  }
+
+  /** How many events are new. */
+  get count() {
+    return [...this.#loaded.values()].filter((mark) => mark === NEW).length;
+  }
+
+  /** Those that somebody has still to deal with. */
+  get cursors() {
+    return new Set([...this.#loaded].flatMap(([cursor, mark]) => (mark < READ ? [cursor] : [])));
+  }
+
+  /** Count an event as new or seen, unless it is known already. @param {string} cursor @param {boolean} isSeen */
+  add(cursor, isSeen) {
+    if (!this.#loaded.has(cursor)) this.#mark([cursor], isSeen ? SEEN : NEW);
+  }
+
+  /** Nothing is new any more. */
+  see() {
+    this.#mark(this.#loaded.keys(), SEEN);
+  }
+
+  /** Count these events as read; default: all. @param {Iterable<string>} [cursors] */
+  read(cursors = this.#loaded.keys()) {
+    this.#mark(cursors, READ);
+  }
+
+  /** Call back when something has changed; returns a function that ends it. @param {() => void} callback */
+  onChange(callback) {
+    this.#changed = callback;
+    addEventListener("storage", this.#onStorage);
+    addEventListener("pagehide", this.#save);
+    return () => {
+      this.#changed = () => {};
+      removeEventListener("storage", this.#onStorage);
+      removeEventListener("pagehide", this.#save);
+      this.#save();
+    };
+  }
+
+  get #loaded() {
+    if (!this.#saveTimer) this.#load();
+    return this.#marks;
+  }
+
+  /** @param {Iterable<string>} cursors @param {number} mark */
+  #mark(cursors, mark) {
+    for (const cursor of [...cursors]) {
+      const before = this.#marks.get(cursor) ?? -1;
+      if (before >= mark) continue;
+      this.#marks.set(cursor, mark);
+      const wait = this.#savedAt + SAVE_INTERVAL - Date.now();
+      this.#saveTimer ||= setTimeout(this.#save, Math.min(SAVE_INTERVAL, Math.max(0, wait)));
+      const [oldest] = this.#marks.keys();
+      if (this.#marks.size > MAX_CURSORS) this.#marks.delete(oldest);
+    }
+  }
+
+  /** @param {StorageEvent} event */
+  #onStorage = ({ key }) => {
+    if (key !== this.#key) return;
+    this.#load();
+    this.#changed();
+  };
+
+  /** Read the storage. What this tab hasn't written yet counts beside what is stored. */
+  #load() {
+    if (!this.#isPersistent) return;
+    try {
+      const marks = new Map(JSON.parse(localStorage.getItem(this.#key) ?? ""));
+      for (const [cursor, mark] of this.#saveTimer ? this.#marks : []) {
+        marks.set(cursor, Math.max(mark, marks.get(cursor) ?? NEW));
+      }
+      this.#marks = new Map([...marks].slice(-MAX_CURSORS));
+    } catch {
+      // Nothing is stored, or rubbish, or the page may not use the storage.
+    }
+  }
+
+  #save = () => {
+    if (!this.#saveTimer) return;
+    this.#load();
+    clearTimeout(this.#saveTimer);
+    this.#saveTimer = 0;
+    this.#savedAt = Date.now();
+    try {
+      localStorage.setItem(this.#key, JSON.stringify([...this.#marks]));
+      this.#isPersistent = true;
+    } catch {
+      // The storage is full, or the page may not use it: from here on this tab counts for itself.
+      this.#isPersistent = false;
+    }
+    this.#changed();
+  };
+}
+
+/**
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
  * @param {Record<string, string>} attributes
@@ -525,7 +638,11 @@ export class OrgNotifications extends Base {
  * @returns {HTMLElementTagNameMap[Tag]}
  */
 function createElement(tag, attributes, ...children) {
-  const element = document.createElement(tag);
+  return fill(document.createElement(tag), attributes, ...children);
+}
+
+/** @template {Element} E @param {E} element @param {Record<string, string>} attributes @param {...Node} children */
+function fill(element, attributes, ...children) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
@@ -533,14 +650,8 @@ function createElement(tag, attributes, ...children) {
 
 /** @param {string} shape */
 function createIcon(shape) {
-  const namespace = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(namespace, "svg");
-  const path = document.createElementNS(namespace, "path");
-  svg.setAttribute("viewBox", "0 0 24 24");
-  svg.setAttribute("aria-hidden", "true");
-  path.setAttribute("d", shape);
-  svg.append(path);
-  return svg;
+  const path = fill(document.createElementNS(SVG, "path"), { d: shape });
+  return fill(document.createElementNS(SVG, "svg"), { viewBox: "0 0 24 24", "aria-hidden": "true" }, path);
 }
 
 if (globalThis.customElements && !customElements.get("org-notifications")) {

@@ -11,21 +11,22 @@
  *
  * @import { Client, RealtimeEvent } from "./client.js"
  * @import { Line, Texts } from "./notifications.js"
- * @import { UnreadEvents } from "./unread.js"
  * @typedef {<Tag extends keyof HTMLElementTagNameMap>(tag: Tag, attributes: Record<string, string>, ...children: Node[]) =>
  *   HTMLElementTagNameMap[Tag]} CreateElement
  * @typedef {{client: Client | null, open: boolean, texts: Partial<Texts>, markRead(): void}} Followed
  *   as much of the element as the list uses
- * @typedef {object} Bell
- * @property {HTMLElement & Followed} element
- * @property {HTMLElement} button  that opens the list
- * @property {HTMLElement} section  where the list comes
- * @property {CreateElement} createElement
- * @property {(shape: string) => SVGElement} createIcon
- * @property {() => UnreadEvents} unread
- * @property {(event: RealtimeEvent) => Line | null} toLine  whose link is safe; null: not shown
- * @property {() => string | undefined} language
- * @property {() => void} draw  what has changed, here and in the element
+ * @typedef {[
+ *   element: HTMLElement & Followed,
+ *   button: HTMLElement,
+ *   section: HTMLElement,
+ *   createElement: CreateElement,
+ *   createIcon: (shape: string) => SVGElement,
+ *   unread: () => {cursors: Set<string>, read: (cursors: string[]) => void},
+ *   toLine: (event: RealtimeEvent) => Line | null,
+ *   language: () => string | undefined,
+ *   draw: () => void,
+ * ]} Bell  the button opens the list, which comes into the section; a line's link is safe, and null isn't shown; `draw`
+ *   draws what has changed, here and in the element
  */
 
 const TEXTS = {
@@ -65,6 +66,9 @@ const MOVING_EVENTS = ["scroll", "resize"];
 const AS_CAPTURE = { capture: true }; // scrolling of an inner box doesn't bubble
 
 const STYLE = `
+:focus-visible { outline: 2px solid var(--orgrealtime-focus, currentColor); outline-offset: -2px; }
+button { border-radius: var(--orgrealtime-radius, 0.5rem); cursor: pointer; }
+button:hover { background: color-mix(in srgb, currentColor 10%, transparent); }
 [part="panel"] {
   background: var(--orgrealtime-background, Canvas); border: 1px solid var(--orgrealtime-border, GrayText);
   border-radius: var(--orgrealtime-radius, 0.5rem); box-shadow: 0 0.5rem 1.5rem rgb(0 0 0 / 0.25);
@@ -142,14 +146,14 @@ export class Panel {
 
   /** @param {Bell} bell */
   constructor(bell) {
-    const { element, section, createElement } = bell;
-    this.#bell = bell;
+    const [element, button, section, createElement, createIcon, unread, toLine, language, draw] = bell;
+    this.#bell = { button, createElement, unread, toLine, language, draw };
     this.#element = element;
     this.#section = section;
     this.#heading = createElement("h2", { id: "heading" });
     this.#state = createElement("span", { part: "state" });
     this.#action = createElement("button", { type: "button", part: "action", hidden: "" });
-    this.#close = createElement("button", { type: "button", part: "close" }, bell.createIcon("M6 6l12 12M18 6L6 18"));
+    this.#close = createElement("button", { type: "button", part: "close" }, createIcon("M6 6l12 12M18 6L6 18"));
     this.#list = createElement("ul", { part: "list", tabindex: "0", "aria-labelledby": "heading", hidden: "" });
     this.#empty = createElement("p", { part: "empty" });
     const header = createElement("header", { part: "header" }, this.#heading, this.#state, this.#action, this.#close);
@@ -166,7 +170,7 @@ export class Panel {
     });
     this.#close.addEventListener("click", () => {
       element.open = false;
-      bell.button.focus();
+      button.focus();
     });
     this.#list.addEventListener("click", (event) => this.#onLineClick(event));
     this.#list.addEventListener("scroll", () => this.#loadOlder());
