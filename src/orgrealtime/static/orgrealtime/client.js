@@ -457,7 +457,7 @@ export class Client {
     };
     // Without a key the tabs of two users would share one user's connection.
     const { socketUrl, catchUpUrl, streamUrl } = this.#endpoints;
-    const name = `orgrealtime.v1 ${socketUrl} ${catchUpUrl} ${streamUrl} ${shareKey}`;
+    const name = `${SUBPROTOCOL} ${socketUrl} ${catchUpUrl} ${streamUrl} ${shareKey}`;
     const isShared = share && (shareKey ?? "") !== "" && locks && isChannelUsable(BroadcastChannel, name);
     if (!isShared) return new Connection(this.#outside, this.#endpoints, listener);
     return new SharedConnection(this.#outside, this.#endpoints, listener, name, (cursor) =>
@@ -888,7 +888,7 @@ class Subscription {
       handlers = await this.#call("reset", reset, handlers);
       if (!handlers.length || this.#phase === "closed") break;
       const delay = backoffDelay(attempts, this.#outside.clock.random());
-      await new Promise((resolve) => this.#resetTimer.set(delay, () => resolve(null)));
+      await new Promise((resolve) => this.#resetTimer.set(delay, /** @type {() => void} */ (resolve)));
       const left = this.#handlers.of("reset");
       handlers = handlers.filter((handler) => left.includes(handler));
     }
@@ -1827,7 +1827,7 @@ function absolute(url, base) {
  */
 function withConfigOfPage(options, { document }) {
   for (const { textContent } of document?.querySelectorAll?.("#orgrealtime-config") ?? []) {
-    const { org, url, catchUpUrl, streamUrl, user } = JSON.parse(textContent ?? "");
+    const { org, url, catchUpUrl, streamUrl, user } = JSON.parse(/** @type {string} */ (textContent));
     if (org !== options.org) continue;
     return {
       ...options,

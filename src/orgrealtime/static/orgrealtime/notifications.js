@@ -57,23 +57,19 @@ const CLOSING_EVENTS = ["pointerdown", "focusin", "visibilitychange"];
 // These tell that somebody may be about to open the list.
 const APPROACHING_EVENTS = ["pointerenter", "focus"];
 
-const STYLE = `
-:host { display: inline-block; font: 0.9375rem/1.4 system-ui, sans-serif; }
-:host([hidden]), [hidden] { display: none !important; }
-button { background: none; border: 0; color: inherit; font: inherit; padding: 0.5rem; position: relative; }
-svg {
-  display: block; fill: none; height: var(--orgrealtime-icon-size, 1.5rem); stroke: currentColor; stroke-linecap: round;
-  stroke-linejoin: round; stroke-width: 1.8; width: var(--orgrealtime-icon-size, 1.5rem);
-}
-[part="count"] {
-  background: var(--orgrealtime-badge, #c81e1e); border: 1px solid transparent; border-radius: 1rem;
-  color: var(--orgrealtime-badge-text, #fff); font-size: 0.6875rem; font-weight: 600; inset: 0 0 auto auto;
-  line-height: 1rem; min-width: 0.625rem; padding: 0 0.25rem; position: absolute; text-align: center;
-}
-[part="announcement"] {
-  clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; white-space: nowrap; width: 1px;
-}
-`;
+const STYLE =
+  ":host { display: inline-block; font: 0.9375rem/1.4 system-ui, sans-serif; } " +
+  ":host([hidden]), [hidden] { display: none !important; } " +
+  "button { background: none; border: 0; color: inherit; font: inherit; padding: 0.5rem; position: relative; } " +
+  "svg { " +
+  "display: block; fill: none; height: var(--orgrealtime-icon-size, 1.5rem); stroke: currentColor; stroke-linecap: round; " +
+  "stroke-linejoin: round; stroke-width: 1.8; width: var(--orgrealtime-icon-size, 1.5rem); } " +
+  '[part="count"] { ' +
+  "background: var(--orgrealtime-badge, #c81e1e); border: 1px solid transparent; border-radius: 1rem; " +
+  "color: var(--orgrealtime-badge-text, #fff); font-size: 0.6875rem; font-weight: 600; inset: 0 0 auto auto; " +
+  "line-height: 1rem; min-width: 0.625rem; padding: 0 0.25rem; position: absolute; text-align: center; } " +
+  '[part="announcement"] { ' +
+  "clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; white-space: nowrap; width: 1px; }";
 
 const SVG = "http://www.w3.org/2000/svg";
 const BELL_PATH = "M6 9a6 6 0 1 1 12 0c0 5 2 6 2 7H4c0-1 2-2 2-7m4 10a2 2 0 0 0 4 0";
@@ -266,14 +262,13 @@ export class OrgNotifications extends Base {
     try {
       this.texts = JSON.parse(json ?? "{}");
     } catch {
-      console.error(`<org-notifications texts>: this is no JSON: ${json}`);
+      console.error("<org-notifications texts>: this is no JSON:", json);
     }
   }
 
   /** @param {Event} event */
   #closeIfOutside = (event) => {
-    const isInside = event.type !== "visibilitychange" && event.composedPath().includes(this);
-    if (!isInside) this.open = false;
+    if (!event.composedPath().includes(this)) this.open = false;
   };
 
   /** Have the list, and show it if that is waited for. */
@@ -311,7 +306,7 @@ export class OrgNotifications extends Base {
 
   /** @param {unknown} error */
   #showFailure(error) {
-    console.error("<org-notifications>: the list can't be loaded", error);
+    console.error(error);
     const failure = createElement("p", { part: "unavailable", role: "alert" });
     this.#section.replaceChildren(failure);
     this.#show(true);
@@ -367,8 +362,7 @@ export class OrgNotifications extends Base {
     this.#silence();
     this.#panel?.stop();
     if (this.#activeClient && !this.#givenClient) {
-      const { cursor } = this.#activeClient;
-      this.#lastPosition.cursor = cursor;
+      this.#lastPosition.cursor = this.#activeClient.cursor;
       this.#activeClient.close();
     }
     this.#activeClient = null;
@@ -506,11 +500,11 @@ export class OrgNotifications extends Base {
 
   /** The language of the element in its page, as far as it is one. @returns {string | undefined} */
   get #language() {
-    const lang = /** @type {HTMLElement | null} */ (this.closest("[lang]"))?.lang ?? "";
     try {
+      const { lang } = /** @type {HTMLElement} */ (this.closest("[lang]"));
       return Intl.getCanonicalLocales(lang.replaceAll("_", "-"))[0];
     } catch {
-      return undefined; // then it is the browser's
+      return undefined; // there is none, or none that the browser knows: then it is the browser's
     }
   }
 }
@@ -543,7 +537,8 @@ class UnreadEvents {
 
   /** Those that somebody has still to deal with. */
   get cursors() {
-    return new Set([...this.#loaded].flatMap(([cursor, mark]) => (mark < READ ? [cursor] : [])));
+    const cursors = [...this.#loaded.keys()];
+    return new Set(cursors.filter((cursor) => /** @type {number} */ (this.#marks.get(cursor)) < READ));
   }
 
   /** Count an event as new or seen, unless it is known already. @param {string} cursor @param {boolean} isSeen */
