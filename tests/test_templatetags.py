@@ -133,10 +133,15 @@ def test_django_can_put_the_hashes_into_the_imports(settings: Settings, tmp_path
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "django.contrib.staticfiles"]
     get_finder.cache_clear()
     call_command("collectstatic", interactive=False, verbosity=0, skip_checks=True)
-    (element,) = tmp_path.glob("orgrealtime/notifications.*.js")
-    for name in ("client", "panel"):
-        (hashed,) = tmp_path.glob(f"orgrealtime/{name}.*.js")
-        assert f'"./{hashed.name}"' in element.read_text()
+    for module, imported in [
+        ("notifications", "client"),
+        ("notifications", "panel"),
+        ("client", "fallbacks"),
+        ("client", "diagnostics"),
+    ]:
+        (importing,) = tmp_path.glob(f"orgrealtime/{module}.*.js")
+        (hashed,) = tmp_path.glob(f"orgrealtime/{imported}.*.js")
+        assert f'"./{hashed.name}"' in importing.read_text()
 
 
 class Hashed(StaticFilesStorage):

@@ -1162,8 +1162,8 @@ class Connection {
   }
 
   /**
-   * Use the next transport. Few pages need one, so they are in a module of their own. As long as it can't be loaded the
-   * client goes on trying sockets, and gets its events from the catch-up view, which it asks after each failure.
+   * Use the next transport. Few pages need one, so they are in a module of their own. As long as it doesn't come the client
+   * goes on trying sockets, and gets its events from the catch-up view, which it asks after each failure.
    *
    * @param {AnyTransport | null} transport  that didn't get through
    */
@@ -1171,6 +1171,7 @@ class Connection {
     this.#retryTimer.set(FETCH_TIMEOUT, () => this.connect());
     try {
       const { Fallbacks } = await import("./fallbacks.js");
+      if (transport !== this.#transport) return;
       this.#fallbacks ??= new Fallbacks(this, this.#outside.clock, [
         Transport,
         Timer,
@@ -1181,12 +1182,10 @@ class Connection {
         retryAfterOf,
         parseFrame,
       ]);
+      this.#fallbacks.fallBack();
     } catch (error) {
       console.error(error);
-      if (transport === this.#transport) this.#proceed(transport, { hasReason: true });
-      return;
     }
-    if (transport === this.#transport) this.#fallbacks.fallBack();
   }
 
   /** Connect after a delay, or when the browser comes online. @param {number} delay @param {number} [code] */
@@ -1369,9 +1368,9 @@ class Transport {
     if (this.openedAt && this.outside.clock.now() - this.#lastReceivedAt > SOCKET_IDLE_AFTER) this.#sendPing();
   }
 
-  /** @param {Frame} welcome */
-  keepAlive({ heartbeat }) {
-    this.#schedulePing(Math.min((heartbeat || Infinity) * 1000, PING_INTERVAL));
+  /** @param {Frame} frame  the welcome */
+  keepAlive(frame) {
+    this.#schedulePing(Math.min((frame.heartbeat || Infinity) * 1000, PING_INTERVAL));
   }
 
   /** @param {string} data */

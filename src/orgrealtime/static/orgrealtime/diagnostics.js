@@ -30,7 +30,8 @@ const TEXTS = {
   refused: ({ code, catchUpUrl }) => `${REFUSALS[code] ?? `the server has refused with ${code}`}; see ${catchUpUrl}`,
   unreachable: ({ socketUrl, catchUpUrl }) =>
     `no connection to ${socketUrl}, and ${catchUpUrl} doesn't answer as the catch-up view does. Open the latter in a ` +
-    'tab: it must answer with JSON that has "cursor". Is orgrealtime.urls in your URLs, and is the socket routed there?',
+    'tab: it must answer with JSON that has "cursor". Is orgrealtime.urls in your URLs, and is the socket routed there? ' +
+    "If it answers, and an error above tells that fallbacks.js can't be loaded: serve it beside client.js",
   error: ({ code, message }) => `the server has refused what send() sent: ${code}, ${message}. \`onMessage\` gets this`,
 };
 
