@@ -40,8 +40,11 @@ def project() -> Iterator[Project]:
     project.close()
 
 
-def open_page(browser: Browser, box: Middlebox) -> Page:
+def open_page(browser: Browser, box: Middlebox, without: str | None = None) -> Page:
+    """Open alice's page; `without` is what the browser can't load."""
     page = browser.new_context(base_url=box.url).new_page()
+    if without:
+        page.route(without, lambda route: route.abort())
     page.goto("/accounts/login/?next=/orgs/acme/")
     page.fill("input[name=username]", "alice")
     page.fill("input[name=password]", "demo")
@@ -69,6 +72,23 @@ def test_page_gets_every_event_once_without_a_websocket(
             ["while it looks for a way", "live 0", "live 1", "live 2"]
         )
         assert box.refused >= 2
+        page.context.close()
+
+
+def test_page_gets_its_events_also_while_the_module_of_the_fallbacks_cant_be_loaded(
+    browser: Browser, project: Project
+) -> None:
+    box = Middlebox(project.port, buffers=False)
+    with box.running():
+        page = open_page(browser, box, without="**/fallbacks*.js")
+        for number in range(2):
+            with page.expect_event("requestfailed"):
+                publish(project, f"without {number}")
+            expect(page.locator("#notes li").last).to_have_text(f"without {number}")
+        page.unroute_all()
+        expect(page.locator("#state")).to_have_text("live sse")
+        publish(project, "with")
+        expect(page.locator("#notes li")).to_have_text(["without 0", "without 1", "with"])
         page.context.close()
 
 

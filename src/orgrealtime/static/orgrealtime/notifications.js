@@ -306,7 +306,7 @@ export class OrgNotifications extends Base {
 
   /** @param {unknown} error */
   #showFailure(error) {
-    console.error(error);
+    console.error("<org-notifications>: the list can't be loaded", error);
     const failure = createElement("p", { part: "unavailable", role: "alert" });
     this.#section.replaceChildren(failure);
     this.#show(true);
