@@ -152,10 +152,11 @@
  * @typedef {{outside: Outside, endpoints: Endpoints, since: string | null, listener: TransportListener,
  *   maxFailedOpens: number, hasReason: boolean, openTimeout: number, openedAt: number, retryAfter: number,
  *   isClosed: boolean, isConfirmed(): boolean, start(): void, open(): void, wake(): void, send(text: string): boolean,
- *   onWelcome(frame: Frame): void, keepAlive(welcome: Frame): void, receive(frame: Frame): void, end(code?: number): void, close(): void}} AnyTransport
+ *   onWelcome(frame: Frame): void, keepAlive(frame: Frame): void, receive(frame: Frame): void, end(code?: number): void,
+ *   close(): void}} AnyTransport
  *
- * @typedef {{new (outside: Outside, endpoints: Endpoints, since: string | null, listener: TransportListener): AnyTransport,
- *   transportName: TransportName}} TransportClass
+ * @typedef {{new (outside: Outside, endpoints: Endpoints, since: string | null,
+ *   listener: TransportListener): AnyTransport, transportName: TransportName}} TransportClass
  */
 
 /** @import { Fallbacks } from "./fallbacks.js" */
