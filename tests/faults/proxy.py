@@ -55,11 +55,20 @@ class Proxy:
         finally:
             is_open.set()
 
-    def forget(self) -> None:
-        """Let no byte pass by the connections that there are, for ever and telling nobody, as a firewall may do."""
+    def forget(self) -> list[Pair]:
+        """Let no byte pass by the connections that there are, for ever and telling nobody, as a firewall may do.
+
+        Returns them: `give_up` lets the target know.
+        """
         self._is_open.clear()
         self._is_open = asyncio.Event()
         self._is_open.set()
+        return list(self._pairs)
+
+    def give_up(self, forgotten: list[Pair]) -> None:
+        """End what was forgotten at the target's side, as its keepalive does; the other side isn't told."""
+        for _, upstream in forgotten:
+            upstream.transport.abort()
 
     @asynccontextmanager
     async def shaped(

@@ -41,8 +41,9 @@ async def channels_taken_away(rig: Rig) -> AsyncIterator[None]:
 @asynccontextmanager
 async def connections_forgotten(rig: Rig) -> AsyncIterator[None]:
     """No byte passes by the connections to Redis that are there, for ever; new ones are well."""
-    rig.to_redis.forget()
+    forgotten = rig.to_redis.forget()
     yield
+    rig.to_redis.give_up(forgotten)  # else Redis would count their channels until its keepalive ends them
 
 
 @both_layers
