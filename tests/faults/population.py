@@ -34,6 +34,6 @@ for number, organization in enumerate(organizations):
             join(number + 2, user, session, "guest")
 for organization in organizations:
     users = list(User.objects.filter(memberships__organization=organization).order_by("pk"))[::2]
-    services.create_room(organization, users[0], kind="private", name="Room", slug="room", members=users[1:])
+    services.create_room(organization, None, kind="private", name="Room", slug="room", members=users)
 print(json.dumps(members))
 """
