@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
 
 from orgrealtime import stream
 from orgrealtime.chat import history, services
 from orgrealtime.chat.errors import ChatError
 from orgrealtime.chat.models import Member, Message, Room
 from orgrealtime.models import Entry, NotificationEvent
-from tests import threads
 from tests.chat.conftest import Limit
-from tests.chat.contents import events, refusal
+from tests.chat.contents import events
 from tests.host.models import Organization
 from tests.threads import is_waiting_for_a_lock, open_transaction, start, start_many
-from tests.waiting import wait_until
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -56,7 +54,7 @@ def test_concurrent_texts_with_one_id_are_one_message_and_conflicts(general: Roo
 def test_retry_beside_a_first_one_that_rolls_back_is_sent(general: Room, alice: User) -> None:
     with open_transaction(lambda: say(general, alice, "hello", "k"), commits=False):
         retry = start(outcome, general, alice, "hello", "k")
-        wait_until(is_waiting_for_a_lock)
+        until(is_waiting_for_a_lock)
     assert retry.result() == "sent"
     assert Message.objects.count() == 1
 
@@ -79,7 +77,7 @@ def test_messages_of_two_rooms_in_one_transaction_do_not_deadlock(
 
     with open_transaction(lambda: both(general, leads)):
         other = start(both, leads, general)
-        wait_until(is_waiting_for_a_lock)
+        until(is_waiting_for_a_lock)
     other.result()
     assert Message.objects.count() == 3 or Message.objects.count() == 4
 
@@ -89,7 +87,7 @@ def test_who_is_being_removed_does_not_post_afterwards(
 ) -> None:
     with open_transaction(lambda: services.remove_member(acme, None, room_id=general.pk, user=alice)):
         late = start(outcome, general, alice)
-        wait_until(is_waiting_for_a_lock)
+        until(is_waiting_for_a_lock)
     assert late.result() == "forbidden"
     assert events(acme)[-1].type == "chat.left"
 
@@ -127,16 +125,18 @@ def test_message_that_commits_late_is_later_in_history(
         page = history.read(acme, bob, room_id=general.pk)
         assert [each["body"] for each in page.messages] == ["early"]
     seen = page.messages[-1]["position"]
-    assert [
-        each["body"] for each in history.read(acme, bob, room_id=general.pk, after=seen).messages
-    ] == ["late"]
+    assert [each["body"] for each in history.read(acme, bob, room_id=general.pk, after=seen).messages] == [
+        "late"
+    ]
     assert [each["body"] for each in history.read(acme, bob, room_id=general.pk).messages] == [
         "early",
         "late",
     ]
 
 
-def test_two_edits_at_once_of_one_version_are_one_edit(acme: Organization, general: Room, alice: User) -> None:
+def test_two_edits_at_once_of_one_version_are_one_edit(
+    acme: Organization, general: Room, alice: User
+) -> None:
     message = say(general, alice).message
 
     def edit(number: int) -> str:

@@ -7,21 +7,19 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from orgrealtime import stream
 from orgrealtime.chat import services
-from orgrealtime.chat.models import Member, Message, Room
+from orgrealtime.chat.models import Message, Room
 from orgrealtime.chat.rules import Draft, Rules
-from orgrealtime.models import Entry, NotificationEvent
+from orgrealtime.models import Entry
 from tests.chat.conftest import Limit
 from tests.chat.contents import access_of, events, payloads, refusal
-from tests.conftest import Configure, MakeUser
+from tests.conftest import Configure
 from tests.host.models import Membership, Organization
-from tests.threads import start_many
 
 pytestmark = [pytest.mark.django_db(databases=["default", "lite"]), pytest.mark.usefixtures("alias")]
 
@@ -43,7 +41,9 @@ def statements_of(alias: str, work: Any) -> list[str]:
 def age(seconds: float) -> None:
     """Have all messages be older by so many seconds."""
     for message in Message.objects.all():
-        Message.objects.filter(pk=message.pk).update(created_at=message.created_at - timedelta(seconds=seconds))
+        Message.objects.filter(pk=message.pk).update(
+            created_at=message.created_at - timedelta(seconds=seconds)
+        )
 
 
 # What is written
@@ -123,7 +123,9 @@ def test_rooms_work_where_types_have_to_be_registered(
     services.leave(acme, bob, room_id=general.pk)
 
 
-def test_rolled_back_message_leaves_nothing(alias: str, acme: Organization, general: Room, alice: User) -> None:
+def test_rolled_back_message_leaves_nothing(
+    alias: str, acme: Organization, general: Room, alice: User
+) -> None:
     with transaction.atomic(alias):
         say(general, alice)
         transaction.set_rollback(True, alias)
@@ -184,7 +186,9 @@ def test_retry_of_an_accepted_message_is_never_refused(
     assert say(general, alice, "hello", "k") == (first, True)
 
 
-def test_retry_is_known_after_the_secret_key_has_changed(general: Room, alice: User, settings: Settings) -> None:
+def test_retry_is_known_after_the_secret_key_has_changed(
+    general: Room, alice: User, settings: Settings
+) -> None:
     first = say(general, alice, "hello", "k").message
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "another"
@@ -256,7 +260,9 @@ def test_slow_mode_holds_one_back_in_this_room_alone(
     say(general, bob)
 
 
-def test_room_takes_so_many_messages_in_ten_seconds(limit: Limit, general: Room, alice: User, bob: User) -> None:
+def test_room_takes_so_many_messages_in_ten_seconds(
+    limit: Limit, general: Room, alice: User, bob: User
+) -> None:
     limit(ROOM_BURST=2)
     say(general, alice)
     say(general, bob)
@@ -363,7 +369,9 @@ def test_rules_refuse_and_change_what_is_posted(limit: Limit, general: Room, ali
     assert say(general, alice, "too bad", "k").duplicate
 
 
-def test_what_the_rules_make_of_a_text_is_held_to_its_length(limit: Limit, general: Room, alice: User) -> None:
+def test_what_the_rules_make_of_a_text_is_held_to_its_length(
+    limit: Limit, general: Room, alice: User
+) -> None:
     limit(RULES=f"{__name__}.Loud", MAX_LENGTH=10)
     assert say(general, alice, "abc").message.body == "abcabcabc"
     assert refusal(lambda: say(general, alice, "abcd")).code == "too_long"

@@ -55,7 +55,7 @@ def _check_database() -> Iterator[checks.CheckMessage]:
         )
     connection = connections[alias()]
     mode = str(connection.settings_dict["OPTIONS"].get("transaction_mode") or "DEFERRED").upper()
-    if connection.vendor == "sqlite" and mode not in WRITES_FIRST:
+    if "sqlite" in connection.settings_dict["ENGINE"] and mode not in WRITES_FIRST:
         yield checks.Warning(
             f"DATABASES[{connection.alias!r}] begins transactions as {mode}: of two messages at the same moment one "
             "fails with 'database is locked'.",

@@ -72,6 +72,7 @@ def read(
     # The cursor first: what comes after it is told live, and what was before is in the rows.
     cursor = stream.position(writing.as_organization(room.organization_id), writing.alias()).cursor
     entries = _Entries(room, _beginning(room, user))
+    before = NEWEST if before is None else before
     if around is not None:
         rows = [
             *reversed(entries.select("< %s", around, "DESC", limit // 2)),
@@ -80,11 +81,11 @@ def read(
     elif after is not None:
         rows = entries.select("> %s", after, "ASC", limit)
     else:
-        rows = entries.select("< %s", NEWEST if before is None else before, "DESC", limit)[::-1]
+        rows = entries.select("< %s", before, "DESC", limit)[::-1]
     if rows:
         first, last = rows[0].seq, rows[-1].seq
-    else:
-        first, last = (after + 1, after) if after is not None else (before or 0, (before or NEWEST) - 1)
+    else:  # beyond an end, or there is nothing at all
+        first, last = (0, before - 1) if after is None else (after + 1, after)
     has_older, has_newer = entries.beyond(first, last)
     return HistoryPage(_shown(rows, user), cursor, has_older, has_newer)
 

@@ -181,7 +181,7 @@ def _locked_message(organization: Any, actor: Any, message_id: int) -> tuple[Mes
 
 
 def _check_version(message: Message, version: int | None) -> None:
-    if version is not None and version != message.version:
+    if version is not None and writing.checked_id("version", version) != message.version:
         raise _conflict(message)
 
 

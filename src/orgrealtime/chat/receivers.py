@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from django.db import models, transaction
@@ -41,8 +40,8 @@ def _member_gone(sender: Any, instance: Member, using: str, origin: Any = None, 
         tell_left(instance.room, [instance.user_id])
     elif not _is_of(origin, Room):
         # With the user, or with the organisation: what is published now would keep that from going.
-        gone = partial(_tell_if_room_stays, instance.room_id, instance.user_id)
-        transaction.on_commit(gone, using=using)
+        room_id, user_id = instance.room_id, instance.user_id
+        transaction.on_commit(lambda: _tell_if_room_stays(room_id, user_id), using=using, robust=True)
 
 
 def _tell_if_room_stays(room_id: int, user_id: Any) -> None:
@@ -58,16 +57,16 @@ def _message_gone(sender: Any, instance: Message, using: str, origin: Any = None
 
 
 def _membership_ends(change: Change) -> None:
+    # Lambdas, because Django can't report the failure of a partial: it would reach the caller.
     if not change.is_new:
-        for user_id in get_adapter().users_of(change.instance):
-            ended = partial(_leave_what_has_ended, user_id)
-            transaction.on_commit(ended, using=change.using, robust=True)
+        user_ids = list(get_adapter().users_of(change.instance))
+        transaction.on_commit(lambda: _leave_what_has_ended(user_ids), using=change.using, robust=True)
 
 
-def _leave_what_has_ended(user_id: Any) -> None:
-    """Take a user out of the rooms of organisations to which there is no access any more."""
-    members = Member.objects.using(writing.alias()).filter(user_id=user_id)
-    pairs = [(each, user_id) for each in members.values_list("organization_id", flat=True).distinct()]
+def _leave_what_has_ended(user_ids: list[Any]) -> None:
+    """Take users out of the rooms of organisations to which they have no access any more."""
+    members = Member.objects.using(writing.alias()).filter(user_id__in=user_ids)
+    pairs = set(members.values_list("organization_id", "user_id").distinct())
     found = get_adapter().accesses(pairs) if pairs else {}
-    for organization_id, _ in set(pairs) - set(found):
+    for organization_id, user_id in pairs - set(found):
         leave_all(organization_id, user_id)

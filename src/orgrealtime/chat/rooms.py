@@ -196,7 +196,7 @@ def update_room(organization: Any, actor: Any, *, room_id: int, version: int | N
     using = writing.alias()
     with transaction.atomic(using):
         room, _ = _moderated_room(organization, actor, room_id)
-        if version is not None and version != room.version:
+        if version is not None and writing.checked_id("version", version) != room.version:
             raise ChatError("conflict", f"the room is at version {room.version}", version=room.version)
         if "name" in fields:
             room.name = text.checked_line("name", fields["name"], max_length=MAX_NAME)

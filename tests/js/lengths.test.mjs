@@ -1,0 +1,15 @@
+// The length of a text is the same number in JavaScript as on the server.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import test from "node:test";
+
+const TEXTS = JSON.parse(readFileSync(new URL("../chat/lengths.json", import.meta.url), "utf8"));
+
+for (const [text, length, bytes] of TEXTS) {
+  test(`${JSON.stringify(text)} has ${length} code points in NFC`, () => {
+    const normalized = text.normalize("NFC");
+    assert.equal([...normalized].length, length);
+    assert.equal(Buffer.byteLength(normalized), bytes);
+  });
+}
