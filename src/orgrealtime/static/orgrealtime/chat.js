@@ -1,0 +1,606 @@
+/**
+ * One room of `orgrealtime.chat` in a page: its messages in order, from the history and from the stream, and what the
+ * user has written and the server hasn't accepted yet.
+ *
+ *     const room = new ChatRoom({ org: "acme", room: "general", client, onChange: draw });
+ *     room.send("Good morning");
+ *
+ * The history comes over HTTP, everything newer through a client, which may be the page's own. Messages are known by
+ * their ids and applied by their versions, so that neither minds what the other has brought already.
+ *
+ * @module orgrealtime/chat
+ */
+
+/**
+ * Types by `@import`: Django takes an import type in a comment for code.
+ *
+ * @import { Client, Frame, Key, RealtimeEvent, State } from "./client.js"
+ * @typedef {{emoji: string, count: number, mine: boolean, users?: Key[]}} Reaction  `users` may be the first ones alone
+ * @typedef {object} Message
+ * @property {number} message_id
+ * @property {number} room
+ * @property {number} [position]  in the history; what came live has none
+ * @property {string | null} [client_message_id]
+ * @property {Key | null} author  null: the host application
+ * @property {string} body
+ * @property {number} version
+ * @property {number | null} [reply_to]
+ * @property {Reaction[]} reactions
+ * @property {string} created_at
+ * @property {boolean} [deleted]
+ *
+ * @typedef {{code: string, message?: string, limit?: number, retry_after_ms?: number, version?: number, body?: string}}
+ *   ChatError  what the server answers to what it refuses
+ * @typedef {object} Outgoing  what the user has written
+ * @property {string} client_message_id
+ * @property {string} body
+ * @property {number | null} [reply_to]
+ * @property {string} created_at
+ * @property {"pending" | "failed" | "sent"} state  "sent": accepted, and its event is still to come
+ * @property {ChatError | null} error  why it has failed, or waits
+ *
+ * @typedef {object} RoomInfo  what events have told of the room
+ * @property {string} [name]
+ * @property {boolean} [archived]
+ *
+ * @typedef {object} RoomOptions
+ * @property {string} org  slug of the organisation
+ * @property {string} room  slug of the room; the id of one without a slug
+ * @property {string | undefined} [messagesUrl]  default: `/orgs/<org>/rooms/<room>/messages/`
+ * @property {Client | ((since: string) => Client)} client  the page's own, or what makes one that begins at a cursor
+ * @property {Key | undefined} [user]  for whom the page was made; default: as the client knows
+ * @property {() => unknown} [onChange]  something is to be drawn anew
+ * @property {(message: Message) => unknown} [onMessage]  somebody else's message has just come
+ */
+
+const PAGE_SIZE = 50;
+const DEFAULT_LIMIT = 4_000; // characters of a message
+// Milliseconds.
+const ANSWER_TIMEOUT = 10_000;
+const FETCH_TIMEOUT = 20_000;
+const RETRY_BASE = 1_000;
+const RETRY_MAX = 30_000;
+const TYPING_INTERVAL = 3_000;
+const TYPING_SHOWN = 8_000;
+
+const CONNECTED_STATES = ["live", "catching-up", "stuck"];
+/** The codes of what is tried again by itself. */
+const PASSING_CODES = ["unavailable", "overloaded", "rate_limited", "slow_mode"];
+
+/** How many characters a text has, as the server counts them. @param {string} text */
+export function lengthOf(text) {
+  return [...text.normalize("NFC")].length;
+}
+
+export class ChatRoom {
+  /** Its id, as soon as that is known. @type {number | undefined} */ id;
+  /** What is loaded, the oldest first. @type {Message[]} */ messages = [];
+  /** What isn't among the messages yet, the oldest first. @type {Outgoing[]} */ outbox = [];
+  /** Whether there are messages before those that are loaded. */ hasOlder = false;
+  /** Why the history can't be loaded. @type {ChatError | null} */ problem = null;
+  /** @type {RoomInfo} */ info = {};
+  /** How many characters a message may have. */ limit = DEFAULT_LIMIT;
+  /** Who else is typing: the first few. @type {Key[]} */ typing = [];
+  /** How many are. */ typingCount = 0;
+  /** @type {Client | null} */ #client = null;
+  /** @type {Array<() => void>} */ #cleanups = [];
+  #options;
+  #url;
+  /** What is under way by its `ref`: how it ends. @type {Map<string, [(answer: any) => void, (error: ChatError) => void]>} */
+  #asked = new Map();
+  /** Makes refs that no other tab has, to which the answers come, too. */ #name = newId();
+  #refs = 0;
+  /** Stands for the page of history that is waited for. @type {object | null} */ #loading = null;
+  /** What has come meanwhile. @type {RealtimeEvent[]} */ #arrived = [];
+  #failures = 0;
+  /** How many of the newest messages have come live, since the history was loaded. */ #live = 0;
+  /** @type {Outgoing | null} */ #sending = null;
+  #loadTimer = 0;
+  /** Set while sending waits. */ #sendTimer = 0;
+  #typingTimer = 0;
+  #typedAt = -Infinity;
+  #isConnected = false;
+  #isWatched = false;
+  #isClosed = false;
+  /** Whether the history has still to be asked for. */ #isWaiting = false;
+  /** The newest message that the user has seen. @type {number | null} */ #seen = null;
+  /** The message after which the line of what is new stands. @type {number | null} */ #line = null;
+  #key = "";
+
+  /** @param {RoomOptions} options */
+  constructor(options) {
+    const { org, room, client, messagesUrl } = options;
+    this.#options = options;
+    this.#url = messagesUrl ?? `/orgs/${encodeURIComponent(org)}/rooms/${encodeURIComponent(room)}/messages/`;
+    if (typeof client !== "function") this.#follow(client);
+    this.#remember();
+    this.#isWaiting = true;
+    this.#begin();
+  }
+
+  /** Whose page it is. @returns {Key | undefined} */
+  get user() {
+    return this.#client?.user ?? this.#options.user;
+  }
+
+  /** Whether messages are being loaded. */
+  get isLoading() {
+    return this.#loading !== null;
+  }
+
+  /** What the room follows, as soon as there is one. */
+  get client() {
+    return this.#client;
+  }
+
+  /** @param {Key | null | undefined} author */
+  isMe(author) {
+    return author != null && String(author) === String(this.user);
+  }
+
+  /** Whether the newest message is in sight: while it is, nothing is unread. */
+  get isWatched() {
+    return this.#isWatched;
+  }
+
+  set isWatched(isWatched) {
+    if (isWatched === this.#isWatched) return;
+    if (isWatched)
+      this.#tell("watch"); // another tab may have ended it: they have one connection
+    else this.#line = this.#seen;
+    this.#isWatched = isWatched;
+    this.#see();
+    this.#changed();
+  }
+
+  /** How many messages of others the user hasn't seen. */
+  get unread() {
+    return this.#newSince(this.#seen).length;
+  }
+
+  /** The id of the message above which the line "new messages" belongs. @returns {number | undefined} */
+  get firstNew() {
+    return this.#newSince(this.#line)[0]?.message_id;
+  }
+
+  /** Load the newest messages. What fails for a while is tried again by itself; `problem` tells of it. */
+  async load() {
+    clearTimeout(this.#loadTimer);
+    const page = await this.#page("");
+    if (!page) return;
+    this.#failures = 0;
+    this.messages = page.messages;
+    this.hasOlder = page.has_older;
+    this.#live = 0;
+    this.id = page.room ?? this.messages[0]?.room;
+    const accepted = new Set(this.messages.map((message) => message.client_message_id));
+    this.#keep((item) => !accepted.has(item.client_message_id));
+    this.#seen ??= this.#line = this.#last;
+    const { client } = this.#options;
+    if (!this.#client && typeof client === "function") this.#follow(client(page.cursor));
+    for (const event of this.#arrived.splice(0)) this.#apply(event);
+    this.#see();
+    this.#onState();
+  }
+
+  /** Load the messages before the first one. */
+  async loadOlder() {
+    const position = this.messages[0]?.position;
+    if (!this.hasOlder || this.#loading || position === undefined) return;
+    clearTimeout(this.#loadTimer);
+    const page = await this.#page(`&before=${position}`);
+    if (!page) return;
+    this.hasOlder = page.has_older;
+    this.messages = [...page.messages, ...this.messages];
+    // What has come while the page was on its way may be newer than the page.
+    const ids = new Set(page.messages.map((/** @type {Message} */ { message_id }) => message_id));
+    for (const event of this.#arrived.splice(0)) if (ids.has(event.message_id)) this.#apply(event);
+    this.#changed();
+  }
+
+  /** Have a message sent, now or as soon as there is a connection: once, however often that takes. @param {string} body */
+  send(body, /** @type {number | null} */ reply_to = null) {
+    const created_at = new Date().toISOString();
+    this.outbox.push({ client_message_id: newId(), body, reply_to, created_at, state: "pending", error: null });
+    this.#line = this.#seen;
+    this.#save();
+    this.#flush();
+  }
+
+  /** Send what has failed once more. @param {Outgoing} item */
+  retry(item) {
+    item.state = "pending";
+    item.error = null;
+    this.#flush();
+    this.#changed();
+  }
+
+  /** Give up what has failed, or still waits. @param {Outgoing} item */
+  discard(item) {
+    this.#keep((other) => other !== item);
+    this.#changed();
+  }
+
+  /** Rejects with a ChatError; "conflict" if the message has been changed meanwhile. @param {Message} message @param {string} body */
+  edit({ message_id, version }, body) {
+    return this.#ask("chat.edit", "PATCH", `${message_id}/`, { message_id, body, version });
+  }
+
+  /** Rejects with a ChatError. @param {Message} message */
+  delete({ message_id }) {
+    return this.#ask("chat.delete", "DELETE", `${message_id}/`, { message_id });
+  }
+
+  /** Rejects with a ChatError. @param {Message} message @param {string} emoji @param {boolean} on */
+  react({ message_id }, emoji, on) {
+    return this.#ask("chat.react", on ? "POST" : "DELETE", `${message_id}/reactions/`, { message_id, emoji, on });
+  }
+
+  /** Tell the others that the user is typing. */
+  type() {
+    const now = Date.now();
+    if (now - this.#typedAt < TYPING_INTERVAL) return;
+    this.#typedAt = now;
+    this.#tell("chat.typing");
+  }
+
+  /** Follow the room no longer. A client that was made for it is closed, too. */
+  close() {
+    this.#isClosed = true;
+    this.#tell("unwatch");
+    for (const end of this.#cleanups) end();
+    for (const timer of [this.#loadTimer, this.#sendTimer, this.#typingTimer]) clearTimeout(timer);
+    this.#loading = null;
+    if (typeof this.#options.client === "function") this.#client?.close();
+  }
+
+  /** @param {Client} client */
+  #follow(client) {
+    this.#client = client;
+    this.#cleanups.push(
+      client.on("event", (event) => this.#onEvent(event)),
+      client.on("message", (frame) => this.#onFrame(frame)),
+      client.on("state", () => this.#onState()),
+      client.on("reset", () => this.load()),
+      client.on("user", () => this.#onUser()),
+    );
+  }
+
+  /** A client without a position begins when it is welcomed: the history must not be older than that. */
+  #begin() {
+    if (!this.#isWaiting || this.#client?.cursor === null) return;
+    this.#isWaiting = false;
+    this.load();
+  }
+
+  #changed() {
+    if (!this.#isClosed) this.#options.onChange?.();
+  }
+
+  /** What is another user's now goes before anything is loaded for them, as the reset that follows has it. */
+  #onUser() {
+    write(() => sessionStorage, `outbox ${this.#key}`, undefined);
+    this.#loading = null;
+    this.messages = [];
+    this.hasOlder = false;
+    this.#remember();
+    this.#changed();
+  }
+
+  /** What storage has of this user and room. */
+  #remember() {
+    const { org, room } = this.#options;
+    this.#key = `${org} ${room} ${this.user}`;
+    this.#seen = this.#line = read(() => localStorage, `seen ${this.#key}`) ?? null;
+    this.outbox = this.user === undefined ? [] : (read(() => sessionStorage, `outbox ${this.#key}`) ?? []);
+  }
+
+  /** Keep what is still to be sent, also for after a reload. */
+  #save() {
+    const items = this.outbox.filter(({ state }) => state !== "sent");
+    write(() => sessionStorage, `outbox ${this.#key}`, items.length ? items : undefined);
+    this.#changed();
+  }
+
+  /** @param {(item: Outgoing) => boolean} isKept */
+  #keep(isKept) {
+    if (this.outbox.every(isKept)) return;
+    this.outbox = this.outbox.filter(isKept);
+    this.#save();
+  }
+
+  /** The newest message counts as seen while it is in sight. */
+  #see() {
+    if (!this.#isWatched || !this.messages.length || this.#last === this.#seen) return;
+    this.#seen = this.#last;
+    write(() => localStorage, `seen ${this.#key}`, this.#seen);
+  }
+
+  get #last() {
+    return this.messages.at(-1)?.message_id ?? 0;
+  }
+
+  /** Those of others after a message; all that are loaded if that one isn't. @param {number | null} id */
+  #newSince(id) {
+    return id === null ? [] : this.messages.slice(this.#indexOf(id) + 1).filter(({ author }) => !this.isMe(author));
+  }
+
+  /** From the newest on, as nearly all that is looked for is new. @param {unknown} id */
+  #indexOf(id) {
+    let index = this.messages.length;
+    while (index-- && this.messages[index].message_id !== id);
+    return index;
+  }
+
+  /**
+   * A page of history; undefined if it can't be had, or isn't wanted any more.
+   *
+   * @param {string} query
+   * @returns {Promise<any>}
+   */
+  async #page(query) {
+    const loading = {};
+    this.#loading = loading; // a later question makes this one's answer worthless
+    this.#arrived = [];
+    this.problem = null;
+    this.#changed();
+    /** @type {any} */ let page;
+    try {
+      page = await this.#request("GET", `?limit=${PAGE_SIZE}${query}`);
+    } catch (error) {
+      const tryAgain = () => (query ? this.loadOlder() : this.load());
+      if (this.#loading === loading) this.#onProblem(/** @type {ChatError} */ (error), tryAgain);
+    }
+    if (this.#loading !== loading) return undefined;
+    this.#loading = null;
+    this.#changed();
+    return page;
+  }
+
+  /** @param {ChatError} problem @param {() => void} tryAgain */
+  #onProblem(problem, tryAgain) {
+    this.problem = problem;
+    if (isPassing(problem)) this.#loadTimer = setTimeout(tryAgain, this.#delay(problem));
+    else this.messages = []; // what is loaded isn't for this user any more
+  }
+
+  /**
+   * Resolves to the answer, rejects with a ChatError.
+   *
+   * @param {string} method
+   * @param {string} path  below the room's messages
+   * @param {object} [data]
+   * @returns {Promise<any>}
+   */
+  async #request(method, path, data) {
+    const controller = new AbortController();
+    const timer = setTimeout(() => controller.abort(), FETCH_TIMEOUT);
+    /** @type {Record<string, string>} */ const headers = { Accept: "application/json" };
+    if (data) Object.assign(headers, { "Content-Type": "application/json", "X-CSRFToken": csrfToken() });
+    /** @type {RequestInit} */ const init = { method, headers, cache: "no-store", signal: controller.signal };
+    if (data) init.body = JSON.stringify(data);
+    let body;
+    try {
+      const response = await fetch(this.#url + path, init);
+      if (response.status === 204) return {};
+      body = await response.json();
+      if (response.ok) return body;
+    } catch {
+      // It wasn't reached, or something else has answered.
+    } finally {
+      clearTimeout(timer);
+    }
+    throw body?.error ?? { code: "unavailable" };
+  }
+
+  /**
+   * Have the server do something, by the socket if it takes it, else over HTTP: resolves when it is done.
+   *
+   * @param {string} type
+   * @param {string} method
+   * @param {string} path
+   * @param {object} data
+   * @returns {Promise<any>}
+   */
+  async #ask(type, method, path, data) {
+    if (!this.#isConnected) throw { code: "unavailable" };
+    const ref = `${this.#name}.${++this.#refs}`;
+    const answer = new Promise((resolve, reject) => this.#asked.set(ref, [resolve, reject]));
+    // No answer, such as after another tab has lost the connection: what is asked twice is done once.
+    const timer = setTimeout(() => this.#answer(ref, 0, this.#request(method, path, data)), ANSWER_TIMEOUT);
+    if (!this.#tell(type, { ref, ...data })) this.#answer(ref, 0, this.#request(method, path, data));
+    return answer.finally(() => clearTimeout(timer));
+  }
+
+  /** @param {string} ref @param {0 | 1} how  0: as `value` says, 1: rejected with it @param {any} value */
+  #answer(ref, how, value) {
+    this.#asked.get(ref)?.[how](value);
+    this.#asked.delete(ref);
+  }
+
+  /** By the socket; false if that can't take it. @param {string} type @param {object} [data] */
+  #tell(type, data) {
+    try {
+      return this.#client?.send({ type, room: this.id, ...data }) ?? false;
+    } catch {
+      return false; // too long for the socket
+    }
+  }
+
+  #onState() {
+    const wasConnected = this.#isConnected;
+    this.#begin();
+    this.#isConnected = this.id !== undefined && CONNECTED_STATES.includes(this.#client?.state.name ?? "");
+    if (this.#isConnected && !wasConnected) {
+      this.#tell("watch");
+      this.#sendNow();
+    }
+    if (!this.#isConnected) {
+      this.#setTyping([], 0);
+      for (const ref of this.#asked.keys()) this.#answer(ref, 1, { code: "unavailable" });
+    }
+    this.#changed();
+  }
+
+  /** Send what waits, one after the other. */
+  async #flush() {
+    const item = this.outbox.find(({ state }) => state === "pending");
+    if (!item || this.#sending || this.#sendTimer || !this.#isConnected) return;
+    this.#sending = item;
+    const { body, client_message_id, reply_to } = item;
+    try {
+      const { duplicate } = await this.#ask("message", "POST", "", { body, client_message_id, reply_to });
+      item.state = "sent";
+      item.error = null;
+      this.#failures = 0;
+      if (duplicate) this.#keep((other) => other !== item); // its event has come, or is about to
+    } catch (error) {
+      this.#onRefusal(item, /** @type {ChatError} */ (error));
+    }
+    this.#sending = null;
+    this.#save();
+    this.#flush();
+  }
+
+  /** @param {Outgoing} item @param {ChatError} error */
+  #onRefusal(item, error) {
+    item.error = error;
+    this.limit = (error.code === "too_long" && error.limit) || this.limit;
+    if (!isPassing(error)) item.state = "failed";
+    else this.#sendTimer = setTimeout(() => this.#sendNow(), this.#delay(error));
+  }
+
+  #sendNow() {
+    clearTimeout(this.#sendTimer);
+    this.#sendTimer = 0;
+    this.#flush();
+  }
+
+  /** How long to leave the server alone. @param {ChatError} error */
+  #delay({ retry_after_ms }) {
+    return retry_after_ms ?? (0.5 + Math.random() / 2) * Math.min(RETRY_MAX, RETRY_BASE * 2 ** this.#failures++);
+  }
+
+  /** @param {Frame} frame */
+  #onFrame(frame) {
+    const { type, ref, room, users, count, error } = frame;
+    if (ref) this.#answer(ref, error ? 1 : 0, error ?? frame);
+    if (type !== "chat.typing" || room !== this.id) return;
+    this.#setTyping(users, count);
+    this.#typingTimer = setTimeout(() => this.#setTyping([], 0), TYPING_SHOWN);
+  }
+
+  /** @param {Key[]} users @param {number} count */
+  #setTyping(users, count) {
+    clearTimeout(this.#typingTimer);
+    this.typing = users.filter((user) => !this.isMe(user));
+    this.typingCount = count - users.length + this.typing.length;
+    this.#changed();
+  }
+
+  /** @param {RealtimeEvent} event */
+  #onEvent(event) {
+    if (!event.type.startsWith("chat.")) return;
+    if (this.#loading) this.#arrived.push(event);
+    this.#apply(event);
+    this.#changed();
+  }
+
+  /** @param {RealtimeEvent} event */
+  #apply(event) {
+    if (event.room !== this.id) return;
+    const { type, version, body } = event;
+    const index = this.#indexOf(event.message_id);
+    const message = this.messages[index];
+    if (type === "chat.room") this.info = { ...this.info, ...event };
+    else if (type === "chat.joined" || type === "chat.left") this.#onMembers(event);
+    else if (type === "chat.message" && !message) this.#append(event);
+    else if (!message || message.deleted) return;
+    else if (type === "chat.reaction") this.messages[index] = { ...message, reactions: reacted(message, event, this) };
+    else if (type === "chat.deleted") {
+      this.messages[index] = { ...message, version, body: "", reactions: [], deleted: true };
+    } else {
+      if (version > message.version) this.messages[index] = { ...message, version, body };
+      if (type === "chat.message") this.#dropOlder(index);
+    }
+  }
+
+  /** @param {RealtimeEvent} event */
+  #append(event) {
+    const message = /** @type {Message} */ (/** @type {unknown} */ ({ ...event, author: event.actor, reactions: [] }));
+    const isMine = this.isMe(message.author);
+    const hasLine = this.#line !== this.#seen;
+    this.messages.push(message);
+    this.#live++;
+    this.#see();
+    if (!hasLine && this.#isWatched) this.#line = this.#seen;
+    if (isMine) this.#keep((item) => item.client_message_id !== message.client_message_id);
+    else this.#options.onMessage?.(message);
+  }
+
+  /**
+   * The event of a message that the history has: those that came live before it are in the history, too, or are older
+   * than its first page, and have got behind it only because the client was still catching up.
+   *
+   * @param {number} index
+   */
+  #dropOlder(index) {
+    if (index >= this.messages.length - this.#live) return;
+    this.messages.splice(-this.#live, this.#live);
+    this.#live = 0;
+  }
+
+  /** @param {RealtimeEvent} event */
+  #onMembers({ user, users = [user] }) {
+    if (users.some((/** @type {Key} */ each) => this.isMe(each))) this.load();
+  }
+}
+
+/** @param {Message} message @param {RealtimeEvent} event @param {ChatRoom} room @returns {Reaction[]} */
+function reacted({ reactions }, { emoji, user, on }, room) {
+  const mine = room.isMe(user);
+  const before = reactions.find((each) => each.emoji === emoji) ?? { emoji, count: 0, mine: false, users: [] };
+  const others = (before.users ?? []).filter((each) => String(each) !== String(user));
+  const wasOn = mine ? before.mine : others.length < (before.users ?? []).length;
+  // Of more than are named it isn't known who they are: then it is one that wasn't counted, or one that was.
+  const isHidden = !mine && !wasOn && !on && before.count > others.length;
+  const count = before.count + (on && !wasOn ? 1 : !on && (wasOn || isHidden) ? -1 : 0);
+  const after = { emoji, count, mine: mine ? on : before.mine, users: on ? [...others, user] : others };
+  const rest = reactions.map((each) => (each.emoji === emoji ? after : each));
+  return (rest.includes(after) ? rest : [...rest, after]).filter((each) => each.count > 0);
+}
+
+/** Random, as long as a UUID; of `crypto.randomUUID` a page without TLS has nothing. */
+function newId() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** @param {ChatError} error */
+function isPassing({ code }) {
+  return PASSING_CODES.includes(code);
+}
+
+/** As Django gives it: in a form of the page, else in its cookie. */
+function csrfToken() {
+  const field = /** @type {HTMLInputElement | null} */ (document.querySelector("[name=csrfmiddlewaretoken]"));
+  return field?.value ?? /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? "";
+}
+
+/** What is stored, if anything is and the page may have it. @param {() => Storage} storage @param {string} name */
+function read(storage, name) {
+  try {
+    return JSON.parse(storage().getItem(`orgrealtime.${name}`) ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+/** @param {() => Storage} storage @param {string} name @param {unknown} value  undefined: nothing */
+function write(storage, name, value) {
+  try {
+    if (value === undefined) storage().removeItem(`orgrealtime.${name}`);
+    else storage().setItem(`orgrealtime.${name}`, JSON.stringify(value));
+  } catch {
+    // It is full, or the page may not use it: then the page alone knows.
+  }
+}
