@@ -66,6 +66,7 @@ const TYPING_SHOWN = 8_000;
 const CONNECTED_STATES = ["live", "catching-up", "stuck"];
 /** The codes of what is tried again by itself. */
 const PASSING_CODES = ["unavailable", "overloaded", "rate_limited", "slow_mode"];
+/** @type {ChatError} */ const NOT_REACHED = { code: "unavailable" };
 
 /** How many characters a text has, as the server counts them. @param {string} text */
 export function lengthOf(text) {
@@ -86,15 +87,12 @@ export class ChatRoom {
   /** @type {Array<() => void>} */ #cleanups = [];
   #options;
   #url;
-  /** What is under way by its `ref`: how it ends. @type {Map<string, [(answer: any) => void, (error: ChatError) => void]>} */
-  #asked = new Map();
-  /** Makes refs that no other tab has, to which the answers come, too. */ #name = newId();
-  #refs = 0;
   /** Stands for the page of history that is waited for. @type {object | null} */ #loading = null;
   /** What has come meanwhile. @type {RealtimeEvent[]} */ #arrived = [];
   #failures = 0;
   /** How many of the newest messages have come live, since the history was loaded. */ #live = 0;
-  /** @type {Outgoing | null} */ #sending = null;
+  /** How what is being sent ends. @type {{ref: string, accept: (answer: any) => void, refuse: (error: ChatError) => void} | null} */
+  #sending = null;
   #loadTimer = 0;
   /** Set while sending waits. */ #sendTimer = 0;
   #typingTimer = 0;
@@ -105,7 +103,8 @@ export class ChatRoom {
   /** Whether the history has still to be asked for. */ #isWaiting = false;
   /** The newest message that the user has seen. @type {number | null} */ #seen = null;
   /** The message after which the line of what is new stands. @type {number | null} */ #line = null;
-  #key = "";
+  #seenName = "";
+  #outboxName = "";
 
   /** @param {RoomOptions} options */
   constructor(options) {
@@ -223,17 +222,20 @@ export class ChatRoom {
 
   /** Rejects with a ChatError; "conflict" if the message has been changed meanwhile. @param {Message} message @param {string} body */
   edit({ message_id, version }, body) {
-    return this.#ask("chat.edit", "PATCH", `${message_id}/`, { message_id, body, version });
+    return this.#request("PATCH", `${message_id}/`, { body, version });
   }
 
   /** Rejects with a ChatError. @param {Message} message */
   delete({ message_id }) {
-    return this.#ask("chat.delete", "DELETE", `${message_id}/`, { message_id });
+    return this.#request("DELETE", `${message_id}/`, {});
   }
 
   /** Rejects with a ChatError. @param {Message} message @param {string} emoji @param {boolean} on */
   react({ message_id }, emoji, on) {
-    return this.#ask("chat.react", on ? "POST" : "DELETE", `${message_id}/reactions/`, { message_id, emoji, on });
+    const path = `${message_id}/reactions/`;
+    return on
+      ? this.#request("POST", path, { emoji })
+      : this.#request("DELETE", `${path}?emoji=${encodeURIComponent(emoji)}`, {});
   }
 
   /** Tell the others that the user is typing. */
@@ -279,7 +281,7 @@ export class ChatRoom {
 
   /** What is another user's now goes before anything is loaded for them, as the reset that follows has it. */
   #onUser() {
-    write(() => sessionStorage, `outbox ${this.#key}`, undefined);
+    stored("sessionStorage", this.#outboxName, null);
     this.#loading = null;
     this.messages = [];
     this.hasOlder = false;
@@ -290,15 +292,16 @@ export class ChatRoom {
   /** What storage has of this user and room. */
   #remember() {
     const { org, room } = this.#options;
-    this.#key = `${org} ${room} ${this.user}`;
-    this.#seen = this.#line = read(() => localStorage, `seen ${this.#key}`) ?? null;
-    this.outbox = this.user === undefined ? [] : (read(() => sessionStorage, `outbox ${this.#key}`) ?? []);
+    this.#seenName = `seen ${org} ${room} ${this.user}`;
+    this.#outboxName = `outbox ${org} ${room} ${this.user}`;
+    this.#seen = this.#line = stored("localStorage", this.#seenName);
+    this.outbox = this.user === undefined ? [] : (stored("sessionStorage", this.#outboxName) ?? []);
   }
 
   /** Keep what is still to be sent, also for after a reload. */
   #save() {
     const items = this.outbox.filter(({ state }) => state !== "sent");
-    write(() => sessionStorage, `outbox ${this.#key}`, items.length ? items : undefined);
+    stored("sessionStorage", this.#outboxName, items);
     this.#changed();
   }
 
@@ -313,7 +316,7 @@ export class ChatRoom {
   #see() {
     if (!this.#isWatched || !this.messages.length || this.#last === this.#seen) return;
     this.#seen = this.#last;
-    write(() => localStorage, `seen ${this.#key}`, this.#seen);
+    stored("localStorage", this.#seenName, this.#seen);
   }
 
   get #last() {
@@ -373,49 +376,19 @@ export class ChatRoom {
    * @returns {Promise<any>}
    */
   async #request(method, path, data) {
-    const controller = new AbortController();
-    const timer = setTimeout(() => controller.abort(), FETCH_TIMEOUT);
-    /** @type {Record<string, string>} */ const headers = { Accept: "application/json" };
-    if (data) Object.assign(headers, { "Content-Type": "application/json", "X-CSRFToken": csrfToken() });
-    /** @type {RequestInit} */ const init = { method, headers, cache: "no-store", signal: controller.signal };
-    if (data) init.body = JSON.stringify(data);
-    let body;
+    const headers = { Accept: "application/json", "Content-Type": "application/json", "X-CSRFToken": csrfToken() };
+    const body = data && JSON.stringify(data);
+    const init = { method, headers, body, cache: "no-store", signal: AbortSignal.timeout(FETCH_TIMEOUT) };
+    let answer;
     try {
-      const response = await fetch(this.#url + path, init);
+      const response = await fetch(this.#url + path, /** @type {RequestInit} */ (init));
       if (response.status === 204) return {};
-      body = await response.json();
-      if (response.ok) return body;
+      answer = await response.json();
+      if (response.ok) return answer;
     } catch {
       // It wasn't reached, or something else has answered.
-    } finally {
-      clearTimeout(timer);
     }
-    throw body?.error ?? { code: "unavailable" };
-  }
-
-  /**
-   * Have the server do something, by the socket if it takes it, else over HTTP: resolves when it is done.
-   *
-   * @param {string} type
-   * @param {string} method
-   * @param {string} path
-   * @param {object} data
-   * @returns {Promise<any>}
-   */
-  async #ask(type, method, path, data) {
-    if (!this.#isConnected) throw { code: "unavailable" };
-    const ref = `${this.#name}.${++this.#refs}`;
-    const answer = new Promise((resolve, reject) => this.#asked.set(ref, [resolve, reject]));
-    // No answer, such as after another tab has lost the connection: what is asked twice is done once.
-    const timer = setTimeout(() => this.#answer(ref, 0, this.#request(method, path, data)), ANSWER_TIMEOUT);
-    if (!this.#tell(type, { ref, ...data })) this.#answer(ref, 0, this.#request(method, path, data));
-    return answer.finally(() => clearTimeout(timer));
-  }
-
-  /** @param {string} ref @param {0 | 1} how  0: as `value` says, 1: rejected with it @param {any} value */
-  #answer(ref, how, value) {
-    this.#asked.get(ref)?.[how](value);
-    this.#asked.delete(ref);
+    throw answer?.error ?? NOT_REACHED;
   }
 
   /** By the socket; false if that can't take it. @param {string} type @param {object} [data] */
@@ -437,7 +410,7 @@ export class ChatRoom {
     }
     if (!this.#isConnected) {
       this.#setTyping([], 0);
-      for (const ref of this.#asked.keys()) this.#answer(ref, 1, { code: "unavailable" });
+      this.#sending?.refuse(NOT_REACHED);
     }
     this.#changed();
   }
@@ -446,28 +419,48 @@ export class ChatRoom {
   async #flush() {
     const item = this.outbox.find(({ state }) => state === "pending");
     if (!item || this.#sending || this.#sendTimer || !this.#isConnected) return;
-    this.#sending = item;
-    const { body, client_message_id, reply_to } = item;
-    try {
-      const { duplicate } = await this.#ask("message", "POST", "", { body, client_message_id, reply_to });
-      item.state = "sent";
-      item.error = null;
-      this.#failures = 0;
-      if (duplicate) this.#keep((other) => other !== item); // its event has come, or is about to
-    } catch (error) {
-      this.#onRefusal(item, /** @type {ChatError} */ (error));
-    }
+    /** @type {ChatError | null} */ let error = null;
+    const { duplicate } = await this.#deliver(item).catch((reason) => {
+      error = reason;
+      return {};
+    });
     this.#sending = null;
+    clearTimeout(this.#sendTimer);
+    this.#sendTimer = 0;
+    this.#onAnswer(item, error);
+    if (duplicate) this.#keep((other) => other !== item); // its event has come, or is about to
     this.#save();
     this.#flush();
   }
 
-  /** @param {Outgoing} item @param {ChatError} error */
-  #onRefusal(item, error) {
+  /**
+   * By the socket, or over HTTP if that can't take it, or doesn't answer: sent twice is said once.
+   *
+   * @param {Outgoing} item
+   * @returns {Promise<any>}
+   */
+  #deliver(item) {
+    const { client_message_id, body, reply_to } = item;
+    const message = { client_message_id, body, reply_to };
+    return new Promise((accept, refuse) => {
+      this.#sending = { ref: client_message_id, accept, refuse };
+      const isTaken = this.#tell("message", { ref: client_message_id, ...message });
+      const post = () => this.#request("POST", "", message).then(accept, refuse);
+      this.#sendTimer = setTimeout(post, isTaken ? ANSWER_TIMEOUT : 0);
+    });
+  }
+
+  /** @param {Outgoing} item @param {ChatError | null} error */
+  #onAnswer(item, error) {
     item.error = error;
-    this.limit = (error.code === "too_long" && error.limit) || this.limit;
-    if (!isPassing(error)) item.state = "failed";
-    else this.#sendTimer = setTimeout(() => this.#sendNow(), this.#delay(error));
+    if (!error) {
+      item.state = "sent";
+      this.#failures = 0;
+    } else if (isPassing(error)) this.#sendTimer = setTimeout(() => this.#sendNow(), this.#delay(error));
+    else {
+      item.state = "failed";
+      if (error.code === "too_long") this.limit = error.limit ?? this.limit;
+    }
   }
 
   #sendNow() {
@@ -484,7 +477,8 @@ export class ChatRoom {
   /** @param {Frame} frame */
   #onFrame(frame) {
     const { type, ref, room, users, count, error } = frame;
-    if (ref) this.#answer(ref, error ? 1 : 0, error ?? frame);
+    const { ref: awaited, accept, refuse } = this.#sending ?? {};
+    if (ref && ref === awaited) error ? refuse?.(error) : accept?.(frame);
     if (type !== "chat.typing" || room !== this.id) return;
     this.#setTyping(users, count);
     this.#typingTimer = setTimeout(() => this.#setTyping([], 0), TYPING_SHOWN);
@@ -516,7 +510,8 @@ export class ChatRoom {
     else if (type === "chat.joined" || type === "chat.left") this.#onMembers(event);
     else if (type === "chat.message" && !message) this.#append(event);
     else if (!message || message.deleted) return;
-    else if (type === "chat.reaction") this.messages[index] = { ...message, reactions: reacted(message, event, this) };
+    else if (type === "chat.reaction")
+      this.messages[index] = { ...message, reactions: reacted(message, event, this.isMe(event.user)) };
     else if (type === "chat.deleted") {
       this.messages[index] = { ...message, version, body: "", reactions: [], deleted: true };
     } else {
@@ -556,18 +551,21 @@ export class ChatRoom {
   }
 }
 
-/** @param {Message} message @param {RealtimeEvent} event @param {ChatRoom} room @returns {Reaction[]} */
-function reacted({ reactions }, { emoji, user, on }, room) {
-  const mine = room.isMe(user);
-  const before = reactions.find((each) => each.emoji === emoji) ?? { emoji, count: 0, mine: false, users: [] };
-  const others = (before.users ?? []).filter((each) => String(each) !== String(user));
-  const wasOn = mine ? before.mine : others.length < (before.users ?? []).length;
-  // Of more than are named it isn't known who they are: then it is one that wasn't counted, or one that was.
-  const isHidden = !mine && !wasOn && !on && before.count > others.length;
-  const count = before.count + (on && !wasOn ? 1 : !on && (wasOn || isHidden) ? -1 : 0);
-  const after = { emoji, count, mine: mine ? on : before.mine, users: on ? [...others, user] : others };
-  const rest = reactions.map((each) => (each.emoji === emoji ? after : each));
-  return (rest.includes(after) ? rest : [...rest, after]).filter((each) => each.count > 0);
+/** @param {Message} message @param {RealtimeEvent} event @param {boolean} isMine @returns {Reaction[]} */
+function reacted({ reactions }, { emoji, user, on }, isMine) {
+  const before = reactions.find((each) => each.emoji === emoji);
+  const { count = 0, mine = false, users = [] } = before ?? {};
+  const others = users.filter((each) => String(each) !== String(user));
+  // Of those that aren't named, one who takes a reaction away has been counted.
+  const wasOn = isMine ? mine : others.length < users.length || (!on && count > users.length);
+  const after = {
+    emoji,
+    count: count + Number(on) - Number(wasOn),
+    mine: isMine ? on : mine,
+    users: on ? [...others, user] : others,
+  };
+  const all = before ? reactions.map((each) => (each === before ? after : each)) : [...reactions, after];
+  return all.filter((each) => each.count > 0);
 }
 
 /** Random, as long as a UUID; of `crypto.randomUUID` a page without TLS has nothing. */
@@ -586,21 +584,19 @@ function csrfToken() {
   return field?.value ?? /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? "";
 }
 
-/** What is stored, if anything is and the page may have it. @param {() => Storage} storage @param {string} name */
-function read(storage, name) {
+/**
+ * What is stored under a name, after `value` is, should one be given: null for nothing. A storage that is full, or that
+ * the page may not use, has nothing.
+ *
+ * @param {"localStorage" | "sessionStorage"} storage
+ * @param {string} name
+ * @param {unknown} [value]
+ */
+function stored(storage, name, value) {
   try {
-    return JSON.parse(storage().getItem(`orgrealtime.${name}`) ?? "null");
+    if (value !== undefined) globalThis[storage].setItem(`orgrealtime.${name}`, JSON.stringify(value));
+    return JSON.parse(globalThis[storage].getItem(`orgrealtime.${name}`) ?? "null");
   } catch {
     return null;
-  }
-}
-
-/** @param {() => Storage} storage @param {string} name @param {unknown} value  undefined: nothing */
-function write(storage, name, value) {
-  try {
-    if (value === undefined) storage().removeItem(`orgrealtime.${name}`);
-    else storage().setItem(`orgrealtime.${name}`, JSON.stringify(value));
-  } catch {
-    // It is full, or the page may not use it: then the page alone knows.
   }
 }

@@ -21,12 +21,21 @@ import { connect } from "./client.js";
  * @typedef {{name: string, initials?: string, color?: string}} Person  color: behind the initials, which are white
  * @typedef {Message | Outgoing} Item
  * @typedef {{node: HTMLElement, item: Item | null, look: string}} Row  look: what else its content depends on
- * @typedef {typeof h} SetUp
- * @typedef {typeof fill} Fill
+ * @typedef {object} Parts  what the module of the actions is given
+ * @property {OrgRoom} element
+ * @property {HTMLTextAreaElement} field
+ * @property {HTMLElement} context  the line above the field
+ * @property {typeof h} setUp
+ * @property {typeof button} button
+ * @property {typeof fill} fill
+ * @property {typeof setText} setText
+ * @property {(id: Key | null | undefined) => string} nameOf
+ * @property {(error: ChatError) => string} reason
+ * @property {() => void} measure
  */
 
 /**
- * What the element itself says; in braces what is put in. The toolbar has texts of its own.
+ * What the element itself says; in braces what is put in. The module of the actions has texts of its own.
  *
  * @type {Record<string, string>}
  */
@@ -44,9 +53,6 @@ const TEXTS = {
   latest: "To the newest",
   deleted: "This message was deleted.",
   edited: "edited",
-  editing: "You are editing a message.",
-  replying: "Reply to {name}",
-  cancel: "Cancel",
   pending: "Sending …",
   retry: "Try again",
   discard: "Discard",
@@ -86,7 +92,6 @@ const STYLE = `
 :host {
   --_line: var(--orgrealtime-border, color-mix(in srgb, currentColor 25%, transparent));
   --_soft: color-mix(in srgb, currentColor 75%, transparent);
-  --_accent: var(--orgrealtime-accent, Highlight);
   background: var(--orgrealtime-background, Canvas); color: var(--orgrealtime-text, CanvasText); display: flex;
   flex-direction: column; font: 0.9375rem/1.45 system-ui, sans-serif; height: 30rem;
 }
@@ -97,59 +102,48 @@ button {
   background: none; border: 1px solid transparent; border-radius: 0.5rem; color: inherit; cursor: pointer; font: inherit;
   font-size: 0.8125rem; padding: 0.125rem 0.5rem;
 }
-button:hover { background: color-mix(in srgb, currentColor 10%, transparent); }
-[part="list"] { flex: 1; overflow: hidden auto; overflow-anchor: none; overscroll-behavior: contain; padding-bottom: 0.5rem; }
-[part="state"], [part="note"], [part="typing"], [part="context"] { font-size: 0.8125rem; padding: 0.25rem 1rem; }
-[part="state"] { border-bottom: 1px solid var(--_line); }
-[part="note"] { padding: 1rem; text-align: center; }
+button:hover, article:hover, article:focus-within { background: color-mix(in srgb, currentColor 6%, transparent); }
+[part="list"] { flex: 1; overflow: hidden auto; overflow-anchor: none; overscroll-behavior: contain; }
+[part="state"], [part="note"], [part="typing"] { font-size: 0.8125rem; padding: 0.5rem 1rem 0; }
 article { padding: 0.125rem 1rem; padding-inline-start: 4rem; position: relative; }
-article:hover, article:focus-within { background: color-mix(in srgb, currentColor 5%, transparent); }
 [part~="first"] { margin-top: 0.5rem; }
 [part="avatar"] {
-  background: var(--_color); border-radius: 50%; color: #fff; font-weight: 600; height: 2.25rem; inset-inline-start: 1rem;
-  line-height: 2.25rem; position: absolute; text-align: center; width: 2.25rem;
+  background: var(--_color); border: 1px solid transparent; border-radius: 50%; color: #fff; font-weight: 600;
+  inset-inline-start: 1rem; line-height: 2.125rem; position: absolute; text-align: center; width: 2.25rem;
 }
-[part="author"] { margin-inline-end: 0.5rem; }
-time, [part="edited"], [part="status"], [part="quote"], [part="counter"] { color: var(--_soft); font-size: 0.75rem; }
-article:not([part~="first"], :hover, :focus-within) > time { opacity: 0; }
-article:not([part~="first"]) > time { inset-inline-start: 1rem; margin-top: 0.2rem; position: absolute; }
+time, [part="edited"], [part="status"], [part="quote"], [part="counter"], [part~="deleted"], [part~="pending"] { color: var(--_soft); }
+time, [part="edited"], [part="status"], [part="quote"], [part="counter"], [part="day"], [part="new"] { font-size: 0.75rem; }
+time { margin-inline-start: 0.5rem; }
 [part="body"] { overflow-wrap: anywhere; white-space: pre-wrap; }
-[part~="deleted"] > [part="body"], [part~="system"] > [part="body"], [part~="pending"] > [part="body"] { color: var(--_soft); }
 [part~="failed"] > [part="status"], [aria-invalid="true"] + [part="counter"], [part="new"] {
   color: var(--orgrealtime-error, light-dark(#b42318, #ff9d93));
 }
-[part="quote"] {
-  border-inline-start: 3px solid; display: block; overflow: hidden; padding-inline-start: 0.5rem; text-overflow: ellipsis;
-  white-space: nowrap;
-}
+[part="quote"] { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 [part="day"], [part="new"] {
-  align-items: center; display: flex; font-size: 0.75rem; font-weight: 600; gap: 0.75rem; margin-block: 0.5rem;
-  margin-inline-start: -3rem;
+  border-top: 1px solid var(--_line); font-weight: 600; margin-block: 0.75rem 0.25rem; margin-inline-start: -3rem;
+  padding-top: 0.25rem; text-align: center;
 }
-[part="day"]::before, [part="day"]::after, [part="new"]::before { border-top: 1px solid; content: ""; flex: 1; opacity: 0.4; }
-[part="reaction"] { border-color: var(--_line); border-radius: 1rem; margin-inline-end: 0.25rem; }
-[aria-pressed="true"] { background: color-mix(in srgb, var(--_accent) 15%, transparent); border-color: var(--_accent); }
+[part="new"] { border-color: currentColor; }
+[part="reaction"] { border-color: var(--_line); margin-inline-end: 0.25rem; }
+[aria-pressed="true"] { border: 2px solid var(--orgrealtime-accent, Highlight); font-weight: 600; }
 [part="bottom"] { position: relative; }
-[part="jump"], [part="send"] { background: var(--_accent); color: var(--orgrealtime-accent-text, HighlightText); font-weight: 600; }
-[part="jump"] { border-radius: 1rem; bottom: 100%; inset-inline-end: 1rem; padding: 0.25rem 0.75rem; position: absolute; }
-form {
-  align-items: end; border: 1px solid var(--orgrealtime-border, GrayText); border-radius: var(--orgrealtime-radius, 0.5rem);
-  display: flex; flex-wrap: wrap; gap: 0.25rem; margin: 0.5rem 1rem 1rem; padding: 0.25rem;
+[part="jump"], [part="send"] {
+  background: var(--orgrealtime-accent, Highlight); color: var(--orgrealtime-accent-text, HighlightText); font-weight: 600;
+  padding: 0.375rem 0.875rem;
 }
-[part="context"] { flex: 1 0 100%; }
+[part="jump"] { bottom: 100%; inset-inline-end: 1rem; position: absolute; }
+form {
+  align-items: end; border: 1px solid var(--_line); border-radius: 0.625rem; display: flex; flex-wrap: wrap; gap: 0.25rem;
+  margin: 0.5rem 1rem 1rem; padding: 0.25rem;
+}
 textarea {
   background: none; border: 0; color: inherit; field-sizing: content; flex: 1; font: inherit; max-height: 12rem; min-width: 0;
   padding: 0.375rem 0.5rem; resize: none;
 }
 textarea::placeholder { color: var(--_soft); }
-[part="send"] { padding: 0.375rem 0.875rem; }
 :disabled { opacity: 0.5; }
 [part="announcement"] { clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; width: 1px; }
 @media (pointer: coarse) { button { min-height: 2.5rem; min-width: 2.5rem; } }
-@media (forced-colors: active) {
-  button, [part="avatar"] { border-color: ButtonBorder; }
-  [aria-pressed="true"] { background: Highlight; color: HighlightText; forced-color-adjust: none; }
-}
 `;
 
 /** A server, where the module must be importable, has no HTMLElement. */
@@ -173,9 +167,7 @@ export class OrgRoom extends Base {
   /** Its message, and where that was. @type {[number | undefined, number]} */ #first = [undefined, 0];
   /** Whether the newest message stays in sight, whatever comes. */ #isAtEnd = true;
   /** The key of the row that somebody has turned to. */ #current = "";
-  /** Its buttons, once their module is loaded. @type {import("./toolbar.js").Toolbar | undefined} */ #toolbar;
-  /** What the field is for. @type {"" | "editing" | "replying"} */ #how = "";
-  /** The message that is edited, or replied to. @type {Message | null} */ #about = null;
+  /** Once their module is loaded. @type {InstanceType<typeof import("./actions.js").Actions> | undefined} */ #actions;
   /** What is still to be announced. @type {string[]} */ #news = [];
   #announceTimer = 0;
   #announcedAt = 0;
@@ -291,17 +283,7 @@ export class OrgRoom extends Base {
       room,
       user,
       messagesUrl: option("messages-url"),
-      client:
-        this.#givenClient ??
-        ((since) =>
-          connect({
-            org,
-            url: option("url"),
-            catchUpUrl: option("catch-up-url"),
-            streamUrl: option("stream-url"),
-            shareKey: user,
-            since,
-          })),
+      client: this.#givenClient ?? ((since) => connect({ org, since, shareKey: user })),
       onChange: () => this.#drawSoon(),
       onMessage: (message) => this.#announce(message),
     });
@@ -315,7 +297,7 @@ export class OrgRoom extends Base {
     this.#chat?.close();
     this.#chat = null;
     this.#isAtEnd = true;
-    this.#write();
+    this.#actions?.write();
     this.#drawAnew();
   }
 
@@ -442,37 +424,31 @@ export class OrgRoom extends Base {
     const isRefused = error && error.code !== "unavailable";
     const status = isRefused ? this.#reason(error) : state === "pending" ? texts.pending : "";
     const quoted = item.reply_to && this.#chat?.messages.find(({ message_id }) => message_id === item.reply_to);
-    /** @type {Record<string, unknown>} */
-    const kinds = {
-      message: true,
-      first: isFirst,
-      own: this.#chat?.isMe(author),
-      deleted: isDeleted,
-      system: isSystem,
-    };
-    const part = Object.keys(kinds).filter((kind) => kinds[kind]);
+    const isMine = outgoing || this.#chat?.isMe(author);
+    const kinds = [isFirst && "first", isMine && "own", isDeleted && "deleted", isSystem && "system", state];
     set(row.node, {
-      part: [...part, state].join(" "),
+      part: ["message", ...kinds].filter(Boolean).join(" "),
       "aria-label": [`${name}: ${body}`, time, edited, status].filter(Boolean).join(", "),
     });
-    row.node.replaceChildren(
-      ...(isOtherDay ? [h("p", { part: "day" }, this.#dayOf(date, language))] : []),
-      ...(isNew ? [h("p", { part: "new" }, texts.newMessages)] : []),
-      ...(isFirst && !isSystem ? [this.#avatar(author, name), h("strong", { part: "author", dir: "auto" }, name)] : []),
-      h("time", { part: "time", datetime: item.created_at, title: date.toLocaleString(language) }, time),
-      ...(quoted ? [h("span", { part: "quote", dir: "auto" }, `${this.#nameOf(quoted.author)}: ${quoted.body}`)] : []),
+    const hasHead = isFirst && !isSystem;
+    const isFailed = outgoing && state === "failed";
+    row.node.replaceChildren();
+    put(
+      row.node,
+      isOtherDay && h("p", { part: "day" }, this.#dayOf(date, language)),
+      isNew && h("p", { part: "new" }, texts.newMessages),
+      hasHead && this.#avatar(author, name),
+      hasHead && h("strong", { part: "author", dir: "auto" }, name),
+      hasHead && h("time", { part: "time", datetime: item.created_at, title: date.toLocaleString(language) }, time),
+      quoted && h("span", { part: "quote", dir: "auto" }, `${this.#nameOf(quoted.author)}: ${quoted.body}`),
       h("p", { part: "body", dir: "auto" }, body),
-      ...(edited ? [h("span", { part: "edited" }, edited)] : []),
-      ...(status ? [h("p", { part: "status" }, status)] : []),
-      ...(outgoing && state === "failed"
-        ? [
-            button(texts.retry, () => this.#chat?.retry(outgoing)),
-            button(texts.discard, () => this.#chat?.discard(outgoing)),
-          ]
-        : []),
+      edited && h("span", { part: "edited" }, edited),
+      status && h("p", { part: "status" }, status),
+      isFailed && button(texts.retry, () => this.#chat?.retry(outgoing)),
+      isFailed && button(texts.discard, () => this.#chat?.discard(outgoing)),
       ...(message?.reactions ?? []).map((reaction) => this.#reaction(/** @type {Message} */ (message), reaction)),
     );
-    if (this.#current === this.#keyOf(item)) this.#toolbar?.offer(row.node, message);
+    if (this.#current === this.#keyOf(item)) this.#actions?.offer(row.node, message);
   }
 
   /** @param {Item | undefined} item */
@@ -515,7 +491,7 @@ export class OrgRoom extends Base {
   /** @param {Message} message @param {Reaction} reaction */
   #reaction(message, { emoji, count, mine, users = [] }) {
     const title = users.map((id) => this.#nameOf(id)).join(", ");
-    const react = () => this.#attempt(this.#chat?.react(message, emoji, !mine));
+    const react = async () => (await this.#load()).react(message, emoji, !mine);
     return button(`${emoji} ${count}`, react, { part: "reaction", "aria-pressed": mine, title });
   }
 
@@ -530,54 +506,39 @@ export class OrgRoom extends Base {
     const node = /** @type {HTMLElement} */ (target).closest("article");
     const isInUse = type === "pointerover" && this.#feed.contains(this.#focused);
     const [key, row] = [...this.#rows].find((entry) => entry[1].node === node) ?? [];
-    if (!key || !row || isInUse || (key === this.#current && this.#toolbar)) return;
+    if (!key || !row || isInUse || (key === this.#current && this.#actions)) return;
     this.#current = key;
-    const { Toolbar } = await import("./toolbar.js");
-    this.#toolbar ??= new Toolbar({
-      element: this,
-      h,
-      fill,
-      attempt: (promise) => this.#attempt(promise),
-      write: (how, message) => this.#write(how, message),
-    });
+    const actions = await this.#load();
     const { node: now, item } = this.#rows.get(this.#current) ?? row;
-    this.#toolbar.offer(now, item && "version" in item ? item : null);
+    actions.offer(now, item && "version" in item ? item : null);
   }
 
-  /** Say so if it fails. @param {Promise<unknown> | undefined} promise */
-  async #attempt(promise) {
-    try {
-      await promise;
-      return true;
-    } catch (caught) {
-      const error = /** @type {ChatError} */ (caught);
-      // Whoever saves once more has been told.
-      if (this.#about) this.#about.version = error.version ?? this.#about.version;
-      setText(this.#context, this.#reason(error));
-      return false;
-    }
+  async #load() {
+    const { Actions } = await import("./actions.js");
+    this.#actions ??= new Actions({
+      element: this,
+      field: this.#field,
+      context: this.#context,
+      setUp: h,
+      button,
+      fill,
+      setText,
+      nameOf: (id) => this.#nameOf(id),
+      reason: (error) => this.#reason(error),
+      measure: () => this.#measure(),
+    });
+    return this.#actions;
   }
 
-  /** Have a message in the field, or a new one. @param {"" | "editing" | "replying"} [how] @param {Message | null} [about] */
-  #write(how = "", about = null) {
-    this.#how = how;
-    this.#about = about && { ...about };
-    setText(this.#context, fill(this.#texts[how] ?? "", { name: this.#nameOf(about?.author) }));
-    if (how) this.#context.append(button(this.#texts.cancel, () => this.#write()));
-    if (how !== "replying") this.#field.value = about?.body ?? "";
-    if (how) this.#field.focus();
-    this.#measure();
-  }
-
-  async #submit() {
+  #submit() {
     const { value } = this.#field;
-    const chat = this.#chat;
-    if (this.#button.disabled || !chat) return;
-    if (this.#about && this.#how === "editing") {
-      if (await this.#attempt(chat.edit(this.#about, value))) this.#write();
-    } else {
-      chat.send(value, this.#about?.message_id);
-      this.#write();
+    const { how, about } = this.#actions ?? {};
+    if (this.#button.disabled) return;
+    if (how === "editing") this.#actions?.save(value);
+    else {
+      this.#chat?.send(value, about?.message_id);
+      this.#field.value = "";
+      this.#actions?.write();
       this.#toEnd();
     }
   }
@@ -629,15 +590,10 @@ export class OrgRoom extends Base {
     const { key } = event;
     if (event.isComposing || event.keyCode === 229) return; // the key is the input method's
     if (key === "Enter" && !event.shiftKey) this.#submit();
-    else if (key === "Escape" && this.#how) this.#write();
-    else if (key === "ArrowUp" && !this.#field.value) this.#editLast();
+    else if (key === "Escape" && this.#actions?.how) this.#actions.write();
+    else if (key === "ArrowUp" && !this.#field.value) this.#load().then((actions) => actions.editLast());
     else return;
     event.preventDefault();
-  }
-
-  #editLast() {
-    const mine = this.#chat?.messages.filter(({ author, deleted }) => !deleted && this.#chat?.isMe(author)).pop();
-    if (mine) this.#write("editing", mine);
   }
 
   /** Announce several messages as their number: a screen reader would read them for minutes. @param {Message} message */
@@ -673,8 +629,13 @@ export class OrgRoom extends Base {
 function h(tag, attributes, ...children) {
   const element = document.createElement(tag);
   set(element, attributes);
-  element.append(...children);
+  put(element, ...children);
   return element;
+}
+
+/** @param {Element} element @param {...(Node | string | false | null | undefined | 0)} children  those that there are */
+function put(element, ...children) {
+  element.append(.../** @type {(Node | string)[]} */ (children.filter(Boolean)));
 }
 
 /** @param {Element} element @param {Record<string, any>} attributes */
