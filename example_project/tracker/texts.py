@@ -69,6 +69,48 @@ def bell_texts() -> str:
     return json.dumps(texts)
 
 
+def room_texts() -> str:
+    """What `<org-room texts="…">` says."""
+    texts = {
+        "title": _("Messages"),
+        "field": _("Write a message"),
+        "send": _("Send"),
+        "user": _("A former member"),
+        "system": _("System"),
+        "empty": _("Nothing has been said here yet."),
+        "beginning": _("This is where the room begins."),
+        "loading": _("Loading…"),
+        "newMessages": _("New messages"),
+        "news": _("New messages: {count}"),
+        "latest": _("To the newest"),
+        "deleted": _("This message was deleted."),
+        "edited": _("edited"),
+        "editing": _("You are editing a message."),
+        "replying": _("Reply to {name}"),
+        "cancel": _("Cancel"),
+        "reply": _("Reply"),
+        "edit": _("Edit"),
+        "delete": _("Delete"),
+        "confirm": _("Really delete?"),
+        "react": _("React with {emoji}"),
+        "pending": _("Sending…"),
+        "retry": _("Try again"),
+        "discard": _("Discard"),
+        "typing": _("{names} is typing…"),
+        "typingMany": _("{names} are typing…"),
+        "others": _("{count} others"),
+        "waiting": _("Not connected. What you write is sent when the connection is back."),
+        "ended": _("Live updates have stopped. Reload the page to go on."),
+        "archived": _("This room is archived."),
+        "forbidden": _("You have no access here."),
+        "conflict": _("It has been changed meanwhile."),
+        "too_long": _("A message has at most {limit} characters."),
+        "rate_limited": _("Too many messages. This one is sent in {seconds} s."),
+        "unavailable": _("The server can’t be reached. It is tried again."),
+    }
+    return json.dumps(texts)
+
+
 def states() -> dict[str, str]:
     return {
         "connecting": _("Connecting…"),

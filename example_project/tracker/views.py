@@ -15,16 +15,18 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 from exports.listing import shown_to
 
 from orgrealtime import stream
+from orgrealtime.chat import services as chat_services
 from orgrealtime.errors import CursorError
 from orgrealtime.protocol.cursors import Cursor
 from tracker.access import member_required, refuse, wants_json
 from tracker.models import Organization, Task
 from tracker.pulse import pulse_of
 from tracker.services import UnknownStatus, change_status
-from tracker.texts import bell_texts, page_texts
+from tracker.texts import bell_texts, page_texts, room_texts
 
-# Colours of people, as many as the style sheet has.
-TONES = 6
+# The hues of people, those of the style sheet.
+HUES = [265, 295, 180, 25, 60, 340]
+TONES = len(HUES)
 
 
 @cache_control(private=True, no_store=True)
@@ -75,6 +77,38 @@ def board(request: HttpRequest, organization: Organization) -> HttpResponse:
     return render(request, "tracker/board.html", context)
 
 
+@require_safe
+@member_required
+def chat(request: HttpRequest, organization: Organization) -> HttpResponse:
+    """The rooms of which the user may know; `?room=` is the open one, by its slug, or its id if it has none."""
+    assert request.user.is_authenticated
+    position = stream.position(organization)
+    members = names_of_members(organization)
+    rooms = rooms_of(organization, request.user, members)
+    wanted = request.GET.get("room", "general")
+    context = {
+        "organization": organization,
+        "cursor": position.cursor,
+        "organizations": organizations_of(request),
+        "rooms": rooms,
+        "open": next((room for room in rooms if room["slug"] == wanted), rooms[0] if rooms else None),
+        "people": {
+            pk: {"name": name, "color": f"oklch(50% 0.14 {HUES[pk % TONES]})"} for pk, name in members.items()
+        },
+        "texts": page_texts(),
+        "bell_texts": bell_texts(),
+        "room_texts": room_texts(),
+        "page": {
+            "organization": organization.name,
+            "user": request.user.pk,
+            "members": members,
+            "tasks": dict(organization.tasks.values_list("pk", "title")),
+            "statuses": {status.value: str(status.label) for status in Task.Status},
+        },
+    }
+    return render(request, "tracker/chat.html", context)
+
+
 @require_GET
 @member_required
 def tasks(request: HttpRequest, organization: Organization) -> JsonResponse:
@@ -113,6 +147,20 @@ def task_status(request: HttpRequest, organization: Organization, task_id: int) 
 def organizations_of(request: HttpRequest) -> list[Organization]:
     assert request.user.is_authenticated
     return list(Organization.objects.filter(memberships__user=request.user))
+
+
+def rooms_of(organization: Organization, user: User, members: dict[int, str]) -> list[dict[str, Any]]:
+    """The rooms as the page lists them; that of two people has the name of the other."""
+    return [
+        {
+            "id": each.room.pk,
+            "slug": each.room.slug or str(each.room.pk),
+            "kind": each.room.kind,
+            "name": each.room.name
+            or ", ".join(members.get(int(pk), _("A former member")) for pk in each.people if pk != user.pk),
+        }
+        for each in chat_services.rooms_of(organization, user)
+    ]
 
 
 def tasks_of(organization: Organization) -> list[dict[str, Any]]:

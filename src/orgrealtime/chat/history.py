@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections
-from django.db.models import Count, Min, Q
+from django.db.models import Count, F, Min, Q, Window
+from django.db.models.functions import RowNumber
 
 from orgrealtime import stream
 from orgrealtime.chat import writing
@@ -16,10 +17,12 @@ from orgrealtime.chat.models import Member, Message, Reaction, Room
 from orgrealtime.chat.rooms import find_room
 from orgrealtime.chat.shapes import as_json
 from orgrealtime.models import Entry, Stream
+from orgrealtime.protocol.keys import key_as_json
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 100
 NEWEST = 2**63 - 1
+NAMED = 50  # of those who have reacted in the same way
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +152,26 @@ def _shown(rows: Collection[Any], reader: Any) -> list[dict[str, Any]]:
 
 
 def _reactions(message_ids: Collection[int], reader: Any) -> dict[int, list[dict[str, Any]]]:
+    """Return what was put to messages, the oldest first, and who did: the first `NAMED` of them."""
     if not message_ids:
         return {}
+    alike = [F("message_id"), F("emoji")]
     rows = (
         Reaction.objects.using(writing.alias())
         .filter(message_id__in=message_ids)
-        .values("message_id", "emoji")
-        .annotate(count=Count("pk"), own=Count("pk", filter=Q(user_id=reader.pk)), first=Min("pk"))
-        .order_by("first")
+        .annotate(
+            count=Window(Count("pk"), alike),
+            own=Window(Count("pk", filter=Q(user_id=reader.pk)), alike),
+            first=Window(Min("pk"), alike),
+            number=Window(RowNumber(), alike, "pk"),
+        )
+        .filter(number__lte=NAMED)
+        .order_by("first", "pk")
+        .values_list("message_id", "emoji", "user_id", "count", "own")
     )
-    found: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        shown = {"emoji": row["emoji"], "count": row["count"], "mine": bool(row["own"])}
-        found.setdefault(row["message_id"], []).append(shown)
-    return found
+    found: dict[int, dict[str, dict[str, Any]]] = {}
+    for message_id, emoji, user_id, count, own in rows:
+        shown = {"emoji": emoji, "count": count, "mine": bool(own), "users": []}
+        users = found.setdefault(message_id, {}).setdefault(emoji, shown)["users"]
+        users.append(key_as_json(user_id))
+    return {message_id: list(shown.values()) for message_id, shown in found.items()}

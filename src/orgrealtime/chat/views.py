@@ -246,8 +246,9 @@ class MessagesView(ChatView):
         about = {
             name: _number(name, request.GET[name]) for name in (*POSITIONS, "limit") if name in request.GET
         }
-        page = history.read(self.organization_id, self.user, room_id=self.room(room_slug).pk, **about)
-        return _json(HTTPStatus.OK, page.as_json())
+        room = self.room(room_slug)
+        page = history.read(self.organization_id, self.user, room_id=room.pk, **about)
+        return _json(HTTPStatus.OK, {"room": room.pk, **page.as_json()})
 
     @answering
     def post(self, request: HttpRequest, room_slug: str) -> HttpResponse:

@@ -25,10 +25,14 @@ register = template.Library()
 CONFIG_ID = "orgrealtime-config"
 MODULES = {
     "orgrealtime": "orgrealtime/client.js",
+    "orgrealtime/chat": "orgrealtime/chat.js",
     "orgrealtime/notifications": "orgrealtime/notifications.js",
+    "orgrealtime/room": "orgrealtime/room.js",
 }
 # What the modules import from each other, by these plain names.
 IMPORTED = (
+    "orgrealtime/actions.js",
+    "orgrealtime/chat.js",
     "orgrealtime/client.js",
     "orgrealtime/diagnostics.js",
     "orgrealtime/fallbacks.js",

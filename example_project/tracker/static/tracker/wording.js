@@ -23,7 +23,7 @@ export class Wording {
   #board;
   #people;
 
-  /** @param {import("./board.js").Board} board @param {import("./people.js").People} people */
+  /** @param {Pick<import("./board.js").Board, "title" | "label">} board @param {import("./people.js").People} people */
   constructor(board, people) {
     this.#board = board;
     this.#people = people;

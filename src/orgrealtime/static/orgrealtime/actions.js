@@ -1,5 +1,6 @@
 /**
- * What one can do with a message of `<org-room>`: react, reply, edit, delete. Loaded when somebody turns to a message.
+ * What people do in `<org-room>`: one reacts, replies, edits, deletes, and hears of what others write. Loaded with the
+ * first of that.
  *
  * It imports nothing: what it shares with the element it is given, so that no page loads the element's module twice.
  *
@@ -9,122 +10,233 @@
 /**
  * Types by `@import`: Django takes an import type in a comment for code, and can't hash modules that import each other.
  *
- * @import { ChatError, ChatRoom, Message } from "./chat.js"
- * @import { Parts } from "./room.js"
+ * @import { ChatError, Message, Outgoing } from "./chat.js"
+ * @import { Parts, Row } from "./room.js"
  */
 
-/** @type {Record<string, string>} */
-const TEXTS = {
-  reply: "Reply",
-  edit: "Edit",
-  delete: "Delete",
-  confirm: "Really delete?",
-  react: "React with {emoji}",
-  editing: "You are editing a message.",
-  replying: "Reply to {name}",
-  cancel: "Cancel",
-};
 const EMOJI = ["👍", "❤️", "😂", "🎉", "👀", "✅"];
+const ANNOUNCE_INTERVAL = 3_000; // milliseconds
 const STYLE = `
 [part="actions"] {
   background: var(--orgrealtime-background, Canvas); border: 1px solid var(--_line); border-radius: 0.5rem; display: flex;
   flex-wrap: wrap; inset-inline-end: 1rem; padding: 0.125rem; position: absolute; top: -1.25rem; z-index: 1;
 }
 article:first-child > [part="actions"] { top: 0; }
-[part="context"] { align-items: center; display: flex; flex: 1 0 100%; font-size: 0.8125rem; gap: 0.5rem; padding-inline: 0.5rem; }
+[part="context"] { align-items: center; display: flex; font-size: 0.8125rem; gap: 0.5rem; padding-inline: 1.75rem 1rem; }
 [part="context"] > button { margin-inline-start: auto; }
 @media (pointer: coarse) { [part="actions"] { justify-content: end; margin-top: 0.25rem; position: static; } }
 `;
 
 export class Actions {
-  /** What the field is for. @type {"" | "editing" | "replying"} */ how = "";
-  /** The message that is edited, or replied to. @type {Message | null} */ about = null;
+  /** The key of the row that somebody has turned to. */ current = "";
+  /** The message that is replied to. @type {Message | null} */ replyTo = null;
+  /** The message that is edited, as it was when that began. @type {Message | null} */ #edited = null;
+  /** What is still to be announced. @type {string[]} */ #news = [];
+  #announceTimer = 0;
+  #announcedAt = 0;
   #parts;
+  #root;
   #toolbar;
+  /** What the field is for. @type {HTMLElement} */ #context;
+  /** What screen readers read. @type {HTMLElement} */ #announcement;
+  /** The line that says who is typing. @type {HTMLElement} */ #typing;
+  /** @type {HTMLTextAreaElement} */ #field;
 
   /** @param {Parts} parts */
   constructor(parts) {
-    const { element, setUp } = parts;
+    const { element, h } = parts;
     this.#parts = parts;
-    this.#toolbar = setUp("div", { part: "actions" });
+    this.#root = /** @type {ShadowRoot} */ (element.shadowRoot);
+    this.#toolbar = h("div", "actions");
+    const find = (/** @type {string} */ part) => /** @type {any} */ (this.#root.querySelector(`[part="${part}"]`));
+    this.#context = find("context");
+    this.#announcement = find("announcement");
+    this.#typing = find("typing");
+    this.#field = find("field");
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(STYLE);
-    /** @type {ShadowRoot} */ (element.shadowRoot).adoptedStyleSheets.push(sheet);
+    this.#root.adoptedStyleSheets.push(sheet);
   }
 
-  /** Have the buttons in a row, and in no other. @param {HTMLElement} row @param {Message | null} message */
-  offer(row, message) {
-    const { element, button, fill } = this.#parts;
+  /** @param {Event} event  in the list, or of the keyboard in the field @param {HTMLElement} target  where it was */
+  handle(event, target) {
+    const { type } = event;
+    if (target === this.#field) this.#onFieldKey(/** @type {KeyboardEvent} */ (event).key);
+    else if (type === "keydown") this.#onListKey(/** @type {KeyboardEvent} */ (event), target);
+    else if (type === "click") this.#onClick(target);
+    else if (type === "focusin" || !this.#root.activeElement?.closest("article")) this.#turnTo(target);
+  }
+
+  /** What was to be done was for another room. */
+  stop() {
+    clearTimeout(this.#announceTimer);
+    this.#announceTimer = 0;
+    this.#news = [];
+    this.#announcement.textContent = "";
+    this.cancel();
+  }
+
+  /** Announce several messages as their number: a screen reader would read them for minutes. @param {Message} message */
+  announce({ author, body }) {
+    const { say, nameOf } = this.#parts;
+    this.#news.push(`${nameOf(author)}: ${body}`);
+    const wait = Math.max(0, this.#announcedAt + ANNOUNCE_INTERVAL - Date.now());
+    this.#announceTimer ||= setTimeout(() => {
+      const [text, ...more] = this.#news.splice(0);
+      const count = more.length + 1;
+      this.#announceTimer = 0;
+      this.#announcedAt = Date.now();
+      this.#announcement.textContent = count > 1 ? say("news", { count }) : text;
+    }, wait);
+  }
+
+  /** Say who is typing: the first few by their names. */
+  showTyping() {
+    const { element, say, nameOf } = this.#parts;
+    const names = (element.chat?.typing ?? []).map(nameOf);
+    const total = element.chat?.typingCount ?? 0;
+    const count = total - names.length;
+    if (count > 0) names.push(say("others", { count }));
+    this.#typing.textContent = total ? say(total > 1 ? "typingMany" : "typing", { names: names.join(", ") }) : "";
+  }
+
+  /** Have the buttons in a row, and in no other. @param {Row} row */
+  offer({ node, item }) {
+    const { element, say } = this.#parts;
     const { chat } = element;
     this.#toolbar.remove();
-    if (!chat || !message || message.deleted) return;
-    const texts = this.#texts;
-    const isMine = chat.isMe(message.author);
+    if (!chat || !item || item.state || item.deleted) return;
+    const isMine = chat.isMe(item.author);
     const reactions = EMOJI.map((emoji) =>
-      button(emoji, () => this.react(message, emoji, true), { "aria-label": fill(texts.react, { emoji }) }),
+      this.#button(emoji, () => this.#attempt(chat.react(item, emoji, true)), say("react", { emoji })),
     );
     this.#toolbar.replaceChildren(
       ...reactions,
-      button(texts.reply, () => this.write("replying", message)),
+      this.#button(say("reply"), () => this.#reply(item)),
     );
-    if (isMine) this.#toolbar.append(button(texts.edit, () => this.write("editing", message)));
+    if (isMine) this.#toolbar.append(this.#button(say("edit"), () => this.#edit(item)));
     if (isMine || element.hasAttribute("moderator")) {
       // It wants to be pressed twice.
-      const deletion = button(texts.delete, () => {
-        if (deletion.textContent === texts.confirm) this.#attempt(chat.delete(message));
-        deletion.textContent = texts.confirm;
+      const deletion = this.#button(say("delete"), () => {
+        if (deletion.textContent === say("confirm")) this.#attempt(chat.delete(item));
+        deletion.textContent = say("confirm");
       });
       this.#toolbar.append(deletion);
     }
-    row.append(this.#toolbar);
+    node.append(this.#toolbar);
   }
 
-  /** @param {Message} message @param {string} emoji @param {boolean} on */
-  react(message, emoji, on) {
-    this.#attempt(this.#parts.element.chat?.react(message, emoji, on));
+  /** Save what is edited; false if nothing is. */
+  save() {
+    const { element } = this.#parts;
+    if (this.#edited) {
+      this.#attempt(element.chat?.edit(this.#edited, this.#field.value)).then((isSaved) => isSaved && this.cancel());
+    }
+    return this.#edited !== null;
   }
 
-  editLast() {
-    const { chat } = this.#parts.element;
-    const mine = chat?.messages.filter(({ author, deleted }) => !deleted && chat.isMe(author)).pop();
-    if (mine) this.write("editing", mine);
+  /** The field is for a new message. */
+  cancel() {
+    if (this.#edited) this.#field.value = "";
+    this.#edited = this.replyTo = null;
+    this.#context.textContent = "";
+    this.#measure();
   }
 
-  /** Have a message in the field, or a new one. @param {"" | "editing" | "replying"} [how] @param {Message | null} [about] */
-  write(how = "", about = null) {
-    const { field, context, button, fill, setText, nameOf, measure } = this.#parts;
-    const wasEditing = this.how === "editing";
-    this.how = how;
-    this.about = about && { ...about };
-    setText(context, fill(this.#texts[how] ?? "", { name: nameOf(about?.author) }));
-    if (how) context.append(button(this.#texts.cancel, () => this.write()));
-    if (how === "editing" || wasEditing) field.value = (how === "editing" && about?.body) || "";
-    if (about) field.focus();
-    measure();
+  /** @param {Message} message */
+  #reply(message) {
+    const { say, nameOf } = this.#parts;
+    this.cancel();
+    this.replyTo = message;
+    this.#begin(say("replying", { name: nameOf(message.author) }));
   }
 
-  /** @param {string} body */
-  async save(body) {
-    const { chat } = this.#parts.element;
-    if (chat && this.about && (await this.#attempt(chat.edit(this.about, body)))) this.write();
+  /** @param {Message} message */
+  #edit(message) {
+    const { say } = this.#parts;
+    this.cancel();
+    this.#edited = { ...message };
+    this.#field.value = message.body;
+    this.#begin(say("editing"));
   }
 
-  get #texts() {
-    return { ...TEXTS, ...this.#parts.element.texts };
+  /** Say above the field what it is for. @param {string} text */
+  #begin(text) {
+    const { say } = this.#parts;
+    this.#context.textContent = text;
+    this.#context.append(this.#button(say("cancel"), () => this.cancel()));
+    this.#field.focus();
+    this.#measure();
+  }
+
+  /** Have the element measure what is in the field now. */
+  #measure() {
+    this.#field.dispatchEvent(new Event("input"));
   }
 
   /** Say so if it fails. @param {Promise<unknown> | undefined} promise */
   async #attempt(promise) {
-    const { context, setText, reason } = this.#parts;
+    const { reason } = this.#parts;
     try {
       await promise;
       return true;
     } catch (caught) {
       const error = /** @type {ChatError} */ (caught);
-      // Whoever saves once more has been told.
-      if (this.about) this.about.version = error.version ?? this.about.version;
-      setText(context, reason(error));
+      if (this.#edited) this.#edited.version = error.version ?? this.#edited.version; // it may be saved now all the same
+      this.#context.textContent = reason(error);
       return false;
     }
+  }
+
+  /** @param {Node} target @returns {[string, Row] | undefined} */
+  #rowAt(target) {
+    return [...this.#parts.rows()].find(([, { node }]) => node.contains(target));
+  }
+
+  /** @param {HTMLElement} target */
+  #turnTo(target) {
+    const [key, row] = this.#rowAt(target) ?? [];
+    if (!key || !row || (key === this.current && this.#toolbar.isConnected)) return;
+    this.current = key;
+    this.offer(row);
+  }
+
+  /** @param {HTMLElement} target */
+  #onClick(target) {
+    const { chat } = this.#parts.element;
+    const { item } = this.#rowAt(target)?.[1] ?? {};
+    const { emoji } = target.dataset;
+    const kind = target.getAttribute("part");
+    if (!chat || !item) return;
+    if (emoji) this.#attempt(chat.react(item, emoji, target.ariaPressed !== "true"));
+    const outgoing = /** @type {Outgoing} */ (item);
+    if (kind === "retry") chat.retry(outgoing);
+    if (kind === "discard") chat.discard(outgoing);
+  }
+
+  /** @param {KeyboardEvent} event @param {HTMLElement} target */
+  #onListKey(event, target) {
+    const article = target.closest("article");
+    const next = { ArrowUp: article?.previousSibling, ArrowDown: article?.nextSibling, Escape: this.#field }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    /** @type {HTMLElement | null} */ (next)?.focus();
+  }
+
+  /** @param {string} key */
+  #onFieldKey(key) {
+    const { element } = this.#parts;
+    const { chat } = element;
+    if (key === "Escape") this.cancel();
+    if (key !== "ArrowUp" || this.#field.value) return;
+    const last = chat?.messages.filter(({ author, deleted }) => !deleted && chat.isMe(author)).pop();
+    if (last) this.#edit(last);
+  }
+
+  /** @param {string} text @param {() => unknown} act @param {string} [label] */
+  #button(text, act, label = text) {
+    const button = this.#parts.h("button", "action", { type: "button", "aria-label": label }, text);
+    button.addEventListener("click", act);
+    return button;
   }
 }

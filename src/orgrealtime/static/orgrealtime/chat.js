@@ -18,7 +18,6 @@
  * @typedef {{emoji: string, count: number, mine: boolean, users?: Key[]}} Reaction  `users` may be the first ones alone
  * @typedef {object} Message
  * @property {number} message_id
- * @property {number} room
  * @property {number} [position]  in the history; what came live has none
  * @property {string | null} [client_message_id]
  * @property {Key | null} author  null: the host application
@@ -31,17 +30,14 @@
  *
  * @typedef {{code: string, message?: string, limit?: number, retry_after_ms?: number, version?: number, body?: string}}
  *   ChatError  what the server answers to what it refuses
- * @typedef {object} Outgoing  what the user has written
+ * @typedef {object} Sending
  * @property {string} client_message_id
- * @property {string} body
- * @property {number | null} [reply_to]
- * @property {string} created_at
  * @property {"pending" | "failed" | "sent"} state  "sent": accepted, and its event is still to come
  * @property {ChatError | null} error  why it has failed, or waits
  *
- * @typedef {object} RoomInfo  what events have told of the room
- * @property {string} [name]
- * @property {boolean} [archived]
+ * @typedef {Message & Sending} Outgoing  what the user has written; its `message_id` is 0
+ *
+ * @typedef {{name?: string, archived?: boolean, [key: string]: any}} RoomInfo  what the last event has told of the room
  *
  * @typedef {object} RoomOptions
  * @property {string} org  slug of the organisation
@@ -58,8 +54,7 @@ const DEFAULT_LIMIT = 4_000; // characters of a message
 // Milliseconds.
 const ANSWER_TIMEOUT = 10_000;
 const FETCH_TIMEOUT = 20_000;
-const RETRY_BASE = 1_000;
-const RETRY_MAX = 30_000;
+const RETRY_INTERVAL = 5_000; // at least, and at most three times as long
 const TYPING_INTERVAL = 3_000;
 const TYPING_SHOWN = 8_000;
 
@@ -89,7 +84,6 @@ export class ChatRoom {
   #url;
   /** Stands for the page of history that is waited for. @type {object | null} */ #loading = null;
   /** What has come meanwhile. @type {RealtimeEvent[]} */ #arrived = [];
-  #failures = 0;
   /** How many of the newest messages have come live, since the history was loaded. */ #live = 0;
   /** How what is being sent ends. @type {{ref: string, accept: (answer: any) => void, refuse: (error: ChatError) => void} | null} */
   #sending = null;
@@ -100,7 +94,6 @@ export class ChatRoom {
   #isConnected = false;
   #isWatched = false;
   #isClosed = false;
-  /** Whether the history has still to be asked for. */ #isWaiting = false;
   /** The newest message that the user has seen. @type {number | null} */ #seen = null;
   /** The message after which the line of what is new stands. @type {number | null} */ #line = null;
   #seenName = "";
@@ -113,7 +106,6 @@ export class ChatRoom {
     this.#url = messagesUrl ?? `/orgs/${encodeURIComponent(org)}/rooms/${encodeURIComponent(room)}/messages/`;
     if (typeof client !== "function") this.#follow(client);
     this.#remember();
-    this.#isWaiting = true;
     this.#begin();
   }
 
@@ -167,11 +159,10 @@ export class ChatRoom {
     clearTimeout(this.#loadTimer);
     const page = await this.#page("");
     if (!page) return;
-    this.#failures = 0;
     this.messages = page.messages;
     this.hasOlder = page.has_older;
     this.#live = 0;
-    this.id = page.room ?? this.messages[0]?.room;
+    this.id = page.room;
     const accepted = new Set(this.messages.map((message) => message.client_message_id));
     this.#keep((item) => !accepted.has(item.client_message_id));
     this.#seen ??= this.#line = this.#last;
@@ -199,8 +190,18 @@ export class ChatRoom {
 
   /** Have a message sent, now or as soon as there is a connection: once, however often that takes. @param {string} body */
   send(body, /** @type {number | null} */ reply_to = null) {
-    const created_at = new Date().toISOString();
-    this.outbox.push({ client_message_id: newId(), body, reply_to, created_at, state: "pending", error: null });
+    this.outbox.push({
+      message_id: 0,
+      client_message_id: `${Math.random()}${Math.random()}`, // another than the last ones of this user in this room
+      author: /** @type {Key} */ (this.user),
+      body,
+      version: 1,
+      reply_to,
+      reactions: [],
+      created_at: new Date().toISOString(),
+      state: "pending",
+      error: null,
+    });
     this.#line = this.#seen;
     this.#save();
     this.#flush();
@@ -270,9 +271,7 @@ export class ChatRoom {
 
   /** A client without a position begins when it is welcomed: the history must not be older than that. */
   #begin() {
-    if (!this.#isWaiting || this.#client?.cursor === null) return;
-    this.#isWaiting = false;
-    this.load();
+    if (!this.id && !this.#loading && !this.problem && this.#client?.cursor !== null) this.load();
   }
 
   #changed() {
@@ -363,7 +362,7 @@ export class ChatRoom {
   /** @param {ChatError} problem @param {() => void} tryAgain */
   #onProblem(problem, tryAgain) {
     this.problem = problem;
-    if (isPassing(problem)) this.#loadTimer = setTimeout(tryAgain, this.#delay(problem));
+    if (isPassing(problem)) this.#loadTimer = setTimeout(tryAgain, delayOf(problem));
     else this.messages = []; // what is loaded isn't for this user any more
   }
 
@@ -376,7 +375,7 @@ export class ChatRoom {
    * @returns {Promise<any>}
    */
   async #request(method, path, data) {
-    const headers = { Accept: "application/json", "Content-Type": "application/json", "X-CSRFToken": csrfToken() };
+    const headers = { "Content-Type": "application/json", "X-CSRFToken": csrfToken() };
     const body = data && JSON.stringify(data);
     const init = { method, headers, body, cache: "no-store", signal: AbortSignal.timeout(FETCH_TIMEOUT) };
     let answer;
@@ -455,8 +454,7 @@ export class ChatRoom {
     item.error = error;
     if (!error) {
       item.state = "sent";
-      this.#failures = 0;
-    } else if (isPassing(error)) this.#sendTimer = setTimeout(() => this.#sendNow(), this.#delay(error));
+    } else if (isPassing(error)) this.#sendTimer = setTimeout(() => this.#sendNow(), delayOf(error));
     else {
       item.state = "failed";
       if (error.code === "too_long") this.limit = error.limit ?? this.limit;
@@ -467,11 +465,6 @@ export class ChatRoom {
     clearTimeout(this.#sendTimer);
     this.#sendTimer = 0;
     this.#flush();
-  }
-
-  /** How long to leave the server alone. @param {ChatError} error */
-  #delay({ retry_after_ms }) {
-    return retry_after_ms ?? (0.5 + Math.random() / 2) * Math.min(RETRY_MAX, RETRY_BASE * 2 ** this.#failures++);
   }
 
   /** @param {Frame} frame */
@@ -506,7 +499,7 @@ export class ChatRoom {
     const { type, version, body } = event;
     const index = this.#indexOf(event.message_id);
     const message = this.messages[index];
-    if (type === "chat.room") this.info = { ...this.info, ...event };
+    if (type === "chat.room") this.info = event;
     else if (type === "chat.joined" || type === "chat.left") this.#onMembers(event);
     else if (type === "chat.message" && !message) this.#append(event);
     else if (!message || message.deleted) return;
@@ -568,9 +561,9 @@ function reacted({ reactions }, { emoji, user, on }, isMine) {
   return all.filter((each) => each.count > 0);
 }
 
-/** Random, as long as a UUID; of `crypto.randomUUID` a page without TLS has nothing. */
-function newId() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+/** How long to leave the server alone; at random, so that many don't come back in step. @param {ChatError} error */
+function delayOf({ retry_after_ms }) {
+  return retry_after_ms ?? RETRY_INTERVAL * (1 + 2 * Math.random());
 }
 
 /** @param {ChatError} error */
@@ -581,7 +574,7 @@ function isPassing({ code }) {
 /** As Django gives it: in a form of the page, else in its cookie. */
 function csrfToken() {
   const field = /** @type {HTMLInputElement | null} */ (document.querySelector("[name=csrfmiddlewaretoken]"));
-  return field?.value ?? /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? "";
+  return field?.value ?? document.cookie.split("csrftoken=")[1]?.split(";")[0] ?? "";
 }
 
 /**

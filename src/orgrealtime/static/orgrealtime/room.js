@@ -19,55 +19,18 @@ import { connect } from "./client.js";
  * @typedef {import("./client.js").Client} Client
  * @typedef {import("./client.js").Key} Key
  * @typedef {{name: string, initials?: string, color?: string}} Person  color: behind the initials, which are white
- * @typedef {Message | Outgoing} Item
+ * @typedef {Message & Partial<Pick<Outgoing, "state" | "error">>} Item
  * @typedef {{node: HTMLElement, item: Item | null, look: string}} Row  look: what else its content depends on
+ * @typedef {InstanceType<typeof import("./actions.js").Actions>} Actions
  * @typedef {object} Parts  what the module of the actions is given
  * @property {OrgRoom} element
- * @property {HTMLTextAreaElement} field
- * @property {HTMLElement} context  the line above the field
- * @property {typeof h} setUp
- * @property {typeof button} button
- * @property {typeof fill} fill
- * @property {typeof setText} setText
+ * @property {typeof h} h
+ * @property {() => Map<string, Row>} rows
+ * @property {(name: string, values?: Record<string, unknown>) => string} say
  * @property {(id: Key | null | undefined) => string} nameOf
  * @property {(error: ChatError) => string} reason
- * @property {() => void} measure
  */
 
-/**
- * What the element itself says; in braces what is put in. The module of the actions has texts of its own.
- *
- * @type {Record<string, string>}
- */
-const TEXTS = {
-  title: "Messages",
-  field: "Write a message",
-  send: "Send",
-  user: "User {id}",
-  system: "System",
-  empty: "Nothing has been said here yet.",
-  beginning: "This is where the room begins.",
-  loading: "Loading …",
-  newMessages: "New messages",
-  news: "New messages: {count}",
-  latest: "To the newest",
-  deleted: "This message was deleted.",
-  edited: "edited",
-  pending: "Sending …",
-  retry: "Try again",
-  discard: "Discard",
-  typing: "{names} is typing …",
-  typingMany: "{names} are typing …",
-  others: "{count} others",
-  waiting: "Not connected. What you write is sent when the connection is back.",
-  ended: "Live updates have ended. Reload the page to go on.",
-  archived: "This room is archived.",
-  forbidden: "You have no access here.",
-  conflict: "It has been changed meanwhile.",
-  too_long: "A message has at most {limit} characters.",
-  rate_limited: "Too many messages. This one is sent in {seconds} s.",
-  unavailable: "The server isn't reached. It is tried again.",
-};
 const MIN_ROWS = 60;
 const PIXELS_PER_ROW = 12; // of the list's height: less than half of what a row has, so that the rows are enough
 const END = 40; // pixels from the end that still count as the end
@@ -75,10 +38,11 @@ const COUNTER_FROM = 0.9; // of the limit
 const MAX_LINES = 8;
 // Milliseconds.
 const GROUPED_WITHIN = 5 * 60_000;
-const ANNOUNCE_INTERVAL = 3_000;
 const DAY = 24 * 60 * 60_000;
 // These tell that somebody begins to look at the page, or no longer does.
 const WATCHED_EVENTS = ["focus", "blur", "visibilitychange"];
+// These are for the module of the actions.
+const ACTING_EVENTS = ["pointerover", "focusin", "click", "keydown"];
 /** What is said of states in which nothing comes now. @type {Record<string, string>} */
 const STATES = {
   stopped: "ended",
@@ -91,13 +55,11 @@ const STATES = {
 const STYLE = `
 :host {
   --_line: var(--orgrealtime-border, color-mix(in srgb, currentColor 25%, transparent));
-  --_soft: color-mix(in srgb, currentColor 75%, transparent);
   background: var(--orgrealtime-background, Canvas); color: var(--orgrealtime-text, CanvasText); display: flex;
   flex-direction: column; font: 0.9375rem/1.45 system-ui, sans-serif; height: 30rem;
 }
 :host([hidden]), [hidden] { display: none !important; }
-* { box-sizing: border-box; margin: 0; }
-:focus-visible { outline: 2px solid var(--orgrealtime-focus, currentColor); outline-offset: -2px; }
+* { box-sizing: border-box; margin: 0; outline-color: var(--orgrealtime-focus); outline-offset: -2px; }
 button {
   background: none; border: 1px solid transparent; border-radius: 0.5rem; color: inherit; cursor: pointer; font: inherit;
   font-size: 0.8125rem; padding: 0.125rem 0.5rem;
@@ -105,42 +67,42 @@ button {
 button:hover, article:hover, article:focus-within { background: color-mix(in srgb, currentColor 6%, transparent); }
 [part="list"] { flex: 1; overflow: hidden auto; overflow-anchor: none; overscroll-behavior: contain; }
 [part="state"], [part="note"], [part="typing"] { font-size: 0.8125rem; padding: 0.5rem 1rem 0; }
+[part="typing"] { height: 1.75rem; }
+p:empty { padding: 0; }
+button:empty { display: none; }
 article { padding: 0.125rem 1rem; padding-inline-start: 4rem; position: relative; }
 [part~="first"] { margin-top: 0.5rem; }
 [part="avatar"] {
-  background: var(--_color); border: 1px solid transparent; border-radius: 50%; color: #fff; font-weight: 600;
+  background: var(--_color, #5b6475); border: 1px solid transparent; border-radius: 50%; color: #fff; font-weight: 600;
   inset-inline-start: 1rem; line-height: 2.125rem; position: absolute; text-align: center; width: 2.25rem;
 }
-time, [part="edited"], [part="status"], [part="quote"], [part="counter"], [part~="deleted"], [part~="pending"] { color: var(--_soft); }
-time, [part="edited"], [part="status"], [part="quote"], [part="counter"], [part="day"], [part="new"] { font-size: 0.75rem; }
+time, small, b { font-size: 0.75rem; }
+time, small, [part~="deleted"], [part~="pending"] { color: color-mix(in srgb, currentColor 75%, transparent); }
 time { margin-inline-start: 0.5rem; }
 [part="body"] { overflow-wrap: anywhere; white-space: pre-wrap; }
-[part~="failed"] > [part="status"], [aria-invalid="true"] + [part="counter"], [part="new"] {
-  color: var(--orgrealtime-error, light-dark(#b42318, #ff9d93));
-}
 [part="quote"] { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-[part="day"], [part="new"] {
-  border-top: 1px solid var(--_line); font-weight: 600; margin-block: 0.75rem 0.25rem; margin-inline-start: -3rem;
+b {
+  border-top: 1px solid var(--_line); display: block; margin-block: 0.75rem 0.25rem; margin-inline-start: -3rem;
   padding-top: 0.25rem; text-align: center;
 }
-[part="new"] { border-color: currentColor; }
+b::first-letter { text-transform: uppercase; }
+[part~="failed"] > small, [aria-invalid="true"] + small, [part="new"] {
+  border-color: currentColor; color: var(--orgrealtime-error, light-dark(#b42318, #ff9d93));
+}
 [part="reaction"] { border-color: var(--_line); margin-inline-end: 0.25rem; }
 [aria-pressed="true"] { border: 2px solid var(--orgrealtime-accent, Highlight); font-weight: 600; }
 [part="bottom"] { position: relative; }
 [part="jump"], [part="send"] {
   background: var(--orgrealtime-accent, Highlight); color: var(--orgrealtime-accent-text, HighlightText); font-weight: 600;
-  padding: 0.375rem 0.875rem;
+  padding: 0.5rem 0.875rem;
 }
 [part="jump"] { bottom: 100%; inset-inline-end: 1rem; position: absolute; }
-form {
-  align-items: end; border: 1px solid var(--_line); border-radius: 0.625rem; display: flex; flex-wrap: wrap; gap: 0.25rem;
-  margin: 0.5rem 1rem 1rem; padding: 0.25rem;
-}
+form { align-items: end; display: flex; gap: 0.5rem; margin: 0.25rem 1rem 1rem; }
 textarea {
-  background: none; border: 0; color: inherit; field-sizing: content; flex: 1; font: inherit; max-height: 12rem; min-width: 0;
-  padding: 0.375rem 0.5rem; resize: none;
+  background: none; border: 1px solid var(--_line); border-radius: 0.5rem; color: inherit; field-sizing: content; flex: 1;
+  font: inherit; max-height: 12rem; min-width: 0; padding: 0.5rem 0.75rem; resize: none;
 }
-textarea::placeholder { color: var(--_soft); }
+textarea::placeholder { color: inherit; opacity: 0.75; }
 :disabled { opacity: 0.5; }
 [part="announcement"] { clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; width: 1px; }
 @media (pointer: coarse) { button { min-height: 2.5rem; min-width: 2.5rem; } }
@@ -158,7 +120,8 @@ export class OrgRoom extends Base {
   /** @type {ChatRoom | null} */ #chat = null;
   /** The page's own client, which the page closes, too. @type {Client | null} */ #givenClient = null;
   /** @type {Record<string, Person>} */ #people = {};
-  #texts = TEXTS;
+  /** What the page says itself, and, once that is loaded, the rest. @type {Record<string, string>} */ #texts = {};
+  #hasTexts = false;
   #isAttached = false;
   #isDrawingDue = false;
   /** Changes when all rows are to be filled anew. */ #look = 0;
@@ -166,23 +129,19 @@ export class OrgRoom extends Base {
   /** Where the first row's item is. */ #start = 0;
   /** Its message, and where that was. @type {[number | undefined, number]} */ #first = [undefined, 0];
   /** Whether the newest message stays in sight, whatever comes. */ #isAtEnd = true;
-  /** The key of the row that somebody has turned to. */ #current = "";
-  /** Once their module is loaded. @type {InstanceType<typeof import("./actions.js").Actions> | undefined} */ #actions;
-  /** What is still to be announced. @type {string[]} */ #news = [];
-  #announceTimer = 0;
-  #announcedAt = 0;
-  #state = h("p", { part: "state", role: "status" });
-  #note = h("p", { part: "note" });
-  #feed = h("div", { role: "feed" });
-  #list = h("div", { part: "list" }, this.#note, this.#feed);
-  #jump = h("button", { part: "jump", type: "button" });
-  #typing = h("p", { part: "typing" });
-  #context = h("div", { part: "context", role: "status" });
-  #field = h("textarea", { part: "field", dir: "auto", enterkeyhint: "send" });
-  #counter = h("span", { part: "counter" });
-  #button = h("button", { part: "send" });
-  #form = h("form", { part: "composer" }, this.#context, this.#field, this.#counter, this.#button);
-  #announcement = h("div", { part: "announcement", "aria-live": "polite" });
+  /** Once their module is loaded. @type {Actions | undefined} */ #actions;
+  #state = h("p", "state", { role: "status" });
+  #note = h("p", "note");
+  #feed = h("div", "feed", { role: "feed" });
+  #list = h("div", "list", {}, this.#note, this.#feed);
+  #jump = h("button", "jump", { type: "button" });
+  #typing = h("p", "typing");
+  #context = h("div", "context", { role: "status" });
+  #field = h("textarea", "field", { dir: "auto", enterkeyhint: "send" });
+  #counter = h("small", "counter");
+  #button = h("button", "send");
+  #form = h("form", "composer", {}, this.#field, this.#counter, this.#button);
+  #announcement = h("div", "announcement", { "aria-live": "polite" });
 
   constructor() {
     super();
@@ -192,11 +151,10 @@ export class OrgRoom extends Base {
       sheet.replaceSync(STYLE);
     }
     root.adoptedStyleSheets = [sheet];
-    const bottom = h("div", { part: "bottom" }, this.#jump, this.#typing, this.#form);
+    const bottom = h("div", "bottom", {}, this.#jump, this.#typing, this.#context, this.#form);
     root.append(this.#state, this.#list, bottom, this.#announcement);
     this.#list.addEventListener("scroll", () => this.#onScroll());
-    this.#feed.addEventListener("keydown", (event) => this.#onListKey(event));
-    for (const type of ["pointerover", "focusin"]) this.#feed.addEventListener(type, (event) => this.#turnTo(event));
+    for (const type of ACTING_EVENTS) this.#feed.addEventListener(type, (event) => this.#act(event));
     this.#jump.addEventListener("click", () => this.#toEnd());
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -263,41 +221,57 @@ export class OrgRoom extends Base {
     this.#drawAnew();
   }
 
-  /** What the element itself says; give those that shall differ. @returns {Record<string, string>} */
+  /** What the element says, by the names in `texts.js`; what isn't given is said in English. @returns {Record<string, string>} */
   get texts() {
     return this.#texts;
   }
 
   set texts(texts) {
-    this.#texts = { ...TEXTS, ...texts };
+    this.#texts = texts;
+    this.#hasTexts = false;
+    this.#drawAnew();
+  }
+
+  /**
+   * One of the texts, or another if there is none of this name.
+   *
+   * @param {string} name
+   * @param {Record<string, unknown>} [values]
+   * @param {string} [other]
+   */
+  #say(name, values = {}, other = "") {
+    if (!(name in this.#texts || this.#hasTexts)) this.#loadTexts();
+    return (this.#texts[name] ?? other).replace(/\{(\w+)\}/g, (_, key) => String(values[key]));
+  }
+
+  async #loadTexts() {
+    this.#hasTexts = true;
+    const { TEXTS } = await import("./texts.js");
+    this.#texts = { ...TEXTS, ...this.#texts };
     this.#drawAnew();
   }
 
   #restart() {
     this.#stop();
-    const option = (/** @type {string} */ name) => this.getAttribute(name) ?? undefined;
-    const [org, room, user] = ["org", "room", "share-key"].map(option);
+    const names = ["org", "room", "share-key", "messages-url"];
+    const [org, room, user, messagesUrl] = names.map((name) => this.getAttribute(name) ?? undefined);
     if (!org || !room) return; // the page's script may set them later
     this.#chat = new ChatRoom({
       org,
       room,
       user,
-      messagesUrl: option("messages-url"),
+      messagesUrl,
       client: this.#givenClient ?? ((since) => connect({ org, since, shareKey: user })),
       onChange: () => this.#drawSoon(),
-      onMessage: (message) => this.#announce(message),
+      onMessage: (message) => this.#withActions((actions) => actions.announce(message)),
     });
   }
 
   #stop() {
-    clearTimeout(this.#announceTimer);
-    this.#announceTimer = 0;
-    this.#news = [];
-    this.#announcement.textContent = "";
     this.#chat?.close();
     this.#chat = null;
     this.#isAtEnd = true;
-    this.#actions?.write();
+    this.#actions?.stop();
     this.#drawAnew();
   }
 
@@ -312,18 +286,16 @@ export class OrgRoom extends Base {
     this.#drawSoon();
   }
 
-  /** Draw at most once a frame, whatever happens meanwhile. A page in the background has no frames. */
+  /** Draw at most once a frame, whatever happens meanwhile; in the background not at all. */
   #drawSoon() {
     if (this.#isDrawingDue || !this.#isAttached) return;
     this.#isDrawingDue = true;
-    if (document.hidden) setTimeout(this.#draw);
-    else requestAnimationFrame(this.#draw);
+    requestAnimationFrame(this.#draw);
   }
 
   #draw = () => {
     this.#isDrawingDue = false;
     const chat = this.#chat;
-    const texts = this.#texts;
     const list = this.#list;
     this.#watch();
     // The first row in sight stays where it is, whatever changes above it.
@@ -335,16 +307,18 @@ export class OrgRoom extends Base {
     const problem = chat?.problem;
     const isLoading = !chat || chat.isLoading;
     const isEmpty = !this.#rows.size;
-    const beginning = isEmpty ? texts.empty : chat?.hasOlder ? "" : texts.beginning;
-    setText(this.#state, texts[state]);
-    setText(this.#note, problem ? this.#reason(problem) : isLoading ? texts.loading : beginning);
-    set(this.#feed, { "aria-label": this.getAttribute("label") ?? texts.title, "aria-busy": isLoading });
+    const note = isLoading ? "loading" : isEmpty ? "empty" : chat?.hasOlder ? "" : "beginning";
+    setText(this.#state, state ? this.#say(state) : "");
+    setText(this.#note, problem ? this.#reason(problem) : note && this.#say(note));
+    set(this.#feed, { "aria-label": this.getAttribute("label") ?? this.#say("title"), "aria-busy": isLoading });
     if (this.#isAtEnd) list.scrollTop = list.scrollHeight;
     else if (anchor?.isConnected) list.scrollTop += anchor.getBoundingClientRect().top - before;
-    setText(this.#jump, this.#isAtEnd ? "" : chat?.unread ? fill(texts.news, { count: chat.unread }) : texts.latest);
-    setText(this.#typing, this.#typists());
-    set(this.#field, { "aria-label": texts.field, placeholder: texts.field });
-    setText(this.#button, texts.send);
+    const count = chat?.unread;
+    setText(this.#jump, this.#isAtEnd ? "" : this.#say(count ? "news" : "latest", { count }));
+    if (chat?.typingCount) this.#withActions((actions) => actions.showTyping());
+    else setText(this.#typing, "");
+    set(this.#field, { "aria-label": this.#say("field"), placeholder: this.#say("field") });
+    setText(this.#button, this.#say("send"));
     this.#form.hidden = Boolean(state && state !== "waiting") || (isEmpty && Boolean(problem));
     this.#measure();
   };
@@ -366,25 +340,29 @@ export class OrgRoom extends Base {
     if (moved < 0) this.#isAtEnd = true;
     this.#start = this.#isAtEnd ? last : Math.min(Math.max(0, this.#start + moved - firstAt), last);
     this.#first = [messages[this.#start]?.message_id, this.#start];
-    const hadFocus = feed.contains(this.#focused);
-    /** @type {Map<string, Row>} */ const rows = new Map();
+    const items = [...messages.slice(this.#start, this.#start + size), ...outbox].slice(0, size);
+    const keys = items.map((item) => this.#keyOf(item));
+    const focused = this.#focused;
+    for (const [key, { node }] of this.#rows) {
+      if (keys.includes(key)) continue;
+      node.remove();
+      this.#rows.delete(key);
+    }
     let place = feed.firstElementChild;
     /** @type {Item | undefined} */ let above = messages[this.#start - 1];
-    for (const item of [...messages.slice(this.#start, this.#start + size), ...outbox].slice(0, size)) {
-      const key = this.#keyOf(item);
-      const row = this.#rows.get(key) ?? { node: h("article", {}), item: null, look: "" };
-      rows.set(key, row);
-      this.#fill(row, item, above, "version" in item && item.message_id === firstNew);
-      set(row.node, { "aria-posinset": this.#start + rows.size, "aria-setsize": hasOlder ? -1 : total });
-      if (row.node === place) place = place.nextElementSibling;
-      else feed.insertBefore(row.node, place);
+    items.forEach((item, index) => {
+      const row = this.#rows.get(keys[index]) ?? { node: h("article", "message"), item: null, look: "" };
+      const { node } = row;
+      this.#rows.set(keys[index], row);
+      this.#fill(row, item, above, item.message_id === firstNew);
+      set(node, { "aria-posinset": this.#start + index + 1, "aria-setsize": hasOlder ? -1 : total, tabindex: -1 });
+      if (node === place) place = node.nextElementSibling;
+      else feed.insertBefore(node, place);
       above = item;
-    }
-    for (const [key, { node }] of this.#rows) if (!rows.has(key)) node.remove();
-    this.#rows = rows;
-    const current = rows.get(this.#current)?.node ?? feed.lastElementChild;
-    for (const { node } of rows.values()) node.tabIndex = node === current ? 0 : -1;
-    if (hadFocus && !this.#focused) focusOn(current);
+    });
+    const current = this.#rows.get(this.#actions?.current ?? "")?.node ?? feed.lastElementChild;
+    if (current) set(current, { tabindex: 0 });
+    if (focused && !this.#focused) /** @type {HTMLElement | null} */ (current)?.focus();
   }
 
   get #focused() {
@@ -393,154 +371,117 @@ export class OrgRoom extends Base {
 
   /** The same before and after the server has it. @param {Item} item */
   #keyOf(item) {
-    return "version" in item && !(item.client_message_id && this.#chat?.isMe(item.author))
-      ? `${item.message_id}`
-      : `${item.client_message_id}`;
+    return `${((item.state || this.#chat?.isMe(item.author)) && item.client_message_id) || item.message_id}`;
   }
 
   /** @param {Row} row @param {Item} item @param {Item | undefined} above @param {boolean} isNew */
   #fill(row, item, above, isNew) {
-    const texts = this.#texts;
     const language = this.#language;
     const date = new Date(item.created_at);
     const dateAbove = new Date(above?.created_at ?? 0);
-    const author = this.#authorOf(item);
+    const { author, version, deleted, reply_to, reactions, state = "", error } = item;
     const isSystem = author === null;
     const isOtherDay = date.toDateString() !== dateAbove.toDateString();
     const isLater = Number(date) - Number(dateAbove) > GROUPED_WITHIN;
-    const isFirst = isNew || isOtherDay || isLater || isSystem || author !== this.#authorOf(above);
-    const message = "version" in item ? item : null;
-    const outgoing = "version" in item ? null : item;
-    const { state = "", error } = outgoing ?? {};
+    const isFirst = isNew || isOtherDay || isLater || isSystem || author !== above?.author;
     const look = [this.#look, isNew, isOtherDay, isFirst, state, error?.code].join();
     if (row.item === item && row.look === look) return;
     row.item = item;
     row.look = look;
-    const isDeleted = message?.deleted;
     const name = this.#nameOf(author);
-    const time = date.toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" });
-    const body = isDeleted ? texts.deleted : item.body;
-    const edited = (message?.version ?? 1) > 1 && !isDeleted ? texts.edited : "";
+    const time = date.toLocaleTimeString(language, { timeStyle: "short" });
+    const body = deleted ? this.#say("deleted") : item.body;
+    const edited = version > 1 && !deleted && this.#say("edited");
     const isRefused = error && error.code !== "unavailable";
-    const status = isRefused ? this.#reason(error) : state === "pending" ? texts.pending : "";
-    const quoted = item.reply_to && this.#chat?.messages.find(({ message_id }) => message_id === item.reply_to);
-    const isMine = outgoing || this.#chat?.isMe(author);
-    const kinds = [isFirst && "first", isMine && "own", isDeleted && "deleted", isSystem && "system", state];
+    const status = isRefused ? this.#reason(error) : state === "pending" && this.#say("pending");
+    const quoted = reply_to && this.#chat?.messages.find(({ message_id }) => message_id === reply_to);
+    const isMine = this.#chat?.isMe(author);
+    const kinds = [isFirst && "first", isMine && "own", deleted && "deleted", isSystem && "system", state];
     set(row.node, {
       part: ["message", ...kinds].filter(Boolean).join(" "),
       "aria-label": [`${name}: ${body}`, time, edited, status].filter(Boolean).join(", "),
     });
     const hasHead = isFirst && !isSystem;
-    const isFailed = outgoing && state === "failed";
+    const isFailed = state === "failed";
     row.node.replaceChildren();
     put(
       row.node,
-      isOtherDay && h("p", { part: "day" }, this.#dayOf(date, language)),
-      isNew && h("p", { part: "new" }, texts.newMessages),
+      isOtherDay && h("b", "day", {}, this.#dayOf(date, language)),
+      isNew && h("b", "new", {}, this.#say("newMessages")),
       hasHead && this.#avatar(author, name),
-      hasHead && h("strong", { part: "author", dir: "auto" }, name),
-      hasHead && h("time", { part: "time", datetime: item.created_at, title: date.toLocaleString(language) }, time),
-      quoted && h("span", { part: "quote", dir: "auto" }, `${this.#nameOf(quoted.author)}: ${quoted.body}`),
-      h("p", { part: "body", dir: "auto" }, body),
-      edited && h("span", { part: "edited" }, edited),
-      status && h("p", { part: "status" }, status),
-      isFailed && button(texts.retry, () => this.#chat?.retry(outgoing)),
-      isFailed && button(texts.discard, () => this.#chat?.discard(outgoing)),
-      ...(message?.reactions ?? []).map((reaction) => this.#reaction(/** @type {Message} */ (message), reaction)),
+      hasHead && h("strong", "author", { dir: "auto" }, name),
+      hasHead && h("time", "time", { datetime: item.created_at, title: date.toLocaleString(language) }, time),
+      quoted && h("small", "quote", { dir: "auto" }, `${this.#nameOf(quoted.author)}: ${quoted.body}`),
+      h("p", "body", { dir: "auto" }, body),
+      edited && h("small", "edited", {}, edited),
+      status && h("small", "status", {}, status),
+      isFailed && h("button", "retry", {}, this.#say("retry")),
+      isFailed && h("button", "discard", {}, this.#say("discard")),
+      ...reactions.map((reaction) => this.#reaction(reaction)),
     );
-    if (this.#current === this.#keyOf(item)) this.#actions?.offer(row.node, message);
-  }
-
-  /** @param {Item | undefined} item */
-  #authorOf(item) {
-    return item && "version" in item ? item.author : this.#chat?.user;
+    if (this.#actions?.current === this.#keyOf(item)) this.#actions.offer(row);
   }
 
   /** @param {Key | null | undefined} id */
   #nameOf(id) {
-    return id === null ? this.#texts.system : (this.#people[id ?? ""]?.name ?? fill(this.#texts.user, { id }));
+    return id === null ? this.#say("system") : (this.#people[id ?? ""]?.name ?? this.#say("user", { id }));
   }
 
   /** @param {Key | null | undefined} id @param {string} name */
   #avatar(id, name) {
-    const { initials = [...name][0], color = `oklch(50% 0.13 ${(parseInt(String(id), 36) * 47) % 360})` } =
-      this.#people[id ?? ""] ?? {};
-    const avatar = h("span", { part: "avatar", "aria-hidden": true }, initials);
+    const { initials = [...name][0], color = "" } = this.#people[id ?? ""] ?? {};
+    const avatar = h("span", "avatar", { "aria-hidden": true }, initials);
     avatar.style.setProperty("--_color", color);
     return avatar;
   }
 
   /** @param {Date} date @param {string | undefined} language */
   #dayOf(date, language) {
-    const [day, today] = [date, new Date()].map((each) => new Date(each).setHours(0, 0, 0, 0));
-    const days = Math.round((today - day) / DAY);
+    const days = Math.ceil((new Date().setHours(0, 0, 0, 0) - Number(date)) / DAY);
     return days > 1
       ? date.toLocaleDateString(language, { dateStyle: "full" })
       : new Intl.RelativeTimeFormat(language, { numeric: "auto" }).format(-days, "day");
   }
 
-  #typists() {
-    const { typing = [], typingCount = 0 } = this.#chat ?? {};
-    const { others, typing: one, typingMany } = this.#texts;
-    const names = typing.map((id) => this.#nameOf(id));
-    if (typingCount > names.length) names.push(fill(others, { count: typingCount - names.length }));
-    const text = typingCount > 1 ? typingMany : typingCount ? one : "";
-    return fill(text, { names: new Intl.ListFormat(this.#language).format(names) });
-  }
-
-  /** @param {Message} message @param {Reaction} reaction */
-  #reaction(message, { emoji, count, mine, users = [] }) {
+  /** @param {Reaction} reaction */
+  #reaction({ emoji, count, mine, users = [] }) {
     const title = users.map((id) => this.#nameOf(id)).join(", ");
-    const react = async () => (await this.#load()).react(message, emoji, !mine);
-    return button(`${emoji} ${count}`, react, { part: "reaction", "aria-pressed": mine, title });
+    return h("button", "reaction", { "aria-pressed": mine, "data-emoji": emoji, title }, `${emoji} ${count}`);
   }
 
   /** Why something isn't done. @param {ChatError} error */
   #reason({ code, message, limit, retry_after_ms = 0 }) {
-    const text = this.#texts[code === "slow_mode" ? "rate_limited" : code] ?? message ?? code;
-    return fill(text, { limit, seconds: Math.ceil(retry_after_ms / 1000) });
+    return this.#say(code, { limit, seconds: Math.ceil(retry_after_ms / 1000) }, message ?? code);
   }
 
-  /** Have the buttons at the row that somebody turns to. @param {Event} event */
-  async #turnTo({ target, type }) {
-    const node = /** @type {HTMLElement} */ (target).closest("article");
-    const isInUse = type === "pointerover" && this.#feed.contains(this.#focused);
-    const [key, row] = [...this.#rows].find((entry) => entry[1].node === node) ?? [];
-    if (!key || !row || isInUse || (key === this.#current && this.#actions)) return;
-    this.#current = key;
-    const actions = await this.#load();
-    const { node: now, item } = this.#rows.get(this.#current) ?? row;
-    actions.offer(now, item && "version" in item ? item : null);
+  /** Have the module of the actions deal with an event. @param {Event} event */
+  #act(event) {
+    const target = /** @type {HTMLElement} */ (event.target); // as long as it is dispatched
+    this.#withActions((actions) => actions.handle(event, target));
   }
 
-  async #load() {
-    const { Actions } = await import("./actions.js");
-    this.#actions ??= new Actions({
-      element: this,
-      field: this.#field,
-      context: this.#context,
-      setUp: h,
-      button,
-      fill,
-      setText,
-      nameOf: (id) => this.#nameOf(id),
-      reason: (error) => this.#reason(error),
-      measure: () => this.#measure(),
-    });
-    return this.#actions;
+  /** At once, if the module is loaded. @param {(actions: Actions) => void} use */
+  async #withActions(use) {
+    if (!this.#actions) {
+      const { Actions } = await import("./actions.js");
+      this.#actions ??= new Actions({
+        element: this,
+        h,
+        rows: () => this.#rows,
+        say: (name, values) => this.#say(name, values),
+        nameOf: (id) => this.#nameOf(id),
+        reason: (error) => this.#reason(error),
+      });
+    }
+    use(this.#actions);
   }
 
   #submit() {
-    const { value } = this.#field;
-    const { how, about } = this.#actions ?? {};
-    if (this.#button.disabled) return;
-    if (how === "editing") this.#actions?.save(value);
-    else {
-      this.#chat?.send(value, about?.message_id);
-      this.#field.value = "";
-      this.#actions?.write();
-      this.#toEnd();
-    }
+    if (this.#button.disabled || this.#actions?.save()) return;
+    this.#chat?.send(this.#field.value, this.#actions?.replyTo?.message_id);
+    this.#field.value = "";
+    this.#actions?.cancel();
+    this.#toEnd();
   }
 
   /** How long the text is, and whether that is too long. */
@@ -573,39 +514,13 @@ export class OrgRoom extends Base {
   }
 
   /** @param {KeyboardEvent} event */
-  #onListKey(event) {
-    const article = /** @type {HTMLElement} */ (event.target).closest("article");
-    const next = {
-      ArrowUp: article?.previousElementSibling,
-      ArrowDown: article?.nextElementSibling,
-      Escape: this.#field,
-    }[event.key];
-    if (next === undefined) return;
-    event.preventDefault();
-    focusOn(next);
-  }
-
-  /** @param {KeyboardEvent} event */
   #onFieldKey(event) {
-    const { key } = event;
     if (event.isComposing || event.keyCode === 229) return; // the key is the input method's
-    if (key === "Enter" && !event.shiftKey) this.#submit();
-    else if (key === "Escape" && this.#actions?.how) this.#actions.write();
-    else if (key === "ArrowUp" && !this.#field.value) this.#load().then((actions) => actions.editLast());
-    else return;
-    event.preventDefault();
-  }
-
-  /** Announce several messages as their number: a screen reader would read them for minutes. @param {Message} message */
-  #announce({ author, body }) {
-    this.#news.push(`${this.#nameOf(author)}: ${body}`);
-    const wait = Math.max(0, this.#announcedAt + ANNOUNCE_INTERVAL - Date.now());
-    this.#announceTimer ||= setTimeout(() => {
-      const [text, ...more] = this.#news.splice(0);
-      this.#announceTimer = 0;
-      this.#announcedAt = Date.now();
-      this.#announcement.textContent = more.length ? fill(this.#texts.news, { count: more.length + 1 }) : text;
-    }, wait);
+    if (event.key !== "Enter" || event.shiftKey) this.#act(event);
+    else {
+      event.preventDefault();
+      this.#submit();
+    }
   }
 
   /** The language of the element in its page, as far as it is one. @returns {string | undefined} */
@@ -622,13 +537,14 @@ export class OrgRoom extends Base {
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
- * @param {Record<string, any>} attributes
+ * @param {string} part
+ * @param {Record<string, any>} [attributes]
  * @param {...(Node | string)} children  strings become text
  * @returns {HTMLElementTagNameMap[Tag]}
  */
-function h(tag, attributes, ...children) {
+function h(tag, part, attributes, ...children) {
   const element = document.createElement(tag);
-  set(element, attributes);
+  set(element, { part, ...attributes });
   put(element, ...children);
   return element;
 }
@@ -643,27 +559,9 @@ function set(element, attributes) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
 }
 
-/** @param {string} text @param {() => unknown} act @param {Record<string, any>} [attributes] */
-function button(text, act, attributes = { part: "action" }) {
-  const element = h("button", { type: "button", ...attributes }, text);
-  element.addEventListener("click", act);
-  return element;
-}
-
-/** A text with the names in braces filled in. @param {string} text @param {Record<string, unknown>} values */
-function fill(text, values) {
-  return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
-}
-
-/** Only if it is another: what is written anew is read aloud anew. @param {HTMLElement} element @param {string | undefined} text */
-function setText(element, text = "") {
+/** Only if it is another: what is written anew is read aloud anew. @param {HTMLElement} element @param {string} text */
+function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
-  element.hidden = !text;
-}
-
-/** @param {Element | null | undefined} element */
-function focusOn(element) {
-  /** @type {HTMLElement | null | undefined} */ (element)?.focus();
 }
 
 if (globalThis.customElements && !customElements.get("org-room")) customElements.define("org-room", OrgRoom);
