@@ -216,6 +216,7 @@ class Connection {
     this.received.push(message);
     if (message.type === "ping") this.send({ type: "pong", cursor: this.server.log.cursor(this.seq) });
     if (message.type === "echo") this.send({ type: "echoed", text: message.text });
+    this.server.onMessage?.(message, this);
   }
 
   close(code = 1006) {

@@ -40,6 +40,9 @@ test("npm gets the modules, their types and what tells of them, and nothing else
   assert.deepEqual(files.map(({ path }) => path).sort(), [
     "LICENSE",
     "README.md",
+    "actions.js",
+    "chat.d.ts",
+    "chat.js",
     "client.d.ts",
     "client.js",
     "diagnostics.js",
@@ -49,6 +52,9 @@ test("npm gets the modules, their types and what tells of them, and nothing else
     "notifications.js",
     "package.json",
     "panel.js",
+    "room.d.ts",
+    "room.js",
+    "texts.js",
   ]);
 });
 

@@ -10,6 +10,9 @@ const LOADS = [
   ["a page with the bell", 12_000, ["client.js", "notifications.js"]],
   ["its list, when one turns to it", 3_500, ["panel.js"]],
   ["where sockets are blocked", 1_600, ["fallbacks.js"]],
+  ["a page with a room", 8_000, ["chat.js", "room.js"]],
+  ["what people do there, with the first of it", 2_100, ["actions.js"]],
+  ["its texts, if the page has none", 700, ["texts.js"]],
   ["warnings, when there is one", 1_500, ["diagnostics.js"]],
 ];
 const SOURCE = new URL("../../src/orgrealtime/static/orgrealtime/", import.meta.url);

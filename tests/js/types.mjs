@@ -8,10 +8,10 @@ import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 export const SOURCE = here("../../src/orgrealtime/static/orgrealtime/");
-const MODULES = ["client", "diagnostics", "fallbacks", "notifications", "panel"];
-const DECLARED = ["client", "notifications"]; // those that a page imports
+const MODULES = ["actions", "chat", "client", "diagnostics", "fallbacks", "notifications", "panel", "room", "texts"];
+const DECLARED = ["chat", "client", "notifications", "room"]; // those that a page imports
 
-const ELEMENT = "notifications.d.ts"; // whose page has the types of elements.d.ts, too
+const ELEMENTS = ["notifications.d.ts", "room.d.ts"]; // whose pages have the types of elements.d.ts, too
 
 /** The texts of the declaration files, by name. Made apart: beside the old ones the compiler would read those. */
 export async function declarations() {
@@ -33,7 +33,8 @@ export async function declarations() {
   const texts = await Promise.all(names.map((name) => readFile(join(folder, name), "utf8")));
   await rm(folder, { recursive: true });
   const files = new Map(names.map((name, n) => [name, texts[n]]));
-  return files.set(ELEMENT, `/// <reference path="./elements.d.ts" />\n${files.get(ELEMENT)}`);
+  for (const name of ELEMENTS) files.set(name, `/// <reference path="./elements.d.ts" />\n${files.get(name)}`);
+  return files;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -37,6 +37,7 @@ IMPORTED = (
     "orgrealtime/diagnostics.js",
     "orgrealtime/fallbacks.js",
     "orgrealtime/panel.js",
+    "orgrealtime/texts.js",
 )
 # As in Django's json_script: text inside of a script element must not end it.
 ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}

@@ -165,7 +165,6 @@ export class ChatRoom {
     this.id = page.room;
     const accepted = new Set(this.messages.map((message) => message.client_message_id));
     this.#keep((item) => !accepted.has(item.client_message_id));
-    this.#seen ??= this.#line = this.#last;
     const { client } = this.#options;
     if (!this.#client && typeof client === "function") this.#follow(client(page.cursor));
     for (const event of this.#arrived.splice(0)) this.#apply(event);
@@ -311,10 +310,12 @@ export class ChatRoom {
     this.#save();
   }
 
-  /** The newest message counts as seen while it is in sight. */
+  /** The newest message counts as seen while it is in sight; so does what was there before the first visit. */
   #see() {
-    if (!this.#isWatched || !this.messages.length || this.#last === this.#seen) return;
+    const isFirst = this.#seen === null;
+    if (!isFirst && (!this.#isWatched || this.#last === this.#seen)) return;
     this.#seen = this.#last;
+    if (isFirst) this.#line = this.#seen;
     stored("localStorage", this.#seenName, this.#seen);
   }
 

@@ -4,6 +4,7 @@
  */
 import type { RealtimeEvent, Reset, State, UserChange } from "./client.js";
 import type { OrgNotifications } from "./notifications.js";
+import type { OrgRoom } from "./room.js";
 
 /** The attributes of `<org-notifications>`. */
 export type OrgNotificationsAttributes = {
@@ -24,12 +25,32 @@ export type OrgNotificationsAttributes = {
     | "slot"]?: string | undefined;
 };
 
+/** The attributes of `<org-room>`. */
+export type OrgRoomAttributes = {
+  [Name in
+    | "org"
+    | "room"
+    | "messages-url"
+    | "share-key"
+    | "people"
+    | "label"
+    | "texts"
+    | "moderator"
+    | "lang"
+    | "id"
+    | "class"
+    | "className"
+    | "slot"]?: string | undefined;
+};
+
 /** Beside the attributes whatever JSX has for every element, such as `key`, `ref` and `hidden`. */
 export type OrgNotificationsProps = OrgNotificationsAttributes & { [name: string]: unknown };
+export type OrgRoomProps = OrgRoomAttributes & { [name: string]: unknown };
 
 declare global {
   interface HTMLElementTagNameMap {
     "org-notifications": OrgNotifications;
+    "org-room": OrgRoom;
   }
 
   // They bubble: the document and the window hear of them, too.
@@ -44,6 +65,7 @@ declare global {
   namespace JSX {
     interface IntrinsicElements {
       "org-notifications": OrgNotificationsProps;
+      "org-room": OrgRoomProps;
     }
   }
 }
@@ -54,6 +76,7 @@ declare module "react" {
   namespace JSX {
     interface IntrinsicElements {
       "org-notifications": OrgNotificationsProps;
+      "org-room": OrgRoomProps;
     }
   }
 }
@@ -64,5 +87,7 @@ declare module "vue" {
   interface GlobalComponents {
     // @ts-ignore
     "org-notifications": import("vue").DefineComponent<OrgNotificationsProps>;
+    // @ts-ignore
+    "org-room": import("vue").DefineComponent<OrgRoomProps>;
   }
 }
