@@ -52,6 +52,7 @@ def publish(
     (`entry`), and begin or end access to it for users (`grants`, `withdraws`). `category` makes it a notification of
     that kind. `subject` is what it is about; if it `replaces`, nobody gets what events before it said of that.
     """
+    _organization_id(organization)  # of what is none no router can be asked
     using = using or router.db_for_write(NotificationEvent, instance=organization)
     event = prepare(
         organization,

@@ -15,11 +15,15 @@ from orgrealtime import publish, stream
 from orgrealtime.access import Access
 from orgrealtime.adapters import get_adapter
 from orgrealtime.admission.quotas import quotas_of
+from orgrealtime.chat import history
+from orgrealtime.chat import services as chat
 from orgrealtime.delivery import bell
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.keys import organization_keys, user_keys
 from orgrealtime.models import NotificationEvent, Recipient
 from orgrealtime.protocol.cursors import Cursor
+from orgrealtime.protocol.keys import key_as_json
+from orgrealtime.stream.topics import with_topics
 from orgrealtime.templatetags.orgrealtime import orgrealtime_client
 from tests.keyed.fields import BEYOND_JAVASCRIPT, KIND
 from tests.keyed.models import Membership, Organization, User
@@ -222,3 +226,29 @@ def test_tabs_share_under_the_name_of_the_user(acme: Organization, alice: User) 
     request.user = alice
     page = orgrealtime_client({"request": request}, acme)
     assert f'"shareKey": "{user_keys().name(alice.pk)}"' in page
+
+
+def test_rooms_know_users_and_organisations_by_their_keys(acme: Organization, alice: User, bob: User) -> None:
+    room = chat.open_direct(acme, alice, bob)
+    assert chat.open_direct(acme.pk, bob, key_as_json(alice.pk)) == room
+    sent = chat.send(acme, alice, room_id=room.pk, body="hello", mentions=[key_as_json(bob.pk)])
+    assert (
+        chat.send(acme, bob, room_id=room.pk, body="and you", reply_to=sent.message.pk).message.author == bob
+    )
+    page = history.read(acme, bob, room_id=room.pk)
+    assert [message["author"] for message in page.messages] == [key_as_json(alice.pk), key_as_json(bob.pk)]
+    assert page.messages[0]["mentions"] == [key_as_json(bob.pk)]
+    (summary,) = chat.rooms_of(acme, alice)
+    assert set(summary.people) == {key_as_json(alice.pk), key_as_json(bob.pk)}
+    (access,) = with_topics([Access(acme.pk, bob.pk)])
+    assert list(access.topics) == [room.topic]
+    start = Cursor(stream.position(acme).epoch, 0)
+    assert "chat.mention" in types(stream.read(acme.pk, start, access=access).events)
+    chat.edit(acme, alice, message_id=sent.message.pk, body="other")
+    chat.react(acme, bob, message_id=sent.message.pk, emoji="👍")
+    chat.erase(alice, acme)
+    assert room.members.get().user == bob
+    team = chat.create_room(acme, None, kind="private", name="Team", members=[alice, key_as_json(bob.pk)])
+    chat.set_role(acme, None, room_id=team.pk, user=key_as_json(bob.pk), role="owner")
+    chat.remove_member(acme, bob, room_id=team.pk, user=alice.pk)
+    assert team.members.get().role == "owner"

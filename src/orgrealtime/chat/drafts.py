@@ -26,7 +26,9 @@ def members_of(organization_id: Any, actor: Any) -> QuerySet[Member]:
     if actor is None:
         raise TypeError("this is done in somebody's name: actor is a user")
     return Member.objects.using(writing.alias()).filter(
-        organization_id=organization_id, user_id=actor.pk, room__organization_id=organization_id
+        organization_id=organization_id,
+        user_id=writing.user_key(actor),
+        room__organization_id=organization_id,
     )
 
 
@@ -121,7 +123,7 @@ def tell_mentioned(message: Message, room: Room, actor: Any, mentions: list[int 
         payload = {
             "message_id": message.pk,
             "body": message.body,
-            "by": None if actor is None else key_as_json(actor.pk),
+            "by": None if actor is None else key_as_json(writing.user_key(actor)),
         }
         writing.publish(
             room, "chat.mention", payload, actor=actor, to=to, category="mention", subject=message.subject

@@ -28,7 +28,9 @@ def erase(user: Any, organization: Any, *, anonymise: bool = False) -> None:
     """
     organization_id, using = writing.organization_key(organization), writing.alias()
     leave_all(organization_id, user)  # first: nothing is added meanwhile
-    own = Message.objects.using(using).filter(organization_id=organization_id, author_id=user.pk)
+    own = Message.objects.using(using).filter(
+        organization_id=organization_id, author_id=writing.user_key(user)
+    )
     if anonymise:
         _each_locked(own, lambda message: _forget_author(message, user))
     else:
@@ -39,9 +41,13 @@ def erase(user: Any, organization: Any, *, anonymise: bool = False) -> None:
         with transaction.atomic(using):
             for message in named.select_for_update():
                 _forget_mention(message, user)
-    rooms = Room.objects.using(using).filter(organization_id=organization_id, created_by_id=user.pk)
+    rooms = Room.objects.using(using).filter(
+        organization_id=organization_id, created_by_id=writing.user_key(user)
+    )
     rooms.update(created_by=None)
-    deleted = Message.objects.using(using).filter(organization_id=organization_id, deleted_by_id=user.pk)
+    deleted = Message.objects.using(using).filter(
+        organization_id=organization_id, deleted_by_id=writing.user_key(user)
+    )
     deleted.update(deleted_by=None)
 
 
@@ -65,7 +71,9 @@ def _forget_author(message: Message, user: Any) -> None:
     message.save(using=using, update_fields=["author", "client_message_id", "version"])
     patch = {"by": None, "client_message_id": None, "version": message.version}
     stream.scrub(message.organization_id, message.subject, patch, using)
-    stream.forget_actor(message.organization_id, message.subject, user.pk, message.event_id, using)
+    stream.forget_actor(
+        message.organization_id, message.subject, writing.user_key(user), message.event_id, using
+    )
     more: dict[str, Any]
     if message.is_deleted:
         type, more = "chat.deleted", {"deleted_by": None}
@@ -77,12 +85,14 @@ def _forget_author(message: Message, user: Any) -> None:
 
 def _take_back_reactions(organization_id: Any, user: Any) -> None:
     using = writing.alias()
-    reactions = Reaction.objects.using(using).filter(organization_id=organization_id, user_id=user.pk)
+    reactions = Reaction.objects.using(using).filter(
+        organization_id=organization_id, user_id=writing.user_key(user)
+    )
     with transaction.atomic(using):
         for reaction in reactions.select_related("message__room"):
             payload = {
                 "message_id": reaction.message_id,
-                "user": key_as_json(user.pk),
+                "user": key_as_json(writing.user_key(user)),
                 "emoji": reaction.emoji,
                 "on": False,
             }

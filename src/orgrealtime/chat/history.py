@@ -98,7 +98,7 @@ def _beginning(room: Room, user: Any) -> int:
     if room.history == Room.History.ALL:
         return 0
     using = writing.alias()
-    own = Member.objects.using(using).filter(room=room, user_id=user.pk).values("joined_event")
+    own = Member.objects.using(using).filter(room=room, user_id=writing.user_key(user)).values("joined_event")
     joined = Entry.objects.using(using).filter(
         organization_id=room.organization_id, collection=room.topic, event_id__in=own
     )
@@ -161,7 +161,7 @@ def _reactions(message_ids: Collection[int], reader: Any) -> dict[int, list[dict
         .filter(message_id__in=message_ids)
         .annotate(
             count=Window(Count("pk"), alike),
-            own=Window(Count("pk", filter=Q(user_id=reader.pk)), alike),
+            own=Window(Count("pk", filter=Q(user_id=writing.user_key(reader))), alike),
             first=Window(Min("pk"), alike),
             number=Window(RowNumber(), alike, "pk"),
         )

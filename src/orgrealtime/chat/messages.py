@@ -80,7 +80,7 @@ def delete(organization: Any, actor: Any, *, message_id: int, version: int | Non
     with transaction.atomic(writing.alias()):
         message, member = _locked_message(organization, actor, message_id)
         if actor is not None:
-            is_own = message.author_id is not None and message.author_id == actor.pk
+            is_own = message.author_id is not None and message.author_id == writing.user_key(actor)
             if not is_own and not rules.can_moderate(actor, message.room, member, message):
                 raise forbidden()
         if not message.is_deleted:
@@ -96,7 +96,7 @@ def empty(message: Message, actor: Any) -> None:
     message.mentions, message.attachments = [], []
     message.version += 1
     message.deleted_at = timezone.now()
-    message.deleted_by_id = None if actor is None else actor.pk
+    message.deleted_by_id = None if actor is None else writing.user_key(actor)
     message.save(
         using=using,
         update_fields=[
@@ -108,7 +108,7 @@ def empty(message: Message, actor: Any) -> None:
     payload = {
         "message_id": message.pk,
         "version": message.version,
-        "deleted_by": None if actor is None else key_as_json(actor.pk),
+        "deleted_by": None if actor is None else key_as_json(writing.user_key(actor)),
     }
     writing.publish(
         message.room, "chat.deleted", payload, actor=actor, subject=message.subject, replaces=True
@@ -130,10 +130,17 @@ def react(organization: Any, actor: Any, *, message_id: int, emoji: str, on: boo
         if on:
             changed = _add_reaction(message, actor, emoji)
         else:
-            own = Reaction.objects.using(using).filter(message=message, user_id=actor.pk, emoji=emoji)
+            own = Reaction.objects.using(using).filter(
+                message=message, user_id=writing.user_key(actor), emoji=emoji
+            )
             changed = bool(own.delete()[0])
         if changed:
-            payload = {"message_id": message.pk, "user": key_as_json(actor.pk), "emoji": emoji, "on": on}
+            payload = {
+                "message_id": message.pk,
+                "user": key_as_json(writing.user_key(actor)),
+                "emoji": emoji,
+                "on": on,
+            }
             writing.publish(message.room, "chat.reaction", payload, actor=actor)
 
 
@@ -149,7 +156,7 @@ def _add_reaction(message: Message, actor: Any, emoji: str) -> bool:
             unit="kinds of emoji",
         )
     reaction = Reaction(
-        organization_id=message.organization_id, message=message, user_id=actor.pk, emoji=emoji
+        organization_id=message.organization_id, message=message, user_id=writing.user_key(actor), emoji=emoji
     )
     return writing.insert(reaction, conflict="(message_id, user_id, emoji)") is not None
 

@@ -39,7 +39,7 @@ class Room(models.Model):
     slug = models.SlugField(max_length=60, null=True, blank=True)  # noqa: DJ001 - NULL: none, and not unique
     name = models.CharField(max_length=MAX_NAME, blank=True)  # none where two people talk
     # The stored keys of the two people, as a sorted JSON list.
-    direct_key = models.CharField(max_length=600, null=True, blank=True, editable=False)  # noqa: DJ001 - as the slug
+    direct_key = models.TextField(null=True, blank=True, editable=False)  # noqa: DJ001 - as the slug
     history = models.CharField(max_length=10, choices=History, default=History.ALL)
     slow_mode_seconds = models.PositiveIntegerField(
         default=0, validators=[MaxValueValidator(MAX_SLOW_MODE_SECONDS)]

@@ -92,7 +92,9 @@ def find_room(organization: Any, user: Any, *, slug: str | None = None, room_id:
 
 
 def _with_membership(organization_id: Any, user: Any) -> QuerySet[Room]:
-    own = Member.objects.filter(room_id=OuterRef("pk"), organization_id=organization_id, user_id=user.pk)
+    own = Member.objects.filter(
+        room_id=OuterRef("pk"), organization_id=organization_id, user_id=writing.user_key(user)
+    )
     return (
         Room.objects.using(writing.alias())
         .filter(organization_id=organization_id)
@@ -144,13 +146,17 @@ def create_room(
         history=history,
         created_by=actor,
     )
-    users = [pk for pk in _in_organization(organization_id, members) if actor is None or pk != actor.pk]
+    users = [
+        pk
+        for pk in _in_organization(organization_id, members)
+        if actor is None or pk != writing.user_key(actor)
+    ]
     with transaction.atomic(writing.alias()):
         made = writing.insert(room, conflict=OF_SLUG)
         if made is None:
             raise ChatError("conflict", f"the slug {slug!r} is taken")
         if actor is not None:
-            _add_all(made, [actor.pk], Member.Role.OWNER, actor)
+            _add_all(made, [writing.user_key(actor)], Member.Role.OWNER, actor)
         _add_all(made, users, Member.Role.MEMBER, actor)
         rules.room_created(made, actor)
     return made
@@ -168,7 +174,7 @@ def open_direct(organization: Any, actor: Any, other: Any) -> Room:
     if not rules.can_create(actor, organization_id, Room.Kind.DIRECT):
         raise forbidden()
     pair = _in_organization(organization_id, [writing.pk_of(each) for each in keys])
-    key = json.dumps(keys)
+    key = json.dumps(keys, ensure_ascii=False)
     with transaction.atomic(using):
         room = writing.insert(
             Room(organization_id=organization_id, kind=Room.Kind.DIRECT, direct_key=key, created_by=actor),
@@ -224,20 +230,20 @@ def join(organization: Any, actor: Any, *, room_id: int) -> Member:
     organization_id = writing.organization_key(organization)
     with transaction.atomic(writing.alias()):
         room = _locked_room(organization_id, room_id)
-        member = _member(room, actor.pk)
+        member = _member(room, writing.user_key(actor))
         if member is not None:
             return member
         if room.is_direct or not get_rules().can_join(actor, room):
             raise forbidden()
         _check_not_archived(room)
-        return _add(room, actor.pk, Member.Role.MEMBER, actor)
+        return _add(room, writing.user_key(actor), Member.Role.MEMBER, actor)
 
 
 def leave(organization: Any, actor: Any, *, room_id: int) -> None:
     """Be a member no more; raises ChatError, forbidden, for who isn't one, and in conversations of two people."""
     with transaction.atomic(writing.alias()):
         room = _locked_room(writing.organization_key(organization), room_id)
-        member = _member(room, actor.pk)
+        member = _member(room, writing.user_key(actor))
         if member is None:
             raise forbidden()
         if room.is_direct:
@@ -304,7 +310,7 @@ def leave_all(organization: Any, user: Any) -> None:
 
     It happens by itself where memberships end with a signal of Django's.
     """
-    user_id = user.pk if isinstance(user, models.Model) else user
+    user_id = writing.user_key(user) if isinstance(user, models.Model) else user
     using = writing.alias()
     with transaction.atomic(using):
         members = Member.objects.using(using).filter(
@@ -342,7 +348,7 @@ def _moderated_room(organization: Any, actor: Any, room_id: int) -> tuple[Room, 
         if room.is_direct:
             raise ChatError("bad_request", "a conversation of two people stays as it is")
         return room, None
-    member = _member(room, actor.pk)
+    member = _member(room, writing.user_key(actor))
     if member is None or room.is_direct or not get_rules().can_moderate(actor, room, member):
         raise forbidden()
     return room, member

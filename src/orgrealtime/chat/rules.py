@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import models
 from django.utils.module_loading import import_string
 
 from orgrealtime.chat.conf import get_settings
 from orgrealtime.chat.errors import ChatError
 from orgrealtime.chat.models import Member, Message, Room
+from orgrealtime.keys import user_keys
 from orgrealtime.overrides import refuse_coroutines
 
 METHODS = (
@@ -71,7 +71,7 @@ class Rules:
 
     def can_edit(self, user: Any, room: Room, message: Message) -> bool:
         """Tell whether a member may change what a message says; default: its author may."""
-        return message.author_id is not None and message.author_id == user.pk
+        return message.author_id is not None and message.author_id == user_keys().of(user)
 
     def can_moderate(self, user: Any, room: Room, member: Member, message: Message | None = None) -> bool:
         """Tell whether a member may add and remove others, and delete a message of others; default: by the role.
@@ -114,8 +114,3 @@ def get_rules() -> Rules:
         refuse_coroutines(cls, *METHODS)
         _cache = (name, cls())
     return _cache[1]
-
-
-def key_of(user: models.Model | Any) -> Any:
-    """Return the primary key of a user, who may be given by it."""
-    return user.pk if isinstance(user, models.Model) else user

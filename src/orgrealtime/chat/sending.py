@@ -116,12 +116,14 @@ class _Sending(NamedTuple):
         """Return the actor as a member of the room, whose messages wait for each other from here on."""
         members = members_of(self.organization_id, self.actor).filter(room_id=self.room_id)
         here = dialect.of(connections[writing.alias()])
-        partner = Member.objects.filter(room_id=OuterRef("room_id")).exclude(user_id=self.actor.pk)
+        partner = Member.objects.filter(room_id=OuterRef("room_id")).exclude(
+            user_id=writing.user_key(self.actor)
+        )
         found = (
             members.select_related("room")
             .select_for_update(of=("self",))
             .annotate(
-                turn=here.in_turn(f"orgrealtime.chat {self.organization_id} {self.actor.pk}"),
+                turn=here.in_turn(f"orgrealtime.chat {self.organization_id} {writing.user_key(self.actor)}"),
                 first_id=Subquery(self._messages_with_id().values("pk")[:1]),
                 has_partner=Exists(partner),
             )
@@ -136,7 +138,7 @@ class _Sending(NamedTuple):
         return Message.objects.using(writing.alias()).filter(
             organization_id=self.organization_id,
             room_id=self.room_id,
-            author_id=self.actor.pk,
+            author_id=writing.user_key(self.actor),
             client_message_id=self.client_message_id,
         )
 
@@ -158,7 +160,7 @@ class _Sending(NamedTuple):
         message = Message(
             organization_id=self.organization_id,
             room=room,
-            author_id=self.actor.pk,
+            author_id=writing.user_key(self.actor),
             client_message_id=self.client_message_id,
             body=draft.body,
             text_digest=digest(self.body),

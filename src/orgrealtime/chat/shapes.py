@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from orgrealtime.chat.models import Message
-from orgrealtime.chat.writing import as_keys, pk_of
+from orgrealtime.chat.writing import as_keys, pk_of, user_key
 from orgrealtime.protocol.keys import key_as_json
 
 
@@ -20,7 +20,7 @@ def as_json(
 ) -> dict[str, Any]:
     """Return a message as its reader is shown it; who has sent it is shown its `client_message_id` as well."""
     author = None if message.author_id is None else key_as_json(message.author_id)
-    is_own = reader is not None and message.author_id == reader.pk
+    is_own = reader is not None and message.author_id == user_key(reader)
     return {
         "message_id": message.pk,
         "room": message.room_id,

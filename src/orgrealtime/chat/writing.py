@@ -15,7 +15,7 @@ from orgrealtime.chat.errors import ChatError
 from orgrealtime.chat.models import Room
 from orgrealtime.conf import organization_model
 from orgrealtime.errors import PayloadError
-from orgrealtime.keys import user_keys
+from orgrealtime.keys import organization_keys, user_keys
 from orgrealtime.models import NotificationEvent
 from orgrealtime.protocol.keys import key_as_json
 from orgrealtime.stream import database
@@ -31,7 +31,12 @@ def alias() -> str:
 
 def organization_key(organization: Any) -> Any:
     """Return the primary key of an organisation, which may be given by it."""
-    return organization.pk if isinstance(organization, models.Model) else organization
+    return organization_keys().of(organization) if isinstance(organization, models.Model) else organization
+
+
+def user_key(user: models.Model) -> Any:
+    """Return the primary key of a user."""
+    return user_keys().of(user)
 
 
 def as_organization(key: Any) -> models.Model:
@@ -115,15 +120,15 @@ def stored_key(user: Any) -> int | str:
     """Return what the column of a user's primary key holds; for an instance, or a key however it is written."""
     keys = user_keys()
     if isinstance(user, models.Model):
-        return keys.stored(keys.of(user), alias())
-    return keys.read(user, alias())
+        return keys.stored(user_key(user), alias())
+    return keys.read(user, alias()) if isinstance(user, int | str) else keys.stored(user, alias())
 
 
 def pk_of(stored: int | str) -> Any:
     """Return the primary key that a model has for what its column holds."""
     connection = connections[alias()]
     keys = user_keys()
-    return keys.loaded(connection)(keys.column_value(stored, connection))
+    return keys.field.to_python(keys.loaded(connection)(keys.column_value(stored, connection)))
 
 
 def checked_id(field: str, value: Any) -> int:

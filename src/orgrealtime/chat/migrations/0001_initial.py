@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
                 ),
                 ("slug", models.SlugField(blank=True, max_length=60, null=True)),
                 ("name", models.CharField(blank=True, max_length=100)),
-                ("direct_key", models.CharField(blank=True, editable=False, max_length=600, null=True)),
+                ("direct_key", models.TextField(blank=True, editable=False, null=True)),
                 (
                     "history",
                     models.CharField(
