@@ -23,12 +23,27 @@ OTHERS = {
     *("receivers", "serializer", "signals", "templatetags", "testing", "urls", "user", "view"),
     *("asgi", "http", "json", "query", "queue", "request", "answer", "row", "columns", "socket", "string"),
     *("insertion", "postgresql", "sqlite", "uvicorn"),
-    *("rest", "framework"),
+    *("form", "rest", "framework"),
     *("background", "concurrency", "error", "key", "mixin", "settings", "thread", "type"),
     *("bench", "benchmark", "operations", "report"),
 }
 # Plain English in the names of classes and modules.
-ENGLISH = {"followed", "found", "governed", "large", "lossy", "reading", "too", "writing"}
+ENGLISH = {
+    *(
+        "deleted",
+        "edited",
+        "followed",
+        "found",
+        "governed",
+        "joined",
+        "kind",
+        "large",
+        "left",
+        "lossy",
+        "notify",
+    ),
+    *("reading", "sending", "sent", "shape", "summary", "text", "too", "writing"),
+}
 OURS = {"realtime", "orgrealtime"}
 WHOLE = {"PostgreSQL", "SQLite"}  # names that aren't made of words
 
