@@ -25,9 +25,9 @@ class OnSQLite:
     db_for_write = db_for_read
 
 
-@pytest.fixture(params=["default", "lite"])
+@pytest.fixture(params=["default", pytest.param("lite", marks=pytest.mark.slow)])
 def alias(request: pytest.FixtureRequest, settings: Settings) -> str:
-    """The database of a test, which runs on each."""
+    """The database of a test, which runs on each; on the second one among the slow tests."""
     if request.param == "lite":
         settings.DATABASE_ROUTERS = [f"{__name__}.{OnSQLite.__name__}"]
     return str(request.param)
