@@ -36,11 +36,7 @@ def routes(
     Raises TypeError if the policy is none, or if the consumer has an `allow` or `render` of its own, which wouldn't
     hold for the HTTP views: put these into a Policy.
     """
-    if own := consumer.own_rules():
-        raise TypeError(
-            f"{consumer.__qualname__} has its own {' and '.join(own)}, which wouldn't hold for the HTTP views: "
-            f"put it into an orgrealtime.policy.Policy, and set `policy` on the consumer"
-        )
+    refuse_own_rules(consumer)
     shared = consumer.policy if policy is None else as_policy(policy)
     socket = consumer.under(shared)
     base = PATH.format(converter=converter)
@@ -50,6 +46,15 @@ def routes(
         path(f"{base}ticket/", TicketView.as_view(policy=shared), name="ticket"),
     ]
     return Routes([path(f"ws/{base}", socket.as_asgi())], (http, APP_NAME))
+
+
+def refuse_own_rules(consumer: type[OrgConsumer]) -> None:
+    """Raise TypeError for a consumer with an `allow` or `render` of its own."""
+    if own := consumer.own_rules():
+        raise TypeError(
+            f"{consumer.__qualname__} has its own {' and '.join(own)}, which wouldn't hold for the HTTP views: "
+            f"put it into an orgrealtime.policy.Policy, and set `policy` on the consumer"
+        )
 
 
 _default = routes()

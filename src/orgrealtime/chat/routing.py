@@ -24,10 +24,11 @@ def routes(
     policy: type[Policy] | Policy | None = None,
     converter: str = "slug",
 ) -> Routes:
-    """Return the routes of `orgrealtime.routing.routes` for a consumer with commands, and beside them those of the rooms.
+    """Return the routes of `orgrealtime.routing.routes` for a consumer with commands, and those of the rooms.
 
     `room_consumer` is for one room alone. Raises TypeError as that does, for either consumer.
     """
+    routing.refuse_own_rules(room_consumer)
     shared = consumer.policy if policy is None else as_policy(policy)
     socket = room_consumer.under(shared)
     websocket, (http, app_name) = routing.routes(consumer, policy=shared, converter=converter)

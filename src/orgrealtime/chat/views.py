@@ -96,9 +96,12 @@ class ChatView(WritingView):
         if len(body) > MAX_MESSAGE_BYTES:
             raise _too_long(len(body))
         try:
-            return wire.read_message(body.decode())
+            members: Any = wire.read_message(body.decode())
         except UnicodeDecodeError:
-            raise MessageError("the body is one JSON object in UTF-8") from None
+            members = None
+        if not isinstance(members, dict):
+            raise MessageError("the body is one JSON object in UTF-8")
+        return members
 
 
 def _too_long(size: int) -> ChatError:
