@@ -10,7 +10,7 @@ from django.db import Error
 
 from orgrealtime.chat import services
 from orgrealtime.chat.errors import ChatError
-from orgrealtime.chat.finding import can_be_asked_later, unavailable
+from orgrealtime.chat.lookup import can_be_asked_later, unavailable
 from orgrealtime.chat.typing import TypingService
 from orgrealtime.commands import Message, command
 from orgrealtime.consumers import OrgConsumer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orgrealtime.chat.commands import ChatCommands
-from orgrealtime.chat.finding import own_room_named
+from orgrealtime.chat.lookup import own_room_named
 from orgrealtime.stream.access import Access
 
 __all__ = ["ChatCommands", "ChatConsumer", "RoomConsumer"]

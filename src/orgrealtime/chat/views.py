@@ -25,7 +25,7 @@ from orgrealtime.chat.commands import (
     given,
 )
 from orgrealtime.chat.errors import HTTP_STATUS, ChatError, forbidden
-from orgrealtime.chat.finding import can_be_asked_later, own_room_named, room_named, unavailable
+from orgrealtime.chat.lookup import can_be_asked_later, own_room_named, room_named, unavailable
 from orgrealtime.chat.models import Message, Room
 from orgrealtime.errors import MessageError
 from orgrealtime.protocol import wire
