@@ -1,4 +1,4 @@
-"""The commands of rooms over the socket: what is said is there for all in the room, once, and what isn't allowed isn't."""
+"""The commands of rooms over the socket: what is said is there for all in the room, once; the rest is refused."""
 
 from __future__ import annotations
 

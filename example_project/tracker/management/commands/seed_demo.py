@@ -38,7 +38,7 @@ ORGANIZATIONS = {
 
 
 class Command(BaseCommand):
-    help = "Create the demo's organisations, users, tasks, rooms and a day of their past; what exists already stays as it is."
+    help = "Create the demo's organisations, users, tasks, rooms and a day of their past; what exists stays as it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--no-history", action="store_true", help="nothing has happened yet")
