@@ -11,7 +11,18 @@ from benchmarks.run import Options
 from benchmarks.table import Figure, markdown, plot
 
 # The order in which they are measured; what each is about is said at the top of its module.
-FIGURES = ["fanout", "storm", "idle", "publishing", "latency", "paging", "work", "batching", "topics"]
+FIGURES = [
+    "fanout",
+    "storm",
+    "idle",
+    "publishing",
+    "latency",
+    "paging",
+    "work",
+    "batching",
+    "topics",
+    "rooms",
+]
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""What is measured: the example's real path, and its peers, each as one server process on a core of its own."""
+"""What is measured: the example's real path, and its peers, each as one server on a core of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import os
 import shutil
@@ -33,7 +34,10 @@ class Missing(RuntimeError):
 
 @dataclass
 class Candidate:
-    """A running server, how clients come to it, and the command that publishes (`benchmarks.pace`)."""
+    """A running server, how clients come to it, and the command that publishes (`benchmarks.pace`).
+
+    `message` is what a client sends that says something itself: `#` is the number of what is said.
+    """
 
     name: str
     server: Server
@@ -43,6 +47,7 @@ class Candidate:
     cwd: Path = ROOT
     cookie: str = ""
     greeting: str = ""
+    message: str = ""
 
     @property
     def pid(self) -> int:
@@ -117,6 +122,15 @@ class FrameSite(QuietSite):
     protocol = "orgrealtime.uvicorn:FrameProtocol"
 
 
+class ManyWorkers(QuietSite):
+    """The example with more than one process."""
+
+    count = 2
+
+    def _command(self) -> list[str]:
+        return [*super()._command(), "--workers", str(self.count)]
+
+
 class PlainLoginSite(QuietSite):
     application = "benchmarks.peers.plain_login:application"
 
@@ -140,6 +154,9 @@ def site(kind: type[QuietSite] = QuietSite, name: str = "orgrealtime", **environ
         )
 
 
+# What clients say to each other, with the mark that they look for.
+SAID = "^#^ Support says: fewer calls than on any Monday this year."
+
 MAKE_ORGANIZATIONS = """
 from django.contrib.auth.models import User
 from tracker.models import Membership, Organization
@@ -158,14 +175,42 @@ def organizations(candidate: Candidate, count: int) -> list[str]:
     return [f"bench-{number:03}" for number in range(count)]
 
 
-async def _cookie(site: Site) -> str:
-    async with log_in(site, "alice") as alice:
-        return alice.cookie
+MAKE_ROOM = """
+from django.contrib.auth.models import User
+from orgrealtime.chat import services
+from tracker.models import Membership, Organization
+organization = Organization.objects.get(slug="acme")
+users = [User.objects.create_user(name) for name in {names!r}]
+Membership.objects.bulk_create(Membership(organization=organization, user=user) for user in users)
+services.create_room(organization, None, kind="private", name="Bench", slug="bench", members=users)
+"""
+
+
+def people(candidate: Candidate, count: int) -> list[str]:
+    """The cookies of so many users, who are all that are in the room `bench`; peers don't ask who one is."""
+    if not isinstance(candidate.server, Site):
+        return [""] * count
+    names = [f"bench-{number}" for number in range(count)]
+    candidate.server.shell.run(MAKE_ROOM.format(names=names))
+    return [asyncio.run(_cookie(candidate.server, name)) for name in names]
+
+
+async def _cookie(site: Site, name: str = "alice") -> str:
+    async with log_in(site, name) as user:
+        return user.cookie
 
 
 orgrealtime: Open = site
 orgrealtime_frames: Open = functools.partial(site, FrameSite, "orgrealtime, ready frames")
 channels_with_login: Open = functools.partial(site, PlainLoginSite, "Channels with login and history")
+
+
+@contextmanager
+def orgrealtime_room() -> Iterator[Candidate]:
+    """A room of two processes, its messages kept; who is in it: `people`."""
+    message = f'{{"type": "message", "client_message_id": "bench-#", "body": "{SAID}"}}'
+    with site(ManyWorkers) as candidate:
+        yield dataclasses.replace(candidate, path="/ws/orgs/acme/rooms/bench/", message=message)
 
 
 # Peers
@@ -209,6 +254,19 @@ plain_channels_core: Open = functools.partial(plain_channels, "core")
 
 
 @contextmanager
+def channels_tutorial(layer: str = "core") -> Iterator[Candidate]:
+    """The chat of Channels' tutorial, two processes: it keeps nothing, and anybody may come."""
+    command = [*_uvicorn("benchmarks.peers.plain_channels:application"), "--workers", str(ManyWorkers.count)]
+    with Peer(command, LAYER=layer) as peer:
+        machine.pin(peer.pid, machine.SERVER_CORE)
+        name, message = f"Channels' tutorial, {layer} layer", f'{{"message": "{SAID}"}}'
+        yield Candidate(name, peer, "/ws/chat/bench/", [], peer.environ, message=message)
+
+
+channels_tutorial_pubsub: Open = functools.partial(channels_tutorial, "pubsub")
+
+
+@contextmanager
 def bare() -> Iterator[Candidate]:
     with Peer(_uvicorn("benchmarks.peers.bare:application")) as peer:
         machine.pin(peer.pid, machine.SERVER_CORE)
@@ -246,6 +304,23 @@ def socketio() -> Iterator[Candidate]:
         publisher = ["node", "socketio.mjs", "publish"]
         yield Candidate(
             "Socket.IO, Redis adapter", peer, path, publisher, peer.environ, cwd=folder, greeting="40"
+        )
+
+
+@contextmanager
+def socketio_room() -> Iterator[Candidate]:
+    """Two processes, which hear of each other's messages by Redis: they keep nothing, and anybody may come."""
+    folder = _node_modules()
+    with Peer(["node", "socketio.mjs", "serve", "PORT", str(ManyWorkers.count)], cwd=folder) as peer:
+        machine.pin(peer.pid, machine.SERVER_CORE)
+        yield Candidate(
+            "Socket.IO, Redis adapter",
+            peer,
+            "/socket.io/?EIO=4&transport=websocket",
+            [],
+            peer.environ,
+            greeting="40",
+            message=f'42["message", "{SAID}"]',
         )
 
 

@@ -6,21 +6,12 @@ import psycopg
 import redis
 
 from benchmarks import candidates
-from benchmarks.candidates import Candidate, QuietSite
+from benchmarks.candidates import Candidate, ManyWorkers, QuietSite
 from benchmarks.run import Options, say
 from benchmarks.table import Figure
 
 EVENTS = 50
 PAUSE = 0.05  # between events, so that each is one flush
-
-
-class ManyWorkers(QuietSite):
-    """The example with more than one process."""
-
-    count = 1
-
-    def _command(self) -> list[str]:
-        return [*super()._command(), "--workers", str(self.count)]
 
 
 def measure(candidate: Candidate, clients: int, url: str) -> dict[str, float]:

@@ -1,4 +1,6 @@
-// Socket.IO with its Redis adapter: `node socketio.mjs serve PORT`; run with `publish`, it publishes as benchmarks/pace.py.
+// Socket.IO with its Redis adapter: `node socketio.mjs serve PORT [PROCESSES]`; what a client says, all in the room are
+// told. Run with `publish`, it publishes as benchmarks/pace.py.
+import cluster from "node:cluster";
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -7,13 +9,17 @@ import { Emitter } from "@socket.io/redis-emitter";
 import Redis from "ioredis";
 import { Server } from "socket.io";
 
+const [command, port, processes] = process.argv.slice(2);
 const redis = new Redis(process.env.REDIS_URL);
 
-function serve(port) {
+function serve() {
   const http = createServer();
   const io = new Server(http, { perMessageDeflate: false, adapter: createAdapter(redis, redis.duplicate()) });
-  io.on("connection", (socket) => socket.join("org-1"));
-  http.listen(port, "127.0.0.1");
+  io.on("connection", (socket) => {
+    socket.join("org-1");
+    socket.on("message", (text) => io.to("org-1").emit("message", text));
+  });
+  http.listen(Number(port), "127.0.0.1");
 }
 
 async function publish() {
@@ -43,5 +49,6 @@ async function publish() {
   redis.disconnect();
 }
 
-if (process.argv[2] === "serve") serve(Number(process.argv[3]));
-else await publish();
+if (command === "publish") await publish();
+else if (cluster.isPrimary && processes) for (let each = 0; each < Number(processes); each++) cluster.fork();
+else serve();
