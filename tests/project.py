@@ -83,16 +83,20 @@ class Project(Server):
         return True
 
     def follow_tutorial(self) -> list[list[str]]:
-        """Make what the tutorial makes; return the commands with which it publishes."""
-        text = read("tutorial/first-page.md")
-        lines = re.findall(r"^\$ python manage\.py (.+)$", text, re.MULTILINE)
-        startapp, *commands = [shlex.split(line) for line in lines]
-        self.manage(*startapp)
-        for block in fenced(text, r"\{code-block\} \S+"):
-            caption, content = block.split("\n\n", 1)
-            self.write(caption.removeprefix(":caption: "), content)
-        publishing = [command for command in commands if command[0] == "orgrealtime_publish"]
-        for command in commands:
-            if command not in publishing:
-                self.manage(*command)
+        """Make what the first tutorial makes; return the commands with which it publishes."""
+        return self.follow("tutorial/first-page.md")
+
+    def follow(self, page: str) -> list[list[str]]:
+        """Write the files of a page and run its commands of manage.py, in its order; return those that publish."""
+        publishing = []
+        for opening, content in re.findall(r"^```(.+?)\n(.+?)^```", read(page), re.MULTILINE | re.DOTALL):
+            if opening.startswith("{code-block}"):
+                caption, text = content.split("\n\n", 1)
+                self.write(caption.removeprefix(":caption: "), text)
+            for line in re.findall(r"^\$ python manage\.py (.+)$", content, re.MULTILINE):
+                command = shlex.split(line)
+                if command[0] == "orgrealtime_publish":
+                    publishing.append(command)
+                else:
+                    self.manage(*command)
         return publishing

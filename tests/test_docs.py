@@ -227,6 +227,36 @@ async def test_tutorial_leads_to_two_live_pages(project: Project) -> None:
 
 
 @pytest.mark.slow
+async def test_tutorial_leads_to_a_room_in_which_two_people_talk(project: Project) -> None:
+    project.follow_tutorial()
+    project.follow("tutorial/chat-room.md")
+    project.manage("check", "--fail-level", "WARNING")
+    project.start()
+    page, messages = "/orgs/acme/chat/general/", "/orgs/acme/rooms/general/messages/"
+    async with sign_in(project.url, "alice") as alice, sign_in(project.url, "bob") as bob:
+        shown = (await alice.http.get(page)).text
+        assert '<org-room org="acme" room="general"' in shown
+        assert '"name": "bob"' in shown
+        assert (await bob.http.get("/orgs/acme/chat/unknown/")).status_code == 404
+        assert (await bob.http.get(page)).status_code == 200
+        async with alice.socket() as hers, bob.socket() as his:
+            await hers.synced()
+            await his.synced()
+            room = (await alice.http.get(messages)).json()["messages"][0]["room"]
+            said = {"type": "message", "room": room, "client_message_id": "1", "body": "Hello, Bob"}
+            await hers.send(said)
+            await his.until(lambda one: "chat.message" in [event["type"] for event in one.events])
+            await bob.post("/orgs/acme/", text="Milk")
+            for socket in (hers, his):
+                await socket.until(lambda one: len(one.events) == 3)
+        kept = (await bob.http.get(messages)).json()["messages"]
+    expected = ["Hello from the shell", "Hello, Bob", "bob has a new note: Milk"]
+    assert [message["body"] for message in kept] == expected
+    heard = {event.get("body", event.get("text")) for event in his.events}
+    assert heard == {"Hello, Bob", "Milk", "bob has a new note: Milk"}
+
+
+@pytest.mark.slow
 def test_readme_wires_orgrealtime_into_a_project(project: Project) -> None:
     text = (ROOT / "README.md").read_text()
     project.manage("startapp", "teams")
