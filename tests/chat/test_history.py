@@ -135,8 +135,8 @@ def test_message_is_shown_with_all_that_a_reader_needs(
         "mentions_all": False,
         "attachments": [],
         "reactions": [
-            {"emoji": "👍", "count": 2, "mine": True},
-            {"emoji": "🎉", "count": 1, "mine": False},
+            {"emoji": "👍", "count": 2, "mine": True, "users": [bob.pk, alice.pk]},
+            {"emoji": "🎉", "count": 1, "mine": False, "users": [alice.pk]},
         ],
         "created_at": created,
         "edited_at": None,

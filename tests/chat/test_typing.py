@@ -153,8 +153,8 @@ async def test_hints_that_come_together_cost_one_query_for_all_organisations(
     await eventually(lambda: not service()._due.waiting and not service()._due._running)
     statements.clear()
     for _ in range(20):
-        bell.tell_typing(acme.pk)
-        bell.tell_typing(globex.pk)
+        bell.tell(acme.pk, "typing")
+        bell.tell(globex.pk, "typing")
     await eventually(lambda: service()._due._running)
     await eventually(lambda: not service()._due._running)
     assert len([sql for sql in statements if "typing" in sql]) == 1
@@ -174,7 +174,7 @@ async def test_nothing_is_written_or_told_while_the_layer_isnt_proved(
     assert (await type_in(hers, general))["type"] == "done"
     assert not await Typing.objects.aexists()
     await in_thread(typing._write, acme.pk, alice.pk, general.pk)
-    bell.tell_typing(acme.pk)
+    bell.tell(acme.pk, "typing")
     await asyncio.sleep(0)
     assert not service()._due.waiting
     assert await his.is_alive()
