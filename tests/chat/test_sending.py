@@ -186,6 +186,25 @@ def test_retry_of_an_accepted_message_is_never_refused(
     assert say(general, alice, "hello", "k") == (first, True)
 
 
+class Counting(Rules):
+    """Notes what it is asked about."""
+
+    asked: list[str] = []
+
+    def moderate(self, draft: Draft) -> Draft | None:
+        self.asked.append(draft.body)
+        return draft
+
+
+def test_rules_are_not_asked_about_a_retry(alias: str, limit: Limit, general: Room, alice: User) -> None:
+    limit(RULES=f"{__name__}.Counting")
+    Counting.asked.clear()
+    say(general, alice, "hello", "k")
+    again = statements_of(alias, lambda: say(general, alice, "hello", "k"))
+    assert [each.split()[0] for each in again] == ["SELECT", "SELECT"]
+    assert Counting.asked == ["hello"]
+
+
 def test_retry_is_known_after_the_secret_key_has_changed(
     general: Room, alice: User, settings: Settings
 ) -> None:
