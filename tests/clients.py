@@ -24,9 +24,14 @@ class Browser:
         self.http = httpx.AsyncClient(base_url=url, timeout=LIMIT_SECONDS)
 
     async def post(self, path: str, **fields: str) -> httpx.Response:
+        return await self.http.post(path, data=fields, headers=self._headers())
+
+    async def post_json(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        return await self.http.post(path, json=body, headers=self._headers())
+
+    def _headers(self) -> dict[str, str]:
         token = self.http.cookies["csrftoken"]
-        headers = {"Origin": self.url, "X-CSRFToken": token, "Referer": f"{self.url}/"}
-        return await self.http.post(path, data=fields, headers=headers)
+        return {"Origin": self.url, "X-CSRFToken": token, "Referer": f"{self.url}/"}
 
     @property
     def cookie(self) -> str:
@@ -34,10 +39,11 @@ class Browser:
 
     @asynccontextmanager
     async def socket(
-        self, org: str = "acme", query: str = "", origin: str | None = None
+        self, org: str = "acme", query: str = "", origin: str | None = None, room: str = ""
     ) -> AsyncIterator[Socket]:
-        """A connection to an organisation's notifications."""
-        url = f"{self.url.replace('http', 'ws', 1)}/ws/orgs/{org}/notifications/{query and '?'}{query}"
+        """A connection to an organisation's notifications, or to one of its rooms."""
+        path = f"rooms/{room}" if room else "notifications"
+        url = f"{self.url.replace('http', 'ws', 1)}/ws/orgs/{org}/{path}/{query and '?'}{query}"
         connecting = websockets.connect(
             url,
             additional_headers={"Cookie": self.cookie},
