@@ -100,12 +100,15 @@ def room_texts() -> str:
         "typingMany": _("{names} are typing…"),
         "others": _("{count} others"),
         "waiting": _("Not connected. What you write is sent when the connection is back."),
-        "ended": _("Live updates have stopped. Reload the page to go on."),
+        "offline": _("You are offline. What you write is sent when you are back."),
+        "stopped": _("Live updates have stopped. Reload the page to go on."),
+        "unauthenticated": _("You have been signed out, so this page has stopped."),
         "archived": _("This room is archived."),
         "forbidden": _("You have no access here."),
         "conflict": _("It has been changed meanwhile."),
         "too_long": _("A message has at most {limit} characters."),
         "rate_limited": _("Too many messages. This one is sent in {seconds} s."),
+        "slow_mode": _("This room is slow. This message is sent in {seconds} s."),
         "unavailable": _("The server can’t be reached. It is tried again."),
     }
     return json.dumps(texts)

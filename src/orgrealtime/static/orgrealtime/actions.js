@@ -10,11 +10,25 @@
 /**
  * Types by `@import`: Django takes an import type in a comment for code, and can't hash modules that import each other.
  *
- * @import { ChatError, Message, Outgoing } from "./chat.js"
- * @import { Parts, Row } from "./room.js"
+ * @import { ChatError, ChatRoom, Message, Outgoing } from "./chat.js"
+ * @import { Key } from "./client.js"
+ * @import { Item } from "./room.js"
+ * @typedef {<Tag extends keyof HTMLElementTagNameMap>(tag: Tag, part: string, attributes?: Record<string, any>,
+ *   ...children: (Node | string)[]) => HTMLElementTagNameMap[Tag]} CreateElement
+ * @typedef {{node: HTMLElement, item: Item | null}} Row
+ * @typedef {object} Parts  what the element shares
+ * @property {HTMLElement & {chat: ChatRoom | null}} element
+ * @property {CreateElement} h
+ * @property {(text: string) => number} lengthOf
+ * @property {() => Map<string, Row>} rows  by the keys of the items
+ * @property {(name: string, values?: Record<string, unknown>) => string} say
+ * @property {(id: Key | null | undefined) => string} nameOf
+ * @property {(error: ChatError) => string} reason
  */
 
 const EMOJI = ["👍", "❤️", "😂", "🎉", "👀", "✅"];
+const COUNTER_FROM = 0.9; // of the limit
+const MAX_LINES = 8;
 const ANNOUNCE_INTERVAL = 3_000; // milliseconds
 const STYLE = `
 [part="actions"] {
@@ -24,7 +38,11 @@ const STYLE = `
 article:first-child > [part="actions"] { top: 0; }
 [part="context"] { align-items: center; display: flex; font-size: 0.8125rem; gap: 0.5rem; padding-inline: 1.75rem 1rem; }
 [part="context"] > button { margin-inline-start: auto; }
-@media (pointer: coarse) { [part="actions"] { justify-content: end; margin-top: 0.25rem; position: static; } }
+[part~="failed"] > small, [aria-invalid="true"] + small { color: var(--orgrealtime-error, light-dark(#b42318, #ff9d93)); }
+@media (pointer: coarse) {
+  button { min-height: 2.5rem; min-width: 2.5rem; }
+  [part="actions"] { justify-content: end; margin-top: 0.25rem; position: static; }
+}
 `;
 
 export class Actions {
@@ -39,6 +57,7 @@ export class Actions {
   #toolbar;
   /** What the field is for. @type {HTMLElement} */ #context;
   /** What screen readers read. @type {HTMLElement} */ #announcement;
+  /** How long the text is, where it is long. @type {HTMLElement} */ #counter;
   /** The line that says who is typing. @type {HTMLElement} */ #typing;
   /** @type {HTMLTextAreaElement} */ #field;
 
@@ -52,6 +71,7 @@ export class Actions {
     this.#context = find("context");
     this.#announcement = find("announcement");
     this.#typing = find("typing");
+    this.#counter = find("counter");
     this.#field = find("field");
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(STYLE);
@@ -100,6 +120,19 @@ export class Actions {
     this.#typing.textContent = total ? say(total > 1 ? "typingMany" : "typing", { names: names.join(", ") }) : "";
   }
 
+  /** How long the text is, and whether that is too long; and the others see that somebody is typing. */
+  measure() {
+    const { element, lengthOf } = this.#parts;
+    const { chat } = element;
+    const { value } = this.#field;
+    const limit = chat?.limit ?? 0;
+    const length = lengthOf(value);
+    if (value) chat?.type();
+    this.#counter.textContent = length > limit * COUNTER_FROM ? `${length} / ${limit}` : "";
+    this.#field.ariaInvalid = String(length > limit);
+    this.#field.rows = Math.min(MAX_LINES, value.split("\n").length); // where `field-sizing` isn't known
+  }
+
   /** Have the buttons in a row, and in no other. @param {Row} row */
   offer({ node, item }) {
     const { element, say } = this.#parts;
@@ -140,7 +173,7 @@ export class Actions {
     if (this.#edited) this.#field.value = "";
     this.#edited = this.replyTo = null;
     this.#context.textContent = "";
-    this.#measure();
+    this.measure();
   }
 
   /** @param {Message} message */
@@ -166,12 +199,7 @@ export class Actions {
     this.#context.textContent = text;
     this.#context.append(this.#button(say("cancel"), () => this.cancel()));
     this.#field.focus();
-    this.#measure();
-  }
-
-  /** Have the element measure what is in the field now. */
-  #measure() {
-    this.#field.dispatchEvent(new Event("input"));
+    this.measure();
   }
 
   /** Say so if it fails. @param {Promise<unknown> | undefined} promise */
@@ -234,8 +262,9 @@ export class Actions {
   }
 
   /** @param {string} text @param {() => unknown} act @param {string} [label] */
-  #button(text, act, label = text) {
-    const button = this.#parts.h("button", "action", { type: "button", "aria-label": label }, text);
+  #button(text, act, label) {
+    const button = this.#parts.h("button", "action", { type: "button" }, text);
+    if (label) button.setAttribute("aria-label", label);
     button.addEventListener("click", act);
     return button;
   }

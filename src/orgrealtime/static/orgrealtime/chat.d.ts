@@ -94,6 +94,7 @@ export type RoomOptions = {
 export declare function lengthOf(text: string): number;
 export declare class ChatRoom {
     #private;
+    /** What the room follows, as soon as there is one. @type {Client | null} */ client: Client | null;
     /** Its id, as soon as that is known. @type {number | undefined} */ id: number | undefined;
     /** What is loaded, the oldest first. @type {Message[]} */ messages: Message[];
     /** What isn't among the messages yet, the oldest first. @type {Outgoing[]} */ outbox: Outgoing[];
@@ -109,8 +110,6 @@ export declare class ChatRoom {
     get user(): Key | undefined;
     /** Whether messages are being loaded. */
     get isLoading(): boolean;
-    /** What the room follows, as soon as there is one. */
-    get client(): Client | null;
     /** @param {Key | null | undefined} author */
     isMe(author: Key | null | undefined): boolean;
     /** Whether the newest message is in sight: while it is, nothing is unread. */

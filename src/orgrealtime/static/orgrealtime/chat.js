@@ -69,6 +69,7 @@ export function lengthOf(text) {
 }
 
 export class ChatRoom {
+  /** What the room follows, as soon as there is one. @type {Client | null} */ client = null;
   /** Its id, as soon as that is known. @type {number | undefined} */ id;
   /** What is loaded, the oldest first. @type {Message[]} */ messages = [];
   /** What isn't among the messages yet, the oldest first. @type {Outgoing[]} */ outbox = [];
@@ -78,7 +79,6 @@ export class ChatRoom {
   /** How many characters a message may have. */ limit = DEFAULT_LIMIT;
   /** Who else is typing: the first few. @type {Key[]} */ typing = [];
   /** How many are. */ typingCount = 0;
-  /** @type {Client | null} */ #client = null;
   /** @type {Array<() => void>} */ #cleanups = [];
   #options;
   #url;
@@ -93,7 +93,6 @@ export class ChatRoom {
   #typedAt = -Infinity;
   #isConnected = false;
   #isWatched = false;
-  #isClosed = false;
   /** The newest message that the user has seen. @type {number | null} */ #seen = null;
   /** The message after which the line of what is new stands. @type {number | null} */ #line = null;
   #seenName = "";
@@ -111,17 +110,12 @@ export class ChatRoom {
 
   /** Whose page it is. @returns {Key | undefined} */
   get user() {
-    return this.#client?.user ?? this.#options.user;
+    return this.client?.user ?? this.#options.user;
   }
 
   /** Whether messages are being loaded. */
   get isLoading() {
     return this.#loading !== null;
-  }
-
-  /** What the room follows, as soon as there is one. */
-  get client() {
-    return this.#client;
   }
 
   /** @param {Key | null | undefined} author */
@@ -166,7 +160,7 @@ export class ChatRoom {
     const accepted = new Set(this.messages.map((message) => message.client_message_id));
     this.#keep((item) => !accepted.has(item.client_message_id));
     const { client } = this.#options;
-    if (!this.#client && typeof client === "function") this.#follow(client(page.cursor));
+    if (!this.client && typeof client === "function") this.#follow(client(page.cursor));
     for (const event of this.#arrived.splice(0)) this.#apply(event);
     this.#see();
     this.#onState();
@@ -182,8 +176,9 @@ export class ChatRoom {
     this.hasOlder = page.has_older;
     this.messages = [...page.messages, ...this.messages];
     // What has come while the page was on its way may be newer than the page.
-    const ids = new Set(page.messages.map((/** @type {Message} */ { message_id }) => message_id));
-    for (const event of this.#arrived.splice(0)) if (ids.has(event.message_id)) this.#apply(event);
+    for (const { message_id } of page.messages) {
+      for (const event of this.#arrived) if (event.message_id === message_id) this.#apply(event);
+    }
     this.#changed();
   }
 
@@ -248,17 +243,17 @@ export class ChatRoom {
 
   /** Follow the room no longer. A client that was made for it is closed, too. */
   close() {
-    this.#isClosed = true;
+    this.#options = { ...this.#options, onChange: undefined };
     this.#tell("unwatch");
     for (const end of this.#cleanups) end();
     for (const timer of [this.#loadTimer, this.#sendTimer, this.#typingTimer]) clearTimeout(timer);
     this.#loading = null;
-    if (typeof this.#options.client === "function") this.#client?.close();
+    if (typeof this.#options.client === "function") this.client?.close();
   }
 
   /** @param {Client} client */
   #follow(client) {
-    this.#client = client;
+    this.client = client;
     this.#cleanups.push(
       client.on("event", (event) => this.#onEvent(event)),
       client.on("message", (frame) => this.#onFrame(frame)),
@@ -270,11 +265,11 @@ export class ChatRoom {
 
   /** A client without a position begins when it is welcomed: the history must not be older than that. */
   #begin() {
-    if (!this.id && !this.#loading && !this.problem && this.#client?.cursor !== null) this.load();
+    if (!this.id && !this.#loading && !this.problem && this.client?.cursor !== null) this.load();
   }
 
   #changed() {
-    if (!this.#isClosed) this.#options.onChange?.();
+    this.#options.onChange?.();
   }
 
   /** What is another user's now goes before anything is loaded for them, as the reset that follows has it. */
@@ -394,7 +389,7 @@ export class ChatRoom {
   /** By the socket; false if that can't take it. @param {string} type @param {object} [data] */
   #tell(type, data) {
     try {
-      return this.#client?.send({ type, room: this.id, ...data }) ?? false;
+      return this.client?.send({ type, room: this.id, ...data }) ?? false;
     } catch {
       return false; // too long for the socket
     }
@@ -403,7 +398,7 @@ export class ChatRoom {
   #onState() {
     const wasConnected = this.#isConnected;
     this.#begin();
-    this.#isConnected = this.id !== undefined && CONNECTED_STATES.includes(this.#client?.state.name ?? "");
+    this.#isConnected = this.id !== undefined && CONNECTED_STATES.includes(this.client?.state.name ?? "");
     if (this.#isConnected && !wasConnected) {
       this.#tell("watch");
       this.#sendNow();

@@ -21,20 +21,6 @@ export type Person = {
     color?: string;
 };
 export type Item = Message & Partial<Pick<Outgoing, "state" | "error">>;
-export type Row = {
-    node: HTMLElement;
-    item: Item | null;
-    look: string;
-};
-export type Actions = InstanceType<typeof import("./actions.js").Actions>;
-export type Parts = {
-    element: OrgRoom;
-    h: typeof h;
-    rows: () => Map<string, Row>;
-    say: (name: string, values?: Record<string, unknown>) => string;
-    nameOf: (id: Key | null | undefined) => string;
-    reason: (error: ChatError) => string;
-};
 /** A server, where the module must be importable, has no HTMLElement. */
 declare const Base: typeof HTMLElement;
 export declare class OrgRoom extends Base {
@@ -57,13 +43,4 @@ export declare class OrgRoom extends Base {
     get texts(): Record<string, string>;
     set texts(texts: Record<string, string>);
 }
-/**
- * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag
- * @param {string} part
- * @param {Record<string, any>} [attributes]
- * @param {...(Node | string)} children  strings become text
- * @returns {HTMLElementTagNameMap[Tag]}
- */
-declare function h<Tag extends keyof HTMLElementTagNameMap>(tag: Tag, part: string, attributes?: Record<string, any>, ...children: (Node | string)[]): HTMLElementTagNameMap[Tag];
 export {};

@@ -20,22 +20,11 @@ import { connect } from "./client.js";
  * @typedef {import("./client.js").Key} Key
  * @typedef {{name: string, initials?: string, color?: string}} Person  color: behind the initials, which are white
  * @typedef {Message & Partial<Pick<Outgoing, "state" | "error">>} Item
- * @typedef {{node: HTMLElement, item: Item | null, look: string}} Row  look: what else its content depends on
- * @typedef {InstanceType<typeof import("./actions.js").Actions>} Actions
- * @typedef {object} Parts  what the module of the actions is given
- * @property {OrgRoom} element
- * @property {typeof h} h
- * @property {() => Map<string, Row>} rows
- * @property {(name: string, values?: Record<string, unknown>) => string} say
- * @property {(id: Key | null | undefined) => string} nameOf
- * @property {(error: ChatError) => string} reason
  */
 
 const MIN_ROWS = 60;
 const PIXELS_PER_ROW = 12; // of the list's height: less than half of what a row has, so that the rows are enough
 const END = 40; // pixels from the end that still count as the end
-const COUNTER_FROM = 0.9; // of the limit
-const MAX_LINES = 8;
 // Milliseconds.
 const GROUPED_WITHIN = 5 * 60_000;
 const DAY = 24 * 60 * 60_000;
@@ -43,14 +32,8 @@ const DAY = 24 * 60 * 60_000;
 const WATCHED_EVENTS = ["focus", "blur", "visibilitychange"];
 // These are for the module of the actions.
 const ACTING_EVENTS = ["pointerover", "focusin", "click", "keydown"];
-/** What is said of states in which nothing comes now. @type {Record<string, string>} */
-const STATES = {
-  stopped: "ended",
-  unauthenticated: "ended",
-  forbidden: "ended",
-  waiting: "waiting",
-  offline: "waiting",
-};
+/** The states in which nothing comes now: the first two pass. */
+const STATES = ["waiting", "offline", "stopped", "unauthenticated", "forbidden"];
 
 const STYLE = `
 :host {
@@ -73,11 +56,11 @@ button:empty { display: none; }
 article { padding: 0.125rem 1rem; padding-inline-start: 4rem; position: relative; }
 [part~="first"] { margin-top: 0.5rem; }
 [part="avatar"] {
-  background: var(--_color, #5b6475); border: 1px solid transparent; border-radius: 50%; color: #fff; font-weight: 600;
+  background: var(--_color, #5b6475); border: 1px solid transparent; border-radius: 50%; color: #fff;
   inset-inline-start: 1rem; line-height: 2.125rem; position: absolute; text-align: center; width: 2.25rem;
 }
 time, small, b { font-size: 0.75rem; }
-time, small, [part~="deleted"], [part~="pending"] { color: color-mix(in srgb, currentColor 75%, transparent); }
+time, small, [part~="deleted"] > p, [part~="pending"] > p { color: color-mix(in srgb, currentColor 75%, transparent); }
 time { margin-inline-start: 0.5rem; }
 [part="body"] { overflow-wrap: anywhere; white-space: pre-wrap; }
 [part="quote"] { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -86,9 +69,7 @@ b {
   padding-top: 0.25rem; text-align: center;
 }
 b::first-letter { text-transform: uppercase; }
-[part~="failed"] > small, [aria-invalid="true"] + small, [part="new"] {
-  border-color: currentColor; color: var(--orgrealtime-error, light-dark(#b42318, #ff9d93));
-}
+[part="new"] { border-color: currentColor; color: var(--orgrealtime-error, light-dark(#b42318, #ff9d93)); }
 [part="reaction"] { border-color: var(--_line); margin-inline-end: 0.25rem; }
 [aria-pressed="true"] { border: 2px solid var(--orgrealtime-accent, Highlight); font-weight: 600; }
 [part="bottom"] { position: relative; }
@@ -103,9 +84,7 @@ textarea {
   font: inherit; max-height: 12rem; min-width: 0; padding: 0.5rem 0.75rem; resize: none;
 }
 textarea::placeholder { color: inherit; opacity: 0.75; }
-:disabled { opacity: 0.5; }
 [part="announcement"] { clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; width: 1px; }
-@media (pointer: coarse) { button { min-height: 2.5rem; min-width: 2.5rem; } }
 `;
 
 /** A server, where the module must be importable, has no HTMLElement. */
@@ -125,11 +104,16 @@ export class OrgRoom extends Base {
   #isAttached = false;
   #isDrawingDue = false;
   /** Changes when all rows are to be filled anew. */ #look = 0;
-  /** What is in the document, by the keys of the items. @type {Map<string, Row>} */ #rows = new Map();
+  /**
+   * What is in the document, by the keys of the items; `look` is what else a row's content depends on.
+   *
+   * @type {Map<string, {node: HTMLElement, item: Item | null, look: string}>}
+   */
+  #rows = new Map();
   /** Where the first row's item is. */ #start = 0;
   /** Its message, and where that was. @type {[number | undefined, number]} */ #first = [undefined, 0];
   /** Whether the newest message stays in sight, whatever comes. */ #isAtEnd = true;
-  /** Once their module is loaded. @type {Actions | undefined} */ #actions;
+  /** Once their module is loaded. @type {InstanceType<typeof import("./actions.js").Actions> | undefined} */ #actions;
   #state = h("p", "state", { role: "status" });
   #note = h("p", "note");
   #feed = h("div", "feed", { role: "feed" });
@@ -161,10 +145,7 @@ export class OrgRoom extends Base {
       this.#submit();
     });
     this.#field.addEventListener("keydown", (event) => this.#onFieldKey(event));
-    this.#field.addEventListener("input", () => {
-      if (this.#field.value) this.#chat?.type();
-      this.#measure();
-    });
+    this.#field.addEventListener("input", () => this.#withActions((actions) => actions.measure()));
     new ResizeObserver(() => this.#drawSoon()).observe(this.#list);
   }
 
@@ -303,12 +284,13 @@ export class OrgRoom extends Base {
     const anchor = [...this.#feed.children].find((node) => node.getBoundingClientRect().bottom > top);
     const before = anchor?.getBoundingClientRect().top ?? 0;
     this.#drawRows();
-    const state = chat?.info.archived ? "archived" : STATES[chat?.client?.state.name ?? ""];
+    const state = STATES.indexOf(chat?.client?.state.name ?? "");
+    const isArchived = chat?.info.archived;
     const problem = chat?.problem;
     const isLoading = !chat || chat.isLoading;
     const isEmpty = !this.#rows.size;
     const note = isLoading ? "loading" : isEmpty ? "empty" : chat?.hasOlder ? "" : "beginning";
-    setText(this.#state, state ? this.#say(state) : "");
+    setText(this.#state, isArchived || state >= 0 ? this.#say(STATES[state] ?? "archived") : "");
     setText(this.#note, problem ? this.#reason(problem) : note && this.#say(note));
     set(this.#feed, { "aria-label": this.getAttribute("label") ?? this.#say("title"), "aria-busy": isLoading });
     if (this.#isAtEnd) list.scrollTop = list.scrollHeight;
@@ -319,8 +301,8 @@ export class OrgRoom extends Base {
     else setText(this.#typing, "");
     set(this.#field, { "aria-label": this.#say("field"), placeholder: this.#say("field") });
     setText(this.#button, this.#say("send"));
-    this.#form.hidden = Boolean(state && state !== "waiting") || (isEmpty && Boolean(problem));
-    this.#measure();
+    this.#form.hidden = Boolean(isArchived || state > 1 || (isEmpty && problem));
+    this.#onScroll();
   };
 
   get #size() {
@@ -374,7 +356,7 @@ export class OrgRoom extends Base {
     return `${((item.state || this.#chat?.isMe(item.author)) && item.client_message_id) || item.message_id}`;
   }
 
-  /** @param {Row} row @param {Item} item @param {Item | undefined} above @param {boolean} isNew */
+  /** @param {{node: HTMLElement, item: Item | null, look: string}} row @param {Item} item @param {Item | undefined} above @param {boolean} isNew */
   #fill(row, item, above, isNew) {
     const language = this.#language;
     const date = new Date(item.created_at);
@@ -410,7 +392,7 @@ export class OrgRoom extends Base {
       isNew && h("b", "new", {}, this.#say("newMessages")),
       hasHead && this.#avatar(author, name),
       hasHead && h("strong", "author", { dir: "auto" }, name),
-      hasHead && h("time", "time", { datetime: item.created_at, title: date.toLocaleString(language) }, time),
+      hasHead && h("time", "time", { datetime: item.created_at }, time),
       quoted && h("small", "quote", { dir: "auto" }, `${this.#nameOf(quoted.author)}: ${quoted.body}`),
       h("p", "body", { dir: "auto" }, body),
       edited && h("small", "edited", {}, edited),
@@ -460,13 +442,14 @@ export class OrgRoom extends Base {
     this.#withActions((actions) => actions.handle(event, target));
   }
 
-  /** At once, if the module is loaded. @param {(actions: Actions) => void} use */
+  /** At once, if the module is loaded. @param {(actions: InstanceType<typeof import("./actions.js").Actions>) => void} use */
   async #withActions(use) {
     if (!this.#actions) {
       const { Actions } = await import("./actions.js");
       this.#actions ??= new Actions({
         element: this,
         h,
+        lengthOf,
         rows: () => this.#rows,
         say: (name, values) => this.#say(name, values),
         nameOf: (id) => this.#nameOf(id),
@@ -477,21 +460,13 @@ export class OrgRoom extends Base {
   }
 
   #submit() {
-    if (this.#button.disabled || this.#actions?.save()) return;
-    this.#chat?.send(this.#field.value, this.#actions?.replyTo?.message_id);
+    const { value } = this.#field;
+    const chat = this.#chat;
+    if (!chat || !value.trim() || lengthOf(value) > chat.limit || this.#actions?.save()) return;
+    chat.send(value, this.#actions?.replyTo?.message_id);
     this.#field.value = "";
     this.#actions?.cancel();
     this.#toEnd();
-  }
-
-  /** How long the text is, and whether that is too long. */
-  #measure() {
-    const { limit = 0 } = this.#chat ?? {};
-    const { value } = this.#field;
-    const length = lengthOf(value);
-    setText(this.#counter, length > limit * COUNTER_FROM ? `${length} / ${limit}` : "");
-    set(this.#field, { "aria-invalid": length > limit, rows: Math.min(MAX_LINES, value.split("\n").length) });
-    this.#button.disabled = length > limit || !value.trim();
   }
 
   #toEnd() {
@@ -499,18 +474,21 @@ export class OrgRoom extends Base {
     this.#drawSoon();
   }
 
+  /** Have more in the document, or loaded, where the end of what there is comes into sight. */
   #onScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.#list;
     const { messages = [], outbox = [] } = this.#chat ?? {};
     const isLast = this.#start + this.#rows.size >= messages.length + outbox.length;
     const left = scrollHeight - scrollTop - clientHeight;
     const step = Math.ceil(this.#size / 3);
+    const start = this.#start;
+    const wasAtEnd = this.#isAtEnd;
     this.#isAtEnd = isLast && left < END;
     if (scrollTop < clientHeight / 2) {
-      if (this.#start) this.#start -= step;
+      if (start) this.#start -= step;
       else this.#chat?.loadOlder();
     } else if (left < clientHeight / 2 && !isLast) this.#start += step;
-    this.#drawSoon();
+    if (start !== this.#start || wasAtEnd !== this.#isAtEnd) this.#drawSoon();
   }
 
   /** @param {KeyboardEvent} event */

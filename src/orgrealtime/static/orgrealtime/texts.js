@@ -36,7 +36,9 @@ export const TEXTS = Object.freeze({
   cancel: "Cancel",
   // Why nothing comes, or something isn't done: by the code of the error. Of other codes the server's text is shown.
   waiting: "Not connected. What you write is sent when the connection is back.",
-  ended: "Live updates have ended. Reload the page to go on.",
+  offline: "You are offline. What you write is sent when you are back.",
+  stopped: "Live updates have ended. Reload the page to go on.",
+  unauthenticated: "You have been signed out.",
   archived: "This room is archived.",
   forbidden: "You have no access here.",
   conflict: "It has been changed meanwhile.",
