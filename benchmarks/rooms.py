@@ -1,7 +1,8 @@
 """Ten people in a room of two server processes: from sending to the last who has it, and messages per second (P14).
 
-Ours keeps each message in PostgreSQL, and counts it against limits that are out of reach, before anybody sees it; the
-peers keep nothing, and ask nobody who they are.
+Ours keeps each message in PostgreSQL before anybody sees it, and counts it against limits that are out of reach, which
+costs more than with those that a room has by default; the peers keep nothing, and ask nobody who they are. The two
+processes share the servers' core, as the clients share theirs.
 """
 
 from __future__ import annotations
