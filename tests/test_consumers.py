@@ -25,9 +25,10 @@ from orgrealtime.errors import MessageError
 from orgrealtime.models import NotificationEvent
 from orgrealtime.protocol import wire
 from orgrealtime.rates import Rate
-from orgrealtime.stream import database
+from orgrealtime.stream import database, topics
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
+from tests.seats import Seats
 from tests.sockets import (
     Frame,
     Socket,
@@ -726,6 +727,15 @@ async def test_consumer_with_a_limit_of_its_own_answers_what_is_longer_with_an_e
     assert await socket.is_alive()
 
 
+@pytest.mark.parametrize("text", ['{"type": "ping", "x": "%s"}', '{"type": "nothing", "x": "%s"}', "[%s"])
+async def test_what_is_longer_and_no_command_closes_with_4413(
+    sockets: Sockets, alice: User, text: str
+) -> None:
+    socket = await (await sockets.open(alice, application=routed(Roomy))).synced()
+    await socket.send_text(text % ("x" * 65_536))
+    assert (await socket.receive_output())["code"] == 4413
+
+
 @pytest.mark.parametrize("type", ["unmarked", "send_json", "close", "disconnected", "commands", "__init__"])
 async def test_method_that_is_no_command_is_not_called(chatty: Socket, type: str) -> None:
     assert (await chatty.ask({"type": type}))["error"]["code"] == "unknown_type"
@@ -926,6 +936,7 @@ def quiet(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(POLL_SECONDS=NEVER, IDLE_POLL_SECONDS=NEVER, ACCESS_CHECK_SECONDS=NEVER)
 
 
+@pytest.mark.parametrize("has_topics", [False, True], ids=["", "and one of topics"])
 @pytest.mark.parametrize("query", ["", "last=100", "since={}"])
 async def test_connecting_costs_at_most_five_queries(
     sockets: Sockets,
@@ -934,8 +945,11 @@ async def test_connecting_costs_at_most_five_queries(
     acme: Organization,
     quiet: None,
     statements: list[str],
+    monkeypatch: pytest.MonkeyPatch,
     query: str,
+    has_topics: bool,
 ) -> None:
+    monkeypatch.setattr(topics, "_providers", [Seats()] if has_topics else [])
     await publish_numbers(acme, range(100))
     await (await sockets.open(bob)).synced()
     await settled()
@@ -945,7 +959,7 @@ async def test_connecting_costs_at_most_five_queries(
     await socket.connect()
     frames = await socket.until("synced")
     assert len(events_of(frames)) == (100 if query else 0)
-    assert 0 < len(statements) <= 5, statements
+    assert 0 < len(statements) <= 5 + has_topics, statements
 
 
 async def queries_of_an_event(socket: Socket, organization: Organization, statements: list[str]) -> int:

@@ -64,7 +64,7 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
 
     commands: ClassVar[Mapping[str, str]] = {}
     sync_hooks = (*Governed.sync_hooks, "topic")
-    # A longer message is then answered with an error; None: `MAX_MESSAGE_BYTES` holds, and one closes the connection.
+    # A longer command is answered with an error. None: `MAX_MESSAGE_BYTES` holds; what is longer closes the connection.
     max_message_bytes: ClassVar[int | None] = None
 
     scope: dict[str, Any]
@@ -275,18 +275,26 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
 
     async def _receive_message(self, text: str) -> None:
         size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
-        limit = self.max_message_bytes
-        if limit is None and size > get_settings().MAX_MESSAGE_BYTES:
+        limit = self.max_message_bytes or get_settings().MAX_MESSAGE_BYTES
+        is_too_long = size > limit
+        if is_too_long and (self.max_message_bytes is None or not self._is_command(text)):
             self.connection.close(CloseCode.PAYLOAD_TOO_LARGE, "message too large")
             return
         try:
-            if limit is not None and size > limit:
+            if is_too_long:
                 raise _too_long(size, limit)
             await self.admit_message(size)
             if self.connection.close_code is None:
                 self._carry_out(wire.read_type(text), text)
         except MessageError as error:
             self._refuse_message(error, text)
+
+    def _is_command(self, text: str) -> bool:
+        """Tell whether a text is a message of a type that this consumer has made a command."""
+        try:
+            return wire.read_type(text) in self.commands.keys() - wire.CLIENT_FRAMES
+        except MessageError:
+            return False
 
     def _carry_out(self, kind: str, text: str) -> None:
         if kind not in self.commands:

@@ -6,11 +6,12 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
-from django.db import models
+from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, Exists, OuterRef, Subquery, Value, When
 from django.db.models.functions import Coalesce
 
+from orgrealtime.keys import organization_keys, user_keys
 from orgrealtime.models import NotificationEvent, Stream
 from orgrealtime.stream import database
 from orgrealtime.stream.access import UNNUMBERED, Access, Topics
@@ -42,6 +43,8 @@ class TopicProvider:
         raise NotImplementedError
 
 
+COLUMNS = ("organization_id", "user_id", "topic", "from_seq")
+
 _providers: list[TopicProvider] = []
 
 
@@ -65,22 +68,49 @@ class Found(NamedTuple):
 
 
 def topics_of(pairs: Collection[tuple[Any, Any]], using: str | None = None) -> dict[tuple[Any, Any], Found]:
-    """Return the topics that (organisation id, user id) pairs have now; a query for each provider, and one for all."""
+    """Return the topics that (organisation id, user id) pairs have now, by one query."""
+    connection = connections[using or database.alias()]
     organization_ids, user_ids = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
-    using = using or database.alias()
-    # The numbers first: what is granted or withdrawn after them is passed by those who ask, and done once more.
-    heads = dict(Stream.objects.using(using).filter(pk__in=organization_ids).values_list("pk", "head"))
-    found: dict[tuple[Any, Any], dict[str, int]] = {pair: {} for pair in pairs}
+    # In one snapshot with the rows: what is granted or withdrawn after these heads is passed by those who ask.
+    heads = f"""
+        SELECT organization_id, NULL, NULL, head FROM {Stream._meta.db_table}
+        WHERE organization_id IN ({", ".join(["%s"] * len(organization_ids))})
+    """
+    prepare = Stream._meta.pk.get_db_prep_value
+    parts = [(heads, [prepare(each, connection) for each in organization_ids])]
     for provider in _providers:
-        rows = provider.queryset().using(using)
-        rows = rows.filter(organization_id__in=organization_ids, user_id__in=user_ids)
-        for organization_id, user_id, topic, seq in rows.values_list(*COLUMNS):
-            if (organization_id, user_id) in found:
-                found[organization_id, user_id][topic] = UNNUMBERED if seq is None else seq
-    return {pair: Found(topics, heads.get(pair[0], 0)) for pair, topics in found.items()}
+        rows = provider.queryset().filter(organization_id__in=organization_ids, user_id__in=user_ids)
+        parts.append(_selected(rows, connection))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            " UNION ALL ".join(sql for sql, _ in parts), [each for _, params in parts for each in params]
+        )
+        rows_found = cursor.fetchall()
+    return _of_pairs(pairs, rows_found, connection)
 
 
-COLUMNS = ("organization_id", "user_id", "topic", "from_seq")
+def _of_pairs(
+    pairs: Collection[tuple[Any, Any]], rows: Iterable[tuple[Any, ...]], connection: BaseDatabaseWrapper
+) -> dict[tuple[Any, Any], Found]:
+    organization_of, user_of = organization_keys().loaded(connection), user_keys().loaded(connection)
+    heads: dict[Any, int] = {}
+    topics: dict[tuple[Any, Any], dict[str, int]] = {pair: {} for pair in pairs}
+    for organization_id, user_id, topic, seq in rows:
+        organization = organization_of(organization_id)
+        if topic is None:
+            heads[organization] = seq
+        elif (pair := (organization, user_of(user_id))) in topics:
+            topics[pair][topic] = UNNUMBERED if seq is None else seq
+    return {pair: Found(found, heads.get(pair[0], 0)) for pair, found in topics.items()}
+
+
+def _selected(
+    rows: models.QuerySet[Any], connection: BaseDatabaseWrapper, *columns: str
+) -> tuple[str, list[Any]]:
+    """Return the statement that selects columns of rows, and its parameters."""
+    query = rows.using(connection.alias).order_by().values_list(*(columns or COLUMNS)).query
+    sql, params = query.get_compiler(connection=connection, elide_empty=False).as_sql()
+    return f"SELECT * FROM ({sql}) AS selected", list(params)
 
 
 def with_topics(accesses: Iterable[Access], using: str | None = None) -> list[Access]:
@@ -104,13 +134,11 @@ def granted(access: Access, connection: BaseDatabaseWrapper) -> tuple[str, list[
     parts: list[str] = []
     params: list[Any] = []
     for provider in _providers:
-        rows = provider.queryset().using(connection.alias).order_by()
-        rows = rows.filter(organization_id=access.organization_id, user_id=access.user_id)
+        rows = provider.queryset().filter(organization_id=access.organization_id, user_id=access.user_id)
         if access.only_topic is not None:
             rows = rows.filter(topic=access.only_topic)
-        compiler = rows.values_list("topic", "from_seq").query.get_compiler(connection=connection)
-        sql, its_params = compiler.as_sql()
-        parts.append(f"SELECT * FROM ({sql}) AS provided{len(parts)}")
+        sql, its_params = _selected(rows, connection, "topic", "from_seq")
+        parts.append(sql)
         params += its_params
     if not parts:
         return None
