@@ -15,6 +15,8 @@ from django.urls import path
 
 from orgrealtime import publish, stream
 from orgrealtime.access import Access
+from orgrealtime.admission.lookup import Lookup
+from orgrealtime.admission.rechecks import Rechecks
 from orgrealtime.asgi import realtime
 from orgrealtime.consumers import OrgConsumer
 from orgrealtime.delivery import connection as connections
@@ -180,6 +182,26 @@ async def test_connection_to_one_topic_gets_nothing_else_and_ends_with_it(
 
 
 # Grants in order, whatever the moment
+
+
+async def test_what_changes_while_a_client_is_let_in_counts_from_its_first_event_on(
+    sockets: Sockets, alice: User, bob: User, acme: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_thread(sit, acme, alice)
+    ask, changes = Lookup.position, [(sit, bob), (rise, alice)]
+
+    async def position(self: Lookup, organization_id: Any) -> Position:
+        await in_thread(changes[0][0], acme, changes.pop(0)[1])
+        return await ask(self, organization_id)
+
+    monkeypatch.setattr(Lookup, "position", position)
+    # As where the process follows the organisation already, and nothing has it look at everybody's access anew.
+    monkeypatch.setattr(Rechecks, "check_organization", lambda self, organization: None)
+    second, first = [await (await sockets.open(user)).synced() for user in (bob, alice)]
+    await say(acme, "in the room")
+    await say(acme, "for all", topic=None)
+    assert await texts(second, "for all") == ["left", "in the room", "for all"]
+    assert await texts(first, "for all") == ["for all"]
 
 
 @pytest.mark.slow

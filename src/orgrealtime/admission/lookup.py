@@ -24,6 +24,7 @@ from orgrealtime.concurrency.batching import Batcher
 from orgrealtime.errors import Refused
 from orgrealtime.keys import organization_keys
 from orgrealtime.protocol.cursors import Position
+from orgrealtime.stream import topics
 from orgrealtime.stream.access import Access
 from orgrealtime.stream.database import HANDSHAKE, is_away
 
@@ -54,6 +55,9 @@ class Lookup:
         self._batcher = Batcher[AdmissionRequest, Found](
             HANDSHAKE.wrap(_find_together), HANDSHAKE.wrap(is_away), GATHER_SECONDS
         )
+        self._with_topics = Batcher[Access, Access](
+            HANDSHAKE.wrap(topics.with_topics), HANDSHAKE.wrap(is_away), GATHER_SECONDS
+        )
         self._positions: dict[Any, asyncio.Task[Position]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -62,6 +66,13 @@ class Lookup:
         if _can_wait_with_others(request):
             return await self._batcher.ask(request)
         return await HANDSHAKE.run(_find_alone, request)
+
+    async def as_of(self, access: Access, position: Position) -> Access:
+        """Return an access whose topics hold as of a position or later: what grants or withdraws one before that isn't
+        passed by a connection that begins there."""
+        if not topics.has_providers() or access.topics_at >= position.head:
+            return access
+        return await self._with_topics.ask(access)
 
     async def position(self, organization_id: Any) -> Position:
         """Return where an organisation's stream stands now or later; one query for all that ask while it waits."""
@@ -84,6 +95,7 @@ class Lookup:
     async def close(self) -> None:
         """End all work; handshakes that still wait are cancelled."""
         await self._batcher.close()
+        await self._with_topics.close()
         await background.end(self._tasks)
 
 
