@@ -102,7 +102,7 @@ def test_modules_are_found_by_name_wherever_static_files_are(acme: Organization,
     assert "&" not in found[1]
     imports = json.loads(found[1])["imports"]
     assert imports["orgrealtime"] == "https://cdn.example/a&b/orgrealtime/client.js"
-    assert set(imports) == {"orgrealtime", "orgrealtime/notifications"}
+    assert set(imports) == {f"orgrealtime{name}" for name in ("", "/chat", "/notifications", "/room")}
 
 
 def test_element_finds_what_it_imports_where_files_have_a_hash_in_their_names(

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 
 from orgrealtime import stream
 from orgrealtime.chat import history, services
-from orgrealtime.chat.models import Message, Room
+from orgrealtime.chat.models import Message, Reaction, Room
 from orgrealtime.chat.rules import Rules
 from orgrealtime.models import NotificationEvent
 from orgrealtime.protocol.cursors import Cursor
@@ -145,6 +145,21 @@ def test_message_is_shown_with_all_that_a_reader_needs(
     (_, of_another) = history.read(acme, alice, room_id=general.pk).messages
     assert of_another["client_message_id"] is None
     assert [each["mine"] for each in of_another["reactions"]] == [True, True]
+
+
+def test_only_the_first_of_many_who_react_are_named(
+    acme: Organization, general: Room, alice: User, bob: User
+) -> None:
+    message = services.send(acme, alice, room_id=general.pk, body="liked by many").message
+    many = User.objects.bulk_create(User(username=f"user-{number}") for number in range(history.NAMED + 5))
+    Reaction.objects.bulk_create(
+        Reaction(organization_id=acme.pk, message=message, user=user, emoji="👍") for user in [*many, bob]
+    )
+    (shown,) = history.read(acme, bob, room_id=general.pk).messages
+    named = [user.pk for user in many[: history.NAMED]]
+    assert shown["reactions"] == [
+        {"emoji": "👍", "count": history.NAMED + 6, "mine": True, "users": named},
+    ]
 
 
 def test_history_outlives_the_events(acme: Organization, general: Room, bob: User) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Console, LogIn
     from tests.servers import Site
-    from tests.shell import Shell
 
 NODES = "feed => feed.querySelectorAll('*').length"
 LIST = "document.querySelector('org-room').shadowRoot.querySelector('[part=list]')"
@@ -314,8 +313,8 @@ def test_ten_thousand_messages_are_a_few_nodes_and_scroll_without_a_jump(log_in:
         most = max(most, feed(alice).evaluate(NODES))
     assert most <= MOST_NODES
     alice.evaluate(
-        f"(async () => {{ const {{ chat }} = document.querySelector('org-room'); "
-        f"while (chat.hasOlder) await chat.loadOlder(); }})()"
+        "(async () => { const { chat } = document.querySelector('org-room'); "
+        "while (chat.hasOlder) await chat.loadOlder(); })()"
     )
     assert alice.evaluate("document.querySelector('org-room').chat.messages.length") == 10_000
     assert feed(alice).evaluate(NODES) <= MOST_NODES
@@ -348,7 +347,9 @@ def test_older_messages_come_when_one_scrolls_up(log_in: LogIn, site: Site) -> N
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_in_a_room(log_in: LogIn, site: Site, axe: str, console: Console, look: str) -> None:  # noqa: F811
+def test_axe_finds_nothing_in_a_room(
+    log_in: LogIn, site: Site, axe: str, console: Console, look: str
+) -> None:  # noqa: F811
     console.allow_lost_connections()
     found: dict[str, list[str]] = {}
     bob = log_in("bob", **LOOKS[look])

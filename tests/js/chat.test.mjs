@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 
-import { ChatRoom, lengthOf } from "../../src/orgrealtime/static/orgrealtime/chat.js";
 import { seeded } from "./fakes.mjs";
 import { Hall, live, ME, openRoom, pass, RoomPage } from "./rooms.mjs";
 
@@ -472,23 +471,6 @@ test("what was seen is known after a reload", async () => {
   assert.equal(again.room.firstNew, message_id);
 });
 
-// Lengths
-
-for (const [text, length] of [
-  ["", 0],
-  ["abc", 3],
-  ["é", 1],
-  ["e\u0301", 1],
-  ["👍", 1],
-  ["👩‍👩‍👧‍👦", 7],
-  ["\u{1F1E9}\u{1F1EA}", 2],
-  ["ﬁ", 1],
-  ["각", 1],
-  ["a\r\nb", 4],
-]) {
-  test(`${JSON.stringify(text)} has ${length} characters`, () => assert.equal(lengthOf(text), length));
-}
-
 // All of it together
 
 for (let seed = 1; seed <= 60; seed++) {
@@ -526,5 +508,3 @@ for (let seed = 1; seed <= 60; seed++) {
     assert.equal(own.length, typed);
   });
 }
-
-test("is a class that hosts can use without the element", () => assert.equal(typeof ChatRoom, "function"));
