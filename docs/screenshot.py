@@ -1,7 +1,7 @@
-"""Make the pictures of the example in docs/images: its first page, the open bell, a phone, and the dark one.
+"""Make the pictures of the example in docs/images: its first page, the open bell, a room, a phone, and the dark one.
 
-`python docs/screenshot.py`, in an environment with the dependency groups `test` and `browser`, Chromium, and the font
-Inter (Debian: fonts-inter).
+`python docs/screenshot.py`, in an environment with the dependency groups `test` and `browser`, Chromium, and the fonts
+Inter and Noto Color Emoji (Debian: fonts-inter, fonts-noto-color-emoji).
 """
 
 from __future__ import annotations
@@ -64,6 +64,19 @@ def open_bell(page: Page) -> None:
     page.locator(".toast").first.wait_for(state="hidden")
 
 
+def open_room(page: Page) -> Page:
+    page.goto("/orgs/acme/chat/")
+    page.locator("#state[data-state=live]").wait_for()
+    page.get_by_role("article").last.wait_for()
+    return page
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_role("textbox").fill(text)
+    page.get_by_role("textbox").press("Enter")
+    page.get_by_role("article").filter(has_text=text).wait_for()
+
+
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -94,6 +107,17 @@ def main() -> None:
             take(alice, "bell.png", clip=BELL)
             take(phone, "phone.png")
             take(dark, "dark.png")
+            for page in (alice, bob, phone, dark):
+                open_room(page)
+            say(bob, "Checkout 2.5 is live 🚀 Who tests it on a phone?")
+            say(alice, "I do. Give me five minutes.")
+            for page in (alice, bob):
+                page.get_by_role("article").last.hover()
+            bob.get_by_role("button", name="React with 👍").click()
+            alice.get_by_role("button", name="👍 1").wait_for()
+            take(alice, "chat.png")
+            take(phone, "chat-phone.png")
+            take(dark, "chat-dark.png")
             browser.close()
 
 

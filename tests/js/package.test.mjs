@@ -8,7 +8,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { ChatRoom } from "../../src/orgrealtime/static/orgrealtime/chat.js";
 import { CLOSE_CODES, Client } from "../../src/orgrealtime/static/orgrealtime/client.js";
+import { TEXTS } from "../../src/orgrealtime/static/orgrealtime/texts.js";
 import { declarations } from "./types.mjs";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -18,7 +20,12 @@ const client = await read("src/orgrealtime/static/orgrealtime/client.js");
 const element = await read("src/orgrealtime/static/orgrealtime/notifications.js");
 const panel = await read("src/orgrealtime/static/orgrealtime/panel.js");
 const fallbacks = await read("src/orgrealtime/static/orgrealtime/fallbacks.js");
+const chat = await read("src/orgrealtime/static/orgrealtime/chat.js");
+const room = await read("src/orgrealtime/static/orgrealtime/room.js");
+const actions = await read("src/orgrealtime/static/orgrealtime/actions.js");
+const texts = await read("src/orgrealtime/static/orgrealtime/texts.js");
 const page = await read("docs/reference/javascript.md");
+const roomPage = await read("docs/reference/room.md");
 const found = (text, pattern) => [...new Set([...text.matchAll(pattern)].map((match) => match[1]))];
 
 test("declarations are those of the code (npm run types writes them)", async () => {
@@ -109,15 +116,17 @@ test("package has the version of the Python package, and its exports exist", asy
   const [python] = found(await read("src/orgrealtime/__init__.py"), /^__version__ = "(.+)"$/gm);
   assert.equal(version, python);
   assert.equal(dependencies, undefined);
-  for (const entry of [exports["."], exports["./notifications"]]) {
+  for (const entry of Object.values(exports).filter((each) => typeof each === "object")) {
     for (const path of Object.values(entry)) assert.ok(await readFile(new URL(path, SOURCE)));
   }
 });
 
-test("modules can be imported where there is no document", () => {
-  const code = `await import("${new URL("notifications.js", SOURCE)}")`;
-  execFileSync(process.execPath, ["--input-type=module", "--eval", code]);
-});
+for (const name of ["notifications", "room"]) {
+  test(`${name} can be imported where there is no document`, () => {
+    const code = `await import("${new URL(`${name}.js`, SOURCE)}")`;
+    execFileSync(process.execPath, ["--input-type=module", "--eval", code]);
+  });
+}
 
 test("modules import nothing from elsewhere", async () => {
   assert.deepEqual(found(client, /^import .* from "(.+)";/gm), []);
@@ -127,6 +136,9 @@ test("modules import nothing from elsewhere", async () => {
   // They are given what they share: their own imports could load the modules of a page under a second name.
   assert.deepEqual(found(panel, /^import .* from "(.+)";/gm), []);
   assert.deepEqual(found(fallbacks, /^import .* from "(.+)";/gm), []);
+  assert.deepEqual(found(room, /^import .* from "(.+)";/gm), ["./chat.js", "./client.js"]);
+  assert.deepEqual(found(room, /await import\("(.+?)"\)/g), ["./texts.js", "./actions.js"]);
+  for (const text of [chat, actions, texts]) assert.deepEqual(found(text, /^import .* from "(.+)";/gm), []);
 });
 
 // The reference page has what there is, and nothing else.
@@ -161,3 +173,34 @@ for (const [code, { name }] of Object.entries(CLOSE_CODES)) {
     assert.match(await read("docs/reference/protocol.md"), new RegExp(`^\\| ${code} \\| \`${name}\``, "m"));
   });
 }
+
+const roomMembers = Object.getOwnPropertyNames(ChatRoom.prototype).filter((name) => name !== "constructor");
+const created = /\bh\("\w+", "([a-z]+)"/g;
+
+for (const [what, names, pattern] of [
+  ["attribute", found(room, /observedAttributes = \[(.+)\]/g)[0].match(/[a-z-]{2,}/g), /^\| `([a-z-]+)=` \|/gm],
+  ["custom property", found(room + actions, /var\((--orgrealtime-[a-z-]+)/g), /^\| `(--orgrealtime-[a-z-]+)` \|/gm],
+  ["part", found(room + actions, created), /^\| `::part\(([a-z]+)\)` \|/gm],
+  ["member of ChatRoom", roomMembers, /[|,] `(\w+)(?:\(.*?\))?`(?= \||,)/g],
+]) {
+  test(`page of rooms has every ${what}`, () => {
+    assert.ok(names.length > 1);
+    const described = found(roomPage, pattern);
+    for (const name of names) if (name !== "lang") assert.ok(described.includes(name), name);
+  });
+}
+
+for (const name of found(roomPage, /^\| `(--orgrealtime-[a-z-]+)` \|/gm)) {
+  test(`${name} of the page of rooms exists`, () => assert.ok((room + actions).includes(`var(${name}`)));
+}
+
+test("the texts are those that are used, and the example translates all of them", async () => {
+  const used = found(room + actions, /say\("(\w+)"/g).concat(found(room, /\? "(\w+)" : "\w+"[,;)]/g));
+  const python = await read("example_project/tracker/texts.py");
+  const translated = found(python.slice(python.indexOf("def room_texts")), /^ {8}"(\w+)": _\(/gm);
+  assert.deepEqual(
+    [...new Set(Object.keys(TEXTS))].filter((name) => !translated.includes(name)),
+    [],
+  );
+  for (const name of used) assert.ok(name in TEXTS, name);
+});

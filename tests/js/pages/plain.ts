@@ -1,6 +1,8 @@
 // A page without a framework. Compiled by package.test.mjs, never run.
 import { CLOSE_CODES, type Client, connect, type Options, type RealtimeEvent, type State } from "orgrealtime";
+import { ChatRoom, lengthOf, type Message } from "orgrealtime/chat";
 import { describe } from "orgrealtime/notifications";
+import type { OrgRoom } from "orgrealtime/room";
 
 const bell = document.querySelector("org-notifications");
 if (bell) {
@@ -29,4 +31,16 @@ export function follow({ org, since, shareKey, user, onEvent }: Given, onState: 
   connect({ org, onevent: onEvent });
   console.log(CLOSE_CODES[4401]?.name);
   return client;
+}
+
+const element: OrgRoom | null = document.querySelector("org-room");
+if (element) element.people = { 7: { name: "Alice", color: "teal" } };
+
+export function talk(client: Client): ChatRoom {
+  const onMessage = ({ author, body }: Message) => console.log(author, lengthOf(body));
+  const room = new ChatRoom({ org: "acme", room: "general", client, onMessage });
+  room.send("Good morning");
+  // @ts-expect-error: a room has a client
+  new ChatRoom({ org: "acme", room: "general" });
+  return room;
 }

@@ -31,3 +31,5 @@ export const Bell = ({ org, since }: { org: string; since?: string | undefined }
 
 // @ts-expect-error: a slug is a text
 export const Wrong = () => <org-notifications org={7} />;
+
+export const Room = ({ people }: { people: string }) => <org-room org="acme" room="general" people={people} />;
