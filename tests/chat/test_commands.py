@@ -300,16 +300,23 @@ async def test_who_is_removed_can_neither_send_nor_read_from_then_on(
 
 
 async def test_command_waits_while_the_access_is_being_asked_about(
-    sockets: Sockets, alice: User, general: Room, monkeypatch: pytest.MonkeyPatch
+    sockets: Sockets, alice: User, general: Room, instead: Instead
 ) -> None:
     socket = await enter(sockets, alice, general)
     (connection,) = get_hub().registry
+    held = []
+
+    def send(*arguments: Any, **options: Any) -> Any:
+        held.append(connection.held)
+        return services.send(*arguments, **options)
+
+    instead(COMMANDS, services.send, send)
     connection.hold(10**9)
     await socket.send_json_to({"type": "message", "body": "held", "ref": 1})
     assert await socket.is_alive()
-    assert not await Message.objects.aexists()
     connection.admit(connection.access, 10**9 + 1)
     assert (await socket.until("chat.accepted"))[-1]["ref"] == 1
+    assert held == [None]
 
 
 # ------------------------------------------------------------------------------------------ a database that is away
