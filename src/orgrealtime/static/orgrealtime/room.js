@@ -48,7 +48,7 @@ button {
   font-size: 0.8125rem; padding: 0.125rem 0.5rem;
 }
 button:hover, article:hover, article:focus-within { background: color-mix(in srgb, currentColor 6%, transparent); }
-[part="list"] { flex: 1; overflow: hidden auto; overflow-anchor: none; overscroll-behavior: contain; }
+[part="list"] { flex: 1; overflow: hidden auto; overflow-anchor: none; }
 [part="state"], [part="note"], [part="typing"] { font-size: 0.8125rem; padding: 0.5rem 1rem 0; }
 [part="typing"] { height: 1.75rem; }
 p:empty { padding: 0; }
@@ -113,7 +113,8 @@ export class OrgRoom extends Base {
   /** Where the first row's item is. */ #start = 0;
   /** Its message, and where that was. @type {[number | undefined, number]} */ #first = [undefined, 0];
   /** Whether the newest message stays in sight, whatever comes. */ #isAtEnd = true;
-  /** Once their module is loaded. @type {InstanceType<typeof import("./actions.js").Actions> | undefined} */ #actions;
+  /** Once their module is loaded. @type {InstanceType<typeof import("./actions.js").Actions> | null} */ #actions =
+    null;
   #state = h("p", "state", { role: "status" });
   #note = h("p", "note");
   #feed = h("div", "feed", { role: "feed" });
@@ -121,7 +122,7 @@ export class OrgRoom extends Base {
   #jump = h("button", "jump", { type: "button" });
   #typing = h("p", "typing");
   #context = h("div", "context", { role: "status" });
-  #field = h("textarea", "field", { dir: "auto", enterkeyhint: "send" });
+  #field = h("textarea", "field", { dir: "auto" });
   #counter = h("small", "counter");
   #button = h("button", "send");
   #form = h("form", "composer", {}, this.#field, this.#counter, this.#button);
@@ -227,8 +228,10 @@ export class OrgRoom extends Base {
 
   async #loadTexts() {
     this.#hasTexts = true;
-    const { TEXTS } = await import("./texts.js");
-    this.#texts = { ...TEXTS, ...this.#texts };
+    const loaded = await import("./texts.js").catch(() => null);
+    this.#hasTexts = loaded !== null;
+    if (!loaded) return;
+    this.#texts = { ...loaded.TEXTS, ...this.#texts };
     this.#drawAnew();
   }
 
@@ -445,18 +448,20 @@ export class OrgRoom extends Base {
   /** At once, if the module is loaded. @param {(actions: InstanceType<typeof import("./actions.js").Actions>) => void} use */
   async #withActions(use) {
     if (!this.#actions) {
-      const { Actions } = await import("./actions.js");
-      this.#actions ??= new Actions({
-        element: this,
-        h,
-        lengthOf,
-        rows: () => this.#rows,
-        say: (name, values) => this.#say(name, values),
-        nameOf: (id) => this.#nameOf(id),
-        reason: (error) => this.#reason(error),
-      });
+      const loaded = await import("./actions.js").catch(() => null); // the next time, if the page is offline now
+      this.#actions ??=
+        loaded &&
+        new loaded.Actions({
+          element: this,
+          h,
+          lengthOf,
+          rows: () => this.#rows,
+          say: (name, values) => this.#say(name, values),
+          nameOf: (id) => this.#nameOf(id),
+          reason: (error) => this.#reason(error),
+        });
     }
-    use(this.#actions);
+    if (this.#actions) use(this.#actions);
   }
 
   #submit() {
