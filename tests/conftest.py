@@ -16,8 +16,10 @@ from pytest_django.fixtures import Settings
 from orgrealtime import limits
 from orgrealtime.admission import handshake, quotas
 from orgrealtime.concurrency import threads as pools
+from orgrealtime.stream import topics
 from tests import flush
 from tests.host.models import Membership, Organization
+from tests.seats import Seats
 from tests.servers import Redis
 from tests.sockets import Sockets
 from tests.waiting import LIMIT_SECONDS
@@ -75,6 +77,20 @@ def _no_connections(request: pytest.FixtureRequest) -> None:
     """A test that may not use the database finds no threads that have connections to it."""
     if "_django_db_helper" not in request.fixturenames:
         pools.close_all()
+
+
+@pytest.fixture
+def no_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no app has topics, such as rooms."""
+    monkeypatch.setattr(topics, "_providers", [])
+
+
+@pytest.fixture(params=[0, 1], ids=["no topics", "topics"])
+def topic_queries(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many queries there are more where there are topics."""
+    count: int = request.param
+    monkeypatch.setattr(topics, "_providers", [Seats()] * count)
+    return count
 
 
 # People and organisations, in the kind of database access that the test asks for by its mark or by

@@ -25,10 +25,9 @@ from orgrealtime.errors import MessageError
 from orgrealtime.models import NotificationEvent
 from orgrealtime.protocol import wire
 from orgrealtime.rates import Rate
-from orgrealtime.stream import database, topics
+from orgrealtime.stream import database
 from tests.conftest import Configure
 from tests.host.models import Membership, Organization
-from tests.seats import Seats
 from tests.sockets import (
     Frame,
     Socket,
@@ -727,12 +726,13 @@ async def test_consumer_with_a_limit_of_its_own_answers_what_is_longer_with_an_e
     assert await socket.is_alive()
 
 
+@pytest.mark.parametrize("size", [16_384, 65_536])
 @pytest.mark.parametrize("text", ['{"type": "ping", "x": "%s"}', '{"type": "nothing", "x": "%s"}', "[%s"])
 async def test_what_is_longer_and_no_command_closes_with_4413(
-    sockets: Sockets, alice: User, text: str
+    sockets: Sockets, alice: User, text: str, size: int
 ) -> None:
     socket = await (await sockets.open(alice, application=routed(Roomy))).synced()
-    await socket.send_text(text % ("x" * 65_536))
+    await socket.send_text(text % ("x" * size))
     assert (await socket.receive_output())["code"] == 4413
 
 
@@ -936,7 +936,6 @@ def quiet(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(POLL_SECONDS=NEVER, IDLE_POLL_SECONDS=NEVER, ACCESS_CHECK_SECONDS=NEVER)
 
 
-@pytest.mark.parametrize("has_topics", [False, True], ids=["", "and one of topics"])
 @pytest.mark.parametrize("query", ["", "last=100", "since={}"])
 async def test_connecting_costs_at_most_five_queries(
     sockets: Sockets,
@@ -945,11 +944,9 @@ async def test_connecting_costs_at_most_five_queries(
     acme: Organization,
     quiet: None,
     statements: list[str],
-    monkeypatch: pytest.MonkeyPatch,
     query: str,
-    has_topics: bool,
+    topic_queries: int,
 ) -> None:
-    monkeypatch.setattr(topics, "_providers", [Seats()] if has_topics else [])
     await publish_numbers(acme, range(100))
     await (await sockets.open(bob)).synced()
     await settled()
@@ -959,7 +956,7 @@ async def test_connecting_costs_at_most_five_queries(
     await socket.connect()
     frames = await socket.until("synced")
     assert len(events_of(frames)) == (100 if query else 0)
-    assert 0 < len(statements) <= 5 + has_topics, statements
+    assert 0 < len(statements) <= 5 + topic_queries, statements
 
 
 async def queries_of_an_event(socket: Socket, organization: Organization, statements: list[str]) -> int:

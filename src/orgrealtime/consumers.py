@@ -64,7 +64,8 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
 
     commands: ClassVar[Mapping[str, str]] = {}
     sync_hooks = (*Governed.sync_hooks, "topic")
-    # A longer command is answered with an error. None: `MAX_MESSAGE_BYTES` holds; what is longer closes the connection.
+    # Of the commands, of which longer ones are answered with an error. None: `MAX_MESSAGE_BYTES`, which all other
+    # messages have: what is longer closes the connection.
     max_message_bytes: ClassVar[int | None] = None
 
     scope: dict[str, Any]
@@ -275,13 +276,12 @@ class OrgConsumer(Governed, SocketRateLimitMixin, UserRateLimitMixin, AsyncConsu
 
     async def _receive_message(self, text: str) -> None:
         size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
-        limit = self.max_message_bytes or get_settings().MAX_MESSAGE_BYTES
-        is_too_long = size > limit
-        if is_too_long and (self.max_message_bytes is None or not self._is_command(text)):
+        is_long, limit = size > get_settings().MAX_MESSAGE_BYTES, self.max_message_bytes
+        if is_long and (limit is None or not self._is_command(text)):
             self.connection.close(CloseCode.PAYLOAD_TOO_LARGE, "message too large")
             return
         try:
-            if is_too_long:
+            if limit is not None and size > limit:
                 raise _too_long(size, limit)
             await self.admit_message(size)
             if self.connection.close_code is None:

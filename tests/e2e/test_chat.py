@@ -348,8 +348,12 @@ def test_older_messages_come_when_one_scrolls_up(log_in: LogIn, site: Site) -> N
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_axe_finds_nothing_in_a_room(
-    log_in: LogIn, site: Site, axe: str, console: Console, look: str
-) -> None:  # noqa: F811
+    log_in: LogIn,
+    site: Site,
+    axe: str,  # noqa: F811
+    console: Console,
+    look: str,
+) -> None:
     console.allow_lost_connections()
     found: dict[str, list[str]] = {}
     bob = log_in("bob", **LOOKS[look])
