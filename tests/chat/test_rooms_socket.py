@@ -16,7 +16,7 @@ from orgrealtime.access import Access, revoke
 from orgrealtime.asgi import realtime
 from orgrealtime.chat import services
 from orgrealtime.chat.consumers import ChatConsumer, RoomConsumer
-from orgrealtime.chat.models import Member, Room
+from orgrealtime.chat.models import Member, Message, Room
 from orgrealtime.chat.routing import routes
 from orgrealtime.policy import Policy
 from orgrealtime.stream import database
@@ -111,6 +111,20 @@ async def test_who_is_removed_by_hand_is_closed_at_the_next_check(
     await in_thread(Member.objects.filter(user=bob)._raw_delete, "default")
     await in_thread(revoke, bob, acme)
     assert await socket.close_code() == 4403
+
+
+async def test_message_that_is_deleted_by_hand_is_sent_to_nobody_any_more(
+    sockets: Sockets, acme: Organization, alice: User, bob: User, leads: Room
+) -> None:
+    socket = await attend(sockets, alice)
+    cursor = socket.frames[0]["cursor"]
+    await in_thread(services.send, acme, bob, room_id=leads.pk, body="sentinel")
+    await assert_message(socket, "sentinel")
+    await in_thread(Message.objects.all().delete)
+    assert (await socket.frame())["type"] == "chat.deleted"
+    again = await attend(sockets, alice, query=f"since={cursor}")
+    assert [event["type"] for event in events_of(again.frames)] == ["chat.message", "chat.deleted"]
+    assert "sentinel" not in str(again.frames)
 
 
 # ----------------------------------------------------------------------------------------------------------- HTTP

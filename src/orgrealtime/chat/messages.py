@@ -105,9 +105,14 @@ def empty(message: Message, actor: Any) -> None:
     )
     message.reactions.using(using)._raw_delete(using)
     stream.scrub(message.organization_id, message.subject, {**EMPTY, "version": message.version}, using)
+    tell_deleted(message, message.version, actor)
+
+
+def tell_deleted(message: Message, version: int, actor: Any) -> None:
+    """Tell the room that a message is gone, and have nobody get what was said any more."""
     payload = {
         "message_id": message.pk,
-        "version": message.version,
+        "version": version,
         "deleted_by": None if actor is None else key_as_json(writing.user_key(actor)),
     }
     writing.publish(

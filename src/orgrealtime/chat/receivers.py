@@ -10,7 +10,7 @@ from django.db.models.signals import post_delete, pre_delete
 from orgrealtime import stream
 from orgrealtime.adapters import get_adapter
 from orgrealtime.chat import writing
-from orgrealtime.chat.messages import EMPTY
+from orgrealtime.chat.messages import EMPTY, tell_deleted
 from orgrealtime.chat.models import Member, Message, Room
 from orgrealtime.chat.rooms import leave_all, tell_left
 from orgrealtime.receivers import Change, listen_to_memberships
@@ -54,6 +54,9 @@ def _message_gone(sender: Any, instance: Message, using: str, origin: Any = None
     # With an organisation its events go, too.
     if _is_of(origin, Message, Room):
         stream.scrub(instance.organization_id, instance.subject, EMPTY, using)
+    if _is_of(origin, Message) and not instance.is_deleted:
+        # As of a tombstone: by it clients know, and processes forget what they have in memory.
+        tell_deleted(instance, instance.version + 1, None)
 
 
 def _membership_ends(change: Change) -> None:
