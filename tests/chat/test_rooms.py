@@ -90,6 +90,9 @@ def test_nobody_of_another_organisation_is_put_into_a_room(acme: Organization, c
     [
         ({"kind": "direct"}, "bad_request"),
         ({"kind": ""}, "bad_request"),
+        ({"kind": []}, "bad_request"),
+        ({"members": 5}, "bad_request"),
+        ({"members": "12"}, "bad_request"),
         ({"name": " "}, "empty"),
         ({"name": "a" * 101}, "too_long"),
         ({"slug": "17"}, "bad_request"),

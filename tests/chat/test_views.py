@@ -13,6 +13,7 @@ from pytest_django.fixtures import Settings
 
 from orgrealtime.chat import services, views
 from orgrealtime.chat.models import Member, Message, Room
+from orgrealtime.chat.rules import Rules
 from orgrealtime.limits import Rate
 from orgrealtime.testing.chat import assert_message, send_message
 from tests.chat.halls import enter, in_thread, make_room
@@ -334,3 +335,16 @@ async def test_retry_over_http_of_what_was_sent_over_the_socket_is_the_same_mess
     assert (status, message["message_id"]) == (200, first["message_id"])
     await assert_message(his, "once")
     await his.assert_silent(0.2)
+
+
+def test_one_room_is_asked_for_without_the_others(
+    hers: Client, acme: Organization, general: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_room(acme, "other")
+    asked: list[int] = []
+    monkeypatch.setattr(Rules, "can_read", lambda self, user, room: asked.append(room.pk) or True)
+    assert hers.get(f"{ROOMS}general/").json()["id"] == general.pk
+    assert post(hers, f"{ROOMS}general/join/").json()["role"] == "member"
+    assert asked == []
+    assert hers.get(f"{ROOMS}other/").json()["role"] is None
+    assert set(asked) == {other.pk}

@@ -73,7 +73,7 @@ def rooms_of(organization: Any, user: Any) -> list[RoomSummary]:
     """Return the rooms that somebody is in, and the public ones of the organisation; one query."""
     rules = get_rules()
     rooms = _with_membership(writing.organization_key(organization), user).order_by("pk")
-    return [_summary(room) for room in rooms if _may_see(rules, user, room)]
+    return [summary_of(room) for room in rooms if _may_see(rules, user, room)]
 
 
 def find_room(organization: Any, user: Any, *, slug: str | None = None, room_id: int | None = None) -> Room:
@@ -107,7 +107,8 @@ def _may_see(rules: Rules, user: Any, room: Any) -> bool:
     return room.role is not None or rules.can_read(user, room)
 
 
-def _summary(room: Any) -> RoomSummary:
+def summary_of(room: Any) -> RoomSummary:
+    """Return a room that somebody has found as it stands in the list of theirs."""
     keys = json.loads(room.direct_key) if room.is_direct else []
     people = writing.as_keys(writing.pk_of(each) for each in keys)
     return RoomSummary(room, room.role, room.notify, room.muted_until, people)
@@ -132,10 +133,12 @@ def create_room(
     conflict if the slug is taken.
     """
     organization_id, rules = writing.organization_key(organization), get_rules()
-    if kind not in {Room.Kind.PUBLIC, Room.Kind.PRIVATE}:
+    if kind not in (Room.Kind.PUBLIC, Room.Kind.PRIVATE):
         raise ChatError("bad_request", f"kind is public or private, not {kind!r:.60}")
     if history not in Room.History.values:
         raise ChatError("bad_request", f"history is all or joined, not {history!r:.60}")
+    if not isinstance(members, Iterable) or isinstance(members, str | dict):
+        raise ChatError("bad_request", f"members is a list of users, not {members!r:.60}")
     if actor is not None and not rules.can_create(actor, organization_id, kind):
         raise forbidden()
     room = Room(

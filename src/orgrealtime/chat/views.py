@@ -27,6 +27,7 @@ from orgrealtime.chat.commands import (
 from orgrealtime.chat.errors import HTTP_STATUS, ChatError, forbidden
 from orgrealtime.chat.lookup import can_be_asked_later, own_room_named, room_named, unavailable
 from orgrealtime.chat.models import Message, Room
+from orgrealtime.chat.rooms import summary_of
 from orgrealtime.errors import MessageError
 from orgrealtime.protocol import wire
 from orgrealtime.stream import Access
@@ -177,10 +178,7 @@ class RoomView(ChatView):
 
 
 def _room(view: ChatView, room_id: int) -> Members:
-    for each in services.rooms_of(view.organization_id, view.user):
-        if each.room.pk == room_id:
-            return each.as_json()
-    raise forbidden()
+    return summary_of(services.find_room(view.organization_id, view.user, room_id=room_id)).as_json()
 
 
 def _with_etag(room: Members) -> HttpResponse:
