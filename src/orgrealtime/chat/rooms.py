@@ -124,7 +124,7 @@ def create_room(
     kind: str,
     name: str,
     slug: str | None = None,
-    members: Iterable[Any] = (),
+    members: Any = (),
     history: str = "all",
 ) -> Room:
     """Make a public or private room; the actor is its owner, and `members` of the organisation are in it.
