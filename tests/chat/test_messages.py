@@ -97,6 +97,22 @@ def test_edit_tells_those_alone_who_are_named_newly(
     assert [each.audience for each in events(acme, "chat.mention")] == [[bob.pk], [dave.pk]]
 
 
+def test_nobody_is_told_twice_of_one_message(
+    acme: Organization, general: Room, alice: User, bob: User, message: Message
+) -> None:
+    for mentions in ([], [bob.pk], [], [bob.pk]):
+        services.edit(acme, alice, message_id=message.pk, body="a", mentions=mentions)
+    assert [each.audience for each in events(acme, "chat.mention")] == [[bob.pk]]
+
+
+def test_message_is_changed_a_hundred_times(acme: Organization, alice: User, message: Message) -> None:
+    Message.objects.filter(pk=message.pk).update(version=100)
+    assert services.edit(acme, alice, message_id=message.pk, body="last").version == 101
+    error = refusal(lambda: services.edit(acme, alice, message_id=message.pk, body="no more"))
+    assert (error.code, error.details["limit"]) == ("bad_request", 100)
+    assert services.delete(acme, alice, message_id=message.pk).is_deleted
+
+
 def test_deleted_message_is_not_edited(acme: Organization, alice: User, message: Message) -> None:
     services.delete(acme, alice, message_id=message.pk)
     error = refusal(lambda: services.edit(acme, alice, message_id=message.pk, body="back"))

@@ -21,9 +21,11 @@ from orgrealtime.chat.drafts import (
 from orgrealtime.chat.errors import ChatError, forbidden
 from orgrealtime.chat.models import MAX_EMOJI, Message, Reaction
 from orgrealtime.chat.rules import Draft, get_rules
+from orgrealtime.models import NotificationEvent
 from orgrealtime.protocol.keys import key_as_json
 
 MAX_EMOJI_KINDS = 20
+MAX_CHANGES = 100  # of one message: each is written into the events of all before it
 EMPTY = {"body": "", "attachments": [], "mentions": []}  # what is left of what events have said
 
 
@@ -38,7 +40,8 @@ def edit(
 ) -> Message:
     """Have a message say something else; with a `version` only if it is still that one.
 
-    Afterwards the text of before is nowhere. Raises ChatError as `send`, and `conflict` with version and body of now.
+    Afterwards the text of before is nowhere. Raises ChatError as `send`, `conflict` with version and body of now, and
+    bad_request after 100 changes.
     """
     limits = get_settings()
     body = text.checked_body(body, max_length=limits.MAX_LENGTH, max_bytes=limits.MAX_BYTES)
@@ -52,6 +55,13 @@ def edit(
         _check_version(message, version)
         if message.is_deleted:
             raise _conflict(message)
+        if message.version > MAX_CHANGES:
+            raise ChatError(
+                "bad_request",
+                f"a message is changed at most {MAX_CHANGES} times",
+                limit=MAX_CHANGES,
+                unit="changes of a message",
+            )
         draft = Draft(
             message.room, actor, body, named, message.mentions_all, message.attachments, message=message
         )
@@ -67,8 +77,19 @@ def edit(
         writing.publish(
             message.room, "chat.edited", payload, actor=actor, subject=message.subject, replaces=True
         )
-        tell_mentioned(message, message.room, actor, new)
+        tell_mentioned(message, message.room, actor, _not_told_yet(message, new))
     return message
+
+
+def _not_told_yet(message: Message, mentions: list[int | str]) -> list[int | str]:
+    """Return those of the users whom a message names to whom it hasn't said so before, in another version."""
+    if not mentions:
+        return mentions
+    told = NotificationEvent.objects.using(writing.alias()).filter(
+        organization_id=message.organization_id, subject=message.subject, type="chat.mention"
+    )
+    before = {stored for audience in told.values_list("audience", flat=True) for stored in audience or ()}
+    return [each for each in mentions if each not in before]
 
 
 def delete(organization: Any, actor: Any, *, message_id: int, version: int | None = None) -> Message:
