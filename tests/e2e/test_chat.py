@@ -213,6 +213,25 @@ def test_what_is_new_is_marked_and_told(log_in: LogIn, site: Site) -> None:
     expect(jump).to_be_hidden()
 
 
+def test_the_newest_stays_in_sight_however_fast_they_come(log_in: LogIn) -> None:
+    alice = open_room(log_in("alice"), "leads")
+    say(alice, "slow")
+    expect(message(alice, "slow")).not_to_have_attribute("part", re.compile("pending|sent"))
+    # What came since the list was drawn isn't what somebody has scrolled away from.
+    alice.evaluate(
+        f"""async () => {{
+          const {{ chat }} = document.querySelector('org-room');
+          for (let number = 0; number < 60; number++) {{
+            chat.messages.push({{ ...chat.messages.at(-1), message_id: 5e6 + number, body: `fast ${{number}}` }});
+            chat.isWatched = !chat.isWatched;
+            {LIST}.dispatchEvent(new Event("scroll"));
+            if (number % 7 === 0) await new Promise(requestAnimationFrame);
+          }}
+        }}"""
+    )
+    expect(message(alice, "fast 59")).to_be_in_viewport()
+
+
 def test_other_rooms_tell_of_news_and_one_goes_there(log_in: LogIn) -> None:
     alice, bob = open_room(log_in("alice"), "general"), open_room(log_in("bob"), "leads")
     say(bob, "look here")

@@ -413,7 +413,7 @@ export class ChatRoom {
   /** Send what waits, one after the other. */
   async #flush() {
     const item = this.outbox.find(({ state }) => state === "pending");
-    if (!item || this.#sending || this.#sendTimer || !this.#isConnected) return;
+    if (!item || this.#sendTimer || !this.#isConnected) return;
     /** @type {ChatError | null} */ let error = null;
     const { duplicate } = await this.#deliver(item).catch((reason) => {
       error = reason;

@@ -112,6 +112,7 @@ export class OrgRoom extends Base {
   #rows = new Map();
   /** Where the first row's item is. */ #start = 0;
   /** Its message, and where that was. @type {[number | undefined, number]} */ #first = [undefined, 0];
+  /** Whether the last row was that of the newest message when it was drawn. */ #isLast = true;
   /** Whether the newest message stays in sight, whatever comes. */ #isAtEnd = true;
   /** Once their module is loaded. @type {InstanceType<typeof import("./actions.js").Actions> | null} */ #actions =
     null;
@@ -325,6 +326,7 @@ export class OrgRoom extends Base {
     if (moved < 0) this.#isAtEnd = true;
     this.#start = this.#isAtEnd ? last : Math.min(Math.max(0, this.#start + moved - firstAt), last);
     this.#first = [messages[this.#start]?.message_id, this.#start];
+    this.#isLast = this.#start === last;
     const items = [...messages.slice(this.#start, this.#start + size), ...outbox].slice(0, size);
     const keys = items.map((item) => this.#keyOf(item));
     const focused = this.#focused;
@@ -482,8 +484,7 @@ export class OrgRoom extends Base {
   /** Have more in the document, or loaded, where the end of what there is comes into sight. */
   #onScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.#list;
-    const { messages = [], outbox = [] } = this.#chat ?? {};
-    const isLast = this.#start + this.#rows.size >= messages.length + outbox.length;
+    const isLast = this.#isLast;
     const left = scrollHeight - scrollTop - clientHeight;
     const step = Math.ceil(this.#size / 3);
     const start = this.#start;
