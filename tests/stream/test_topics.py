@@ -145,6 +145,24 @@ def test_what_is_granted_before_it_has_a_number_begins_with_it(alias: str) -> No
     assert last.topics == {"hall": 1}
 
 
+@on_both_databases
+def test_who_has_a_topic_by_several_rows_gets_its_events_once_from_the_first_on(alias: str) -> None:
+    organization = new_organization(alias)
+    start = Cursor.parse(stream.position(organization, using=alias).cursor)
+    first = sit(organization, 1, "hall", alias)
+    publish(organization, "note", {}, topic="hall", using=alias)
+    sit(organization, 1, "hall", alias)
+    publish(organization, "note", {}, topic="hall", using=alias)
+    stream.position(organization, using=alias)
+    Seat.objects.using(alias).create(organization=organization, user_id=1, topic="hall", granted_by=first.pk)
+    today = access_of(organization, 1, None, alias)
+    page = stream.read(organization.pk, start, access=today, using=alias)
+    assert today.topics == page.topics == {"hall": 1}
+    assert [event.seq for event in page.events] == [1, 2, 3, 4]
+    Seat.objects.using(alias).order_by("pk").last().delete()  # type: ignore[union-attr]
+    assert access_of(organization, 1, None, alias).topics == {"hall": 1}
+
+
 def test_an_old_grant_is_none_for_somebody_who_has_left_since() -> None:
     organization = new_organization("default")
     stream.position(organization)

@@ -38,7 +38,8 @@ class TopicProvider:
         """Return all rows, with at least the values `organization_id`, `user_id`, `topic` and `from_seq`.
 
         `from_seq` is the number of the event that granted the topic, NULL while that has none: what comes before it
-        isn't seen. It is 0 if there was none, or if it has been pruned. `number_of` makes it out of the event's key.
+        isn't seen. It is 0 if there was none, or if it has been pruned. `number_of` makes it out of the event's key. Of
+        several rows for the same topic of a user the one counts that begins first.
         """
         raise NotImplementedError
 
@@ -100,7 +101,8 @@ def _of_pairs(
         if topic is None:
             heads[organization] = seq
         elif (pair := (organization, user_of(user_id))) in topics:
-            topics[pair][topic] = UNNUMBERED if seq is None else seq
+            of_one = topics[pair]
+            of_one[topic] = min(of_one.get(topic, UNNUMBERED), UNNUMBERED if seq is None else seq)
     return {pair: Found(found, heads.get(pair[0], 0)) for pair, found in topics.items()}
 
 
@@ -142,4 +144,6 @@ def granted(access: Access, connection: BaseDatabaseWrapper) -> tuple[str, list[
         params += its_params
     if not parts:
         return None
-    return " UNION ALL ".join(parts), params
+    # Whoever has a topic by several rows gets its events once.
+    every = " UNION ALL ".join(parts)
+    return f"SELECT topic, min(from_seq) AS from_seq FROM ({every}) AS provided GROUP BY topic", params
