@@ -30,7 +30,7 @@ from orgrealtime.models import Stream
 from orgrealtime.protocol.cursors import Cursor, Position
 from orgrealtime.stream import Page, StreamEvent, database, topics
 from orgrealtime.stream.database import BACKLOG, HANDSHAKE
-from tests.conftest import Instead, MakeUser
+from tests.conftest import Configure, Instead, MakeUser
 from tests.host.models import Organization, Seat
 from tests.seats import Seats, rise, sit
 from tests.sockets import Socket, Sockets, events_of, publish_event
@@ -141,6 +141,29 @@ async def test_topic_that_ends_without_an_event_ends_with_the_next_check(
     await say(acme, "no more")
     await say(acme, "end", topic=None)
     assert await texts(socket, "end") == ["end"]
+
+
+async def test_what_a_reset_jumps_over_counts_all_the_same(
+    sockets: Sockets, alice: User, bob: User, acme: Organization, configure: Configure
+) -> None:
+    """The stream has another epoch, and what granted and withdrew topics before it isn't passed any more."""
+    configure(ACCESS_CHECK_SECONDS=3600)
+    await in_thread(sit, acme, alice)
+    hers, his = [await (await sockets.open(user)).synced() for user in (alice, bob)]
+
+    def change() -> None:
+        with transaction.atomic():  # so that no process looks in between
+            rise(acme, alice)
+            sit(acme, bob)
+            Stream.objects.filter(pk=acme.pk).update(epoch="0abcdef0")
+
+    await in_thread(change)
+    await hers.until("reset")
+    await his.until("reset")
+    await say(acme, "said")
+    await say(acme, "for all", topic=None)
+    assert "said" not in await texts(hers, "for all")
+    assert "said" in await texts(his, "for all")
 
 
 class Room(OrgConsumer):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from orgrealtime import stream
@@ -62,6 +63,9 @@ class Source(Protocol):
 
     def wait(self, connection: Connection) -> None:
         """Have a connection go on with whatever is read next."""
+
+    def ask_again(self, connection: Connection) -> None:
+        """Have the access of a connection checked that may have jumped over changes of it, before it gets an event."""
 
     def change_topics(self, connection: Connection, before: Topics) -> None:
         """Note that a connection has other topics than before."""
@@ -184,6 +188,8 @@ class Connection(Authorized):
         self._target = self._told = self.seq
         self._backlog = None
         self.enter_other_history(position.head)
+        if self.feed is not None:
+            self.feed.ask_again(self)
         self._forget_acknowledgements()
         self.reply(wire.reset(position.cursor, reason))
 
@@ -320,8 +326,7 @@ class Connection(Authorized):
         if self._acknowledgements is None:
             self._acknowledgements = Acknowledgements(self.sent_events)
         covered = self._acknowledgements.acknowledge(cursor.seq, self.seq)
-        if self._task is None:
-            self.pump()
+        self.pump()
         return covered
 
     def ping(self, now: float) -> None:
@@ -331,11 +336,9 @@ class Connection(Authorized):
         self.reply(wire.pong(str(Cursor(self.epoch, self._told))))
 
     def _waits_for_ack(self) -> bool:
-        acknowledgements = self._acknowledgements
-        return acknowledgements is not None and acknowledgements.are_missing(self._give_up_acknowledgements)
-
-    def _give_up_acknowledgements(self) -> None:
-        self.close(CloseCode.SLOW_CONSUMER, "events not acknowledged")
+        acknowledgements, reason = self._acknowledgements, "events not acknowledged"
+        give_up = partial(self.close, CloseCode.SLOW_CONSUMER, reason)
+        return acknowledgements is not None and acknowledgements.are_missing(give_up)
 
     def _forget_acknowledgements(self) -> None:
         if self._acknowledgements is not None:

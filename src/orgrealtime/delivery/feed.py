@@ -22,6 +22,7 @@ from orgrealtime.protocol.keys import name_of
 from orgrealtime.stream import Head, Page
 from orgrealtime.stream.access import Topics
 from orgrealtime.stream.database import HANDSHAKE, LIVE, is_away
+from orgrealtime.stream.topics import has_providers
 
 logger = logging.getLogger("orgrealtime.feed")
 
@@ -40,11 +41,16 @@ class FeedReader:
     """Reads what comes after a cursor in an organisation's stream, for all feeds of one event loop.
 
     The feeds that are behind at the same moment are read by one statement. `before_sending` is called whenever events
-    have been read and are about to be sent.
+    have been read and are about to be sent, and `after_reset` with a connection that goes on elsewhere in its stream.
     """
 
-    def __init__(self, before_sending: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        before_sending: Callable[[], None],
+        after_reset: Callable[[Connection], None] = lambda connection: None,
+    ) -> None:
         self.before_sending = before_sending
+        self.after_reset = after_reset
         self._turns = asyncio.Semaphore(READS_ALONE)  # first come, first served
         self._batcher = Batcher[Query, Page | None](LIVE.wrap(_read_together), LIVE.wrap(is_away))
 
@@ -139,6 +145,11 @@ class Feed:
         """Note that a connection has other topics than before."""
         self._topics.discard(connection, before)
         self._topics.add(connection, connection.access.topics)
+
+    def ask_again(self, connection: Connection) -> None:
+        """Have the access of a connection checked that may have jumped over changes of it, before it gets an event."""
+        if has_providers():
+            self._reader.after_reset(connection)
 
     def wait(self, connection: Connection) -> None:
         """Have a connection go on with whatever is read next."""

@@ -19,7 +19,7 @@ from orgrealtime.delivery.connection import Connection
 from orgrealtime.delivery.drain import drain
 from orgrealtime.delivery.feed import Feed, FeedReader
 from orgrealtime.delivery.heartbeat import close_silent_connections
-from orgrealtime.delivery.registry import Registry
+from orgrealtime.delivery.registry import Registry, names_of
 from orgrealtime.delivery.stalls import Stalls
 
 logger = logging.getLogger("orgrealtime.hub")
@@ -51,7 +51,7 @@ class Hub:
         self._feeds: dict[str, Feed] = {}
         self._stalls = Stalls(self._stalled)
         self._stall_handlers: list[Callable[[], None]] = []
-        self._reader = FeedReader(self._stalls.notice)
+        self._reader = FeedReader(self._stalls.notice, self._check_user_of)
         self._handlers: dict[bell.HintKind | str, list[Callable[[bell.Hint], None]]] = {
             bell.HintKind.EVENTS: [self._wake]
         }
@@ -168,6 +168,9 @@ class Hub:
         feed = self._feeds.get(hint.organization or "")
         if feed is not None:
             feed.wake()
+
+    def _check_user_of(self, connection: Connection) -> None:
+        self._dispatch(bell.Hint(user=names_of(connection)[1]))
 
     def _stalled(self) -> None:
         for handler in self._stall_handlers:
