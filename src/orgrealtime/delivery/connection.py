@@ -29,6 +29,7 @@ __all__ = ["MAX_UNACKNOWLEDGED", "Connection", "Hold", "Source"]
 logger = logging.getLogger("orgrealtime.connection")
 
 MAX_REPLIES = 64
+UNACKNOWLEDGED = "events not acknowledged"
 BACKLOG_PAGE = 200
 RETRY_SECONDS = 1.0
 
@@ -336,9 +337,10 @@ class Connection(Authorized):
         self.reply(wire.pong(str(Cursor(self.epoch, self._told))))
 
     def _waits_for_ack(self) -> bool:
-        acknowledgements, reason = self._acknowledgements, "events not acknowledged"
-        give_up = partial(self.close, CloseCode.SLOW_CONSUMER, reason)
-        return acknowledgements is not None and acknowledgements.are_missing(give_up)
+        acks = self._acknowledgements
+        return acks is not None and acks.are_missing(
+            partial(self.close, CloseCode.SLOW_CONSUMER, UNACKNOWLEDGED)
+        )
 
     def _forget_acknowledgements(self) -> None:
         if self._acknowledgements is not None:
