@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -95,6 +96,18 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(**chromium_options())
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program of axe-core, from npm."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("NO NPM: NO PAGE IS CHECKED BY AXE")
+    folder = tmp_path_factory.mktemp("axe")
+    command = [npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), "axe-core@4"]
+    subprocess.run(command, check=True, timeout=300)
+    return Path(folder, "node_modules/axe-core/axe.min.js").read_text()
 
 
 class Console:

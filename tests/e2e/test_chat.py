@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.boards import eventually, live
 from tests.e2e.rooms import act, feed, field, message, messages, open_room, said, say, say_many
-from tests.e2e.test_look import LOOKS, axe, violations  # noqa: F401 - a fixture
+from tests.e2e.test_look import LOOKS, violations
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route

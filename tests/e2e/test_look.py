@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,18 +46,6 @@ TEXTS = """() => {
 }"""
 # What is the same in both languages: names, a password, and two words.
 SAME = {"Tracker", "Acme", "Globex", "Alice", "Bob", "Carol", "Dave", "System", "Live", "demo"}
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The program of axe-core, from npm."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("NO NPM: NO PAGE IS CHECKED BY AXE")
-    folder = tmp_path_factory.mktemp("axe")
-    command = [npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), "axe-core@4"]
-    subprocess.run(command, check=True, timeout=300)
-    return Path(folder, "node_modules/axe-core/axe.min.js").read_text()
 
 
 @pytest.fixture(scope="module")
