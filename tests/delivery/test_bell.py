@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from channels.layers import channel_layers, get_channel_layer
+from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from pytest_django.fixtures import Settings
 
 from orgrealtime.delivery import bell
@@ -278,3 +278,11 @@ async def test_hub_is_proved_again_within_15_s_and_says_so_once(
         watch.check(HEALED_SECONDS, "proved again")
     await heard.rings()
     assert said(caplog) == {SILENT: 1, RINGS: 1}
+
+
+async def test_hub_without_a_layer_for_other_processes_has_nobody_to_hear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for layer, is_alone in ((InMemoryChannelLayer(), True), (None, False), (object(), False)):
+        monkeypatch.setattr(bell, "get_channel_layer", lambda alias, layer=layer: layer)
+        assert Subscription(lambda hint: None).is_alone is is_alone

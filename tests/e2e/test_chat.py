@@ -369,7 +369,7 @@ def test_older_messages_come_when_one_scrolls_up(log_in: LogIn, site: Site) -> N
 def test_axe_finds_nothing_in_a_room(
     log_in: LogIn,
     site: Site,
-    axe: str,  # noqa: F811
+    axe: str,
     console: Console,
     look: str,
 ) -> None:
@@ -413,9 +413,7 @@ def test_axe_finds_nothing_in_a_room(
     assert found == {}
 
 
-def test_who_is_typing_is_shown(log_in: LogIn, site: Site) -> None:
-    if not site.environ.get("REDIS_URL"):
-        pytest.skip("typing is told by the channel layer, which one process in memory hasn't proved")
+def test_who_is_typing_is_shown(log_in: LogIn) -> None:
     alice, bob = open_room(log_in("alice"), "leads"), open_room(log_in("bob"), "leads")
     field(bob).press_sequentially("hm")
     expect(alice.get_by_text("Bob is typing")).to_be_visible()

@@ -105,6 +105,13 @@ def get_layer() -> Any:
     return None if is_in_memory(layer) else layer
 
 
+def _has_layer() -> bool:
+    """Tell whether there is a layer, be it one that reaches no other process."""
+    with contextlib.suppress(Exception):
+        return get_channel_layer(get_settings().CHANNEL_LAYER) is not None
+    return False
+
+
 def forget_layer() -> None:
     """Have the channel layer made anew: a forked child must not use the connections of its parent."""
     channel_layers.backends.pop(get_settings().CHANNEL_LAYER, None)
@@ -263,6 +270,8 @@ class _Ringer:
 class Subscription:
     """How a hub hears the rings of other processes: one channel of the layer, in the groups of its organisations.
 
+    `is_alone` says that the layer knows of no other processes, so that none are to be heard.
+
     `is_proved` says whether a ring of its own has come back lately, and all else could be read, so that the database
     may be asked less often. A layer that takes rings and brings none back is opened anew.
     """
@@ -270,7 +279,9 @@ class Subscription:
     def __init__(self, on_hint: Callable[[Hint], None]) -> None:
         self.is_proved = False
         self._on_hint = on_hint
-        self._layer = _own(get_layer())
+        layer = get_layer()
+        self.is_alone = layer is None and _has_layer()
+        self._layer = _own(layer)
         self._channel: str | None = None
         self._canary = f"orgrealtime-canary-{uuid.uuid4().hex}"
         self._canary_heard = asyncio.Event()

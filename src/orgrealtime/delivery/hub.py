@@ -73,8 +73,8 @@ class Hub:
 
     @property
     def is_rung_for(self) -> bool:
-        """Whether rings of other processes are heard here, as far as has been proved lately."""
-        return self._subscription.is_proved
+        """Whether rings of all other processes are heard here, as far as has been proved lately."""
+        return self._subscription.is_proved or self._subscription.is_alone
 
     def service(self, make: Callable[[Hub], S]) -> S:
         """Return what `make` made for this hub when it was first asked for; it is closed with the hub."""
