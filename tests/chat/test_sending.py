@@ -12,7 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
 from orgrealtime import stream
-from orgrealtime.chat import services
+from orgrealtime.chat import services, writing
+from orgrealtime.chat.drafts import checked_mentions
 from orgrealtime.chat.models import Message, Room
 from orgrealtime.chat.rules import Draft, Rules
 from orgrealtime.models import Entry
@@ -357,6 +358,12 @@ def test_reply_is_to_a_message_of_the_same_room(
 def test_mentions_that_can_be_none_are_refused(mentions: Any, general: Room, alice: User) -> None:
     error = refusal(lambda: say(general, alice, mentions=mentions))
     assert (error.code, "mentions" in str(error)) == ("bad_request", True)
+
+
+def test_key_that_is_longer_than_an_index_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "stored_key", str)  # as where users have texts for keys
+    assert checked_mentions(["u" * 255]) == ["u" * 255]
+    assert refusal(lambda: checked_mentions(["u" * 256])).code == "bad_request"
 
 
 # The rules

@@ -19,6 +19,7 @@ from orgrealtime.protocol.keys import key_as_json
 from orgrealtime.protocol.payloads import check_value
 
 MAX_ATTACHMENTS = 10
+MAX_KEY = 255  # characters of a user's primary key
 
 
 def members_of(organization_id: Any, actor: Any) -> QuerySet[Member]:
@@ -92,6 +93,8 @@ def checked_mentions(given: Any) -> list[int | str]:
             "bad_request", f"mentions has {len(given)} users; at most {most}", limit=most, length=len(given)
         )
     try:
+        if any(len(str(each)) > MAX_KEY for each in given):  # an index can't hold what a column may
+            raise ValueError
         return list(dict.fromkeys(map(writing.stored_key, given)))
     except Exception:  # a host's field may raise anything
         raise ChatError("bad_request", f"mentions has what is no user: {given!r:.80}") from None
