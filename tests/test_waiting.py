@@ -51,8 +51,8 @@ async def test_time_outs_of_what_is_waited_for_are_its_own() -> None:
     with pytest.raises(TimeoutError, match="of the library"):
         async with limit("an answer"):
             raise TimeoutError("of the library")
-    with pytest.raises(NotInTimeError, match="False"):
-        await eventually(lambda: False, seconds=0.01)
+    with pytest.raises(NotInTimeError, match=r"bool\(\)"):
+        await eventually(lambda: False, seconds=0.01)  # Python 3.12 doesn't say where a constant stands
 
 
 def test_thread_that_goes_on_is_named() -> None:
@@ -85,9 +85,9 @@ def test_stopwatch_allows_for_others_on_the_machine_and_for_being_stopped() -> N
         subprocess.run([sys.executable, "-c", stop.format(os.getpid())], check=True)
         until(lambda: watch.allowed(0.0) > 0.3, seen=lambda: watch.describe(0.0))
         with pytest.raises(
-            AssertionError, match=r"^bob is closed: after 1000\.00 s\. Promised are 2 s, allowed"
+            AssertionError, match=r"^bob is closed: after 1000000\.00 s\. Promised are 2 s, allowed"
         ):
-            watch.check(2.0, "bob is closed", took=1000.0)
+            watch.check(2.0, "bob is closed", took=1e6)
         assert watch.check(2.0, "bob is closed", took=2.0) == 2.0
 
 

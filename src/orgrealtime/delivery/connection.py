@@ -29,7 +29,7 @@ __all__ = ["MAX_UNACKNOWLEDGED", "Connection", "Hold", "Source"]
 logger = logging.getLogger("orgrealtime.connection")
 
 MAX_REPLIES = 64
-UNACKNOWLEDGED = "events not acknowledged"
+UNACKNOWLEDGED = CloseCode.SLOW_CONSUMER, "events not acknowledged"
 BACKLOG_PAGE = 200
 RETRY_SECONDS = 1.0
 
@@ -338,9 +338,7 @@ class Connection(Authorized):
 
     def _waits_for_ack(self) -> bool:
         acks = self._acknowledgements
-        return acks is not None and acks.are_missing(
-            partial(self.close, CloseCode.SLOW_CONSUMER, UNACKNOWLEDGED)
-        )
+        return acks is not None and acks.are_missing(partial(self.close, *UNACKNOWLEDGED))
 
     def _forget_acknowledgements(self) -> None:
         if self._acknowledgements is not None:
