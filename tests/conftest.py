@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
@@ -30,6 +31,9 @@ Configure = Callable[..., None]
 Instead = Callable[[pools.Threads, Callable[..., Any], Callable[..., Any]], None]
 
 pytest_plugins = ["tests.running"]
+
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def shown(value: object) -> str:

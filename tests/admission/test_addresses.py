@@ -165,7 +165,7 @@ def ways_to_write(address: Any) -> st.SearchStrategy[str]:
     return st.sampled_from([str(address), bracketed, address.exploded]) | with_port
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(addresses, st.data(), st.lists(st.sampled_from(["10.0.0.1", "[fd00::1]:80", "127.0.0.1:1"])))
 def test_client_is_found_however_it_is_written_behind_any_proxies(
     proxies: None, address: Any, data: st.DataObject, behind: list[str]
@@ -179,7 +179,7 @@ def test_client_is_found_however_it_is_written_behind_any_proxies(
     assert client_address(scope("10.9.9.9", forwarded=[elements.encode()])) == found
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.one_of(

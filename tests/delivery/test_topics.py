@@ -420,6 +420,16 @@ async def test_busy_reader_that_was_granted_a_topic_meanwhile_is_not_taken_past_
     assert (newcomer.seq, newcomer.sent_events) == (3, 3)
 
 
+async def test_reader_who_is_held_back_is_not_taken_past_what_it_may_turn_out_to_have(feed: Feed) -> None:
+    held = connect(feed, 1)
+    held.hold(1)
+    await offer(feed, event(1, "room"))
+    await offer(feed, event(2))
+    assert held.seq == 0
+    held.admit(held.access.with_topics({"room": 1}, 1), 2)
+    assert (held.seq, held.sent_events) == (2, 2)
+
+
 async def test_reader_who_waits_for_the_feed_is_served_by_what_is_not_for_it(feed: Feed) -> None:
     waiting = Counted("1", None, Access(1, 1), Cursor("e", 0), sent_nowhere, lambda: None)
     feed.add(waiting)

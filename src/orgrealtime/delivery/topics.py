@@ -54,10 +54,14 @@ class Unseen:
             self._users |= chunk.change.grants | chunk.change.withdraws
 
     def are_none_of(self, connection: Connection) -> bool:
-        """Tell whether none of these events concerns a connection that stands before them, or among them."""
+        """Tell whether none of these events concerns a connection that stands before them, or among them.
+
+        Of one that is held back it isn't known what it may see.
+        """
         access = connection.access
         return (
-            connection.seq >= self.start
+            connection.held is None
+            and connection.seq >= self.start
             and access.user_key not in self._users
             and _are_disjoint(self._topics, access.topics)
         )
