@@ -13,6 +13,7 @@ from pytest_django.fixtures import Settings
 
 from orgrealtime.chat import commands, history, services
 from orgrealtime.chat.models import Member, Message, Room
+from orgrealtime.chat.typing import TypingService
 from orgrealtime.delivery.hub import get_hub
 from orgrealtime.stream.database import COMMANDS
 from orgrealtime.testing.chat import assert_message, send_message
@@ -375,3 +376,19 @@ async def test_command_that_takes_too_long_is_unavailable_and_its_retry_is_answe
     await assert_message(socket, "late")
     monkeypatch.setattr(commands, "ANSWER_SECONDS", 60)
     assert (await send_message(socket, "late", client_message_id="m"))["duplicate"] is True
+
+
+async def test_accepted_message_is_no_error_though_who_types_cant_be_told(
+    sockets: Sockets, alice: User, general: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two are not one: the message has been kept, and a client that is told of an error would send it again."""
+
+    async def fail(*_: object) -> None:
+        raise OperationalError("gone")
+
+    socket = await enter(sockets, alice, general)
+    monkeypatch.setattr(TypingService, "stop", fail)
+    accepted = await send_message(socket, "kept")
+    assert await socket.is_alive()
+    assert [each for each in socket.frames if each["type"] == "error"] == []
+    assert accepted["duplicate"] is False

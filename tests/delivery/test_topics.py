@@ -204,6 +204,16 @@ async def test_connection_to_one_topic_gets_nothing_else_and_ends_with_it(
     assert (await socket.receive_output())["code"] == 4403
 
 
+async def test_connection_to_one_topic_ends_though_a_page_has_told_that_it_is_withdrawn(feed: Feed) -> None:
+    codes: list[int | None] = []
+    access = Access(1, 1).with_topics({"room": 1}, 1).narrowed("room")
+    reader = Counted("1", None, access, Cursor("e", 0), sent_nowhere, lambda: codes.append(reader.close_code))
+    feed.add(reader)
+    reader.start([], 3, Page(Position("e", 3, 0), [], 3, has_more=False, topics={}))
+    assert codes == [4403]
+    assert reader not in feed._topics.of(["room"])
+
+
 # Grants in order, whatever the moment
 
 

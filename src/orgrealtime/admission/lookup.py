@@ -62,7 +62,8 @@ class Lookup:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def find(self, request: AdmissionRequest) -> Found:
-        """Return what a handshake stands for, by at most three queries; raise Refused, or what went wrong."""
+        """Return what a handshake stands for, by at most three queries, and one of topics; raise Refused, or
+        what went wrong."""
         if _can_wait_with_others(request):
             return await self._batcher.ask(request)
         return await HANDSHAKE.run(_find_alone, request)

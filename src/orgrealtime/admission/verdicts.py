@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
 def recheck(checked: Sequence[Checked]) -> list[Verdict | Exception]:
     """Return for each connection today's access, or the code to close it with.
 
-    Needs a thread that may use the database; two queries whatever the number of connections.
+    Needs a thread that may use the database; two queries whatever the number of connections, and one of topics.
     """
     pairs = {(each.access.organization_id, each.access.user_id) for each in checked}
     accesses = adapters.accesses(pairs)

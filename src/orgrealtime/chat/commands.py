@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -50,7 +51,8 @@ class ChatCommands(OrgConsumer):
             message_id=sent.message.pk,
             duplicate=sent.duplicate,
         )
-        await self._typing.stop(self.connection, room_id)
+        with contextlib.suppress(ChatError, Error):  # it has been accepted, and who types ends by itself
+            await self._in_time(self._typing.stop(self.connection, room_id))
 
     @command("chat.edit")
     async def edit_message(self, message: Message) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orgrealtime.errors import CloseCode
-from orgrealtime.stream.access import Access
+from orgrealtime.stream.access import Access, Topics
 from orgrealtime.stream.types import StreamEvent
 
 MAX_OVERTAKEN = 3
@@ -41,9 +41,17 @@ class Authorized:
         """Deliver nothing more from now on, and close the socket."""
         raise NotImplementedError
 
-    def change_access(self, access: Access) -> None:
-        """See from now on what an access sees."""
+    def topics_changed(self, before: Topics) -> None:
+        """Take note that the access has other topics than before."""
         raise NotImplementedError
+
+    def change_access(self, access: Access) -> None:
+        """See from now on what an access sees; close the connection if that is to one topic, and it hasn't got that."""
+        before, self.access = self.access, access
+        if before.topics != access.topics:
+            self.topics_changed(before.topics)
+        if access.only_topic is not None and not access.has_only_topic:
+            self.close(CloseCode.FORBIDDEN, "access to the topic ended")
 
     def hold(self, number: int) -> None:
         """Send no event until a check of access with a higher number has been applied: this one's may have ended."""
@@ -82,8 +90,6 @@ class Authorized:
         if self.access.user_key in change.grants or self.access.user_key in change.withdraws:
             self._passed = [*(self._passed or ()), change]
             self.change_access(self.access.after(change))
-            if self.access.only_topic is not None and not self.access.has_only_topic:
-                self.close(CloseCode.FORBIDDEN, "access to the topic ended")
 
     def enter_other_history(self, head: int) -> None:
         """Keep what was granted up to number `head`, where the stream ends now."""

@@ -50,8 +50,9 @@ class Chunk:
         self.cursor = cursor
         self._addressed: frozenset[Any] = frozenset().union(*(event.audience or () for event in events))
         self._frames: dict[Any, Frame | None] = {}
-        self.topics = frozenset(event.topic for event in events if event.topic is not None)
-        self.is_topical = bool(events) and all(event.topic is not None for event in events)
+        topics = {event.topic for event in events}
+        self.is_topical = bool(events) and None not in topics
+        self.topics = frozenset(topic for topic in topics if topic is not None)
         self.change = events[-1] if events and changes_access(events[-1]) else None
         self.is_replaceable = any(event.subject is not None for event in events)
 

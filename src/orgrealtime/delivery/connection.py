@@ -311,11 +311,10 @@ class Connection(Authorized):
     def _is_free(self) -> bool:
         return self._task is None and self.close_code is None
 
-    def change_access(self, access: Access) -> None:
-        """See from now on what an access sees."""
-        before, self.access = self.access, access
-        if self.feed is not None and before.topics != access.topics:
-            self.feed.change_topics(self, before.topics)
+    def topics_changed(self, before: Topics) -> None:
+        """Have the feed serve this connection with the topics that its access has now."""
+        if self.feed is not None:
+            self.feed.change_topics(self, before)
 
     # --------------------------------------------------------------------------------------------- receiving
 

@@ -316,9 +316,8 @@ class Feed:
         # Meanwhile the window may have moved on, out of reach of what was read.
         is_joined = page.position.epoch == self.epoch and page.seq >= self.tail.start
         if self.has_replaced_since(min(began_at, page.seq)):
-            self._reaching = (
-                None  # it may be older than what has replaced it; the next handshake may try again
-            )
+            # What was read may be older than what has replaced it; the next handshake may try again.
+            self._reaching = None
             return
         missing = [event for event in page.events if event.seq <= self.tail.start]
         if is_joined and missing:

@@ -218,9 +218,9 @@ def _of_access(
     types, type_params = access.type_condition("event.type")
     user = Recipient._meta.get_field("user").get_db_prep_value(access.user_id, connection)
     parts, params = [], []
-    for condition, condition_params in access.type_conditions("event.type", MERGED_TYPES):
-        if access.only_topic is not None:
-            break
+    # What all get has no topic: nothing of it is for who sees one topic alone.
+    shown = [] if access.only_topic is not None else access.type_conditions("event.type", MERGED_TYPES)
+    for condition, condition_params in shown:
         parts.append(f"""
             SELECT {columns} FROM {event} AS event
             WHERE event.organization_id = %s AND event.audience IS NULL AND event.topic IS NULL AND event.seq > %s

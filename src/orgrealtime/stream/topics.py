@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -61,15 +61,13 @@ def has_providers() -> bool:
     return bool(_providers)
 
 
-class Found(NamedTuple):
-    """The topics of one user in one organisation, which hold as of number `at` of its stream."""
+def topics_of(
+    pairs: Collection[tuple[Any, Any]], using: str | None = None
+) -> dict[tuple[Any, Any], tuple[Topics, int]]:
+    """Return the topics that (organisation id, user id) pairs have now, by one query.
 
-    topics: Topics
-    at: int
-
-
-def topics_of(pairs: Collection[tuple[Any, Any]], using: str | None = None) -> dict[tuple[Any, Any], Found]:
-    """Return the topics that (organisation id, user id) pairs have now, by one query."""
+    With each come the number of the organisation's stream as of which they hold.
+    """
     connection = connections[using or database.alias()]
     organization_ids, user_ids = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
     # In one snapshot with the rows: what is granted or withdrawn after these heads is passed by those who ask.
@@ -86,13 +84,13 @@ def topics_of(pairs: Collection[tuple[Any, Any]], using: str | None = None) -> d
         cursor.execute(
             " UNION ALL ".join(sql for sql, _ in parts), [each for _, params in parts for each in params]
         )
-        rows_found = cursor.fetchall()
-    return _of_pairs(pairs, rows_found, connection)
+        found = cursor.fetchall()
+    return _of_pairs(pairs, found, connection)
 
 
 def _of_pairs(
     pairs: Collection[tuple[Any, Any]], rows: Iterable[tuple[Any, ...]], connection: BaseDatabaseWrapper
-) -> dict[tuple[Any, Any], Found]:
+) -> dict[tuple[Any, Any], tuple[Topics, int]]:
     organization_of, user_of = organization_keys().loaded(connection), user_keys().loaded(connection)
     heads: dict[Any, int] = {}
     topics: dict[tuple[Any, Any], dict[str, int]] = {pair: {} for pair in pairs}
@@ -103,7 +101,7 @@ def _of_pairs(
         elif (pair := (organization, user_of(user_id))) in topics:
             of_one = topics[pair]
             of_one[topic] = min(of_one.get(topic, UNNUMBERED), UNNUMBERED if seq is None else seq)
-    return {pair: Found(found, heads.get(pair[0], 0)) for pair, found in topics.items()}
+    return {pair: (found, heads.get(pair[0], 0)) for pair, found in topics.items()}
 
 
 def _selected(
