@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
@@ -121,7 +120,7 @@ class Handshake:
         access = await self._narrow(access)
         key = organization_keys().of(organization)
         position = await self._service.lookup.position(key)
-        access = _still_narrowed(await self._service.lookup.as_of(access, position))
+        access = _checked_topic(await self._service.lookup.as_of(access, position))
         start = await find_start(self._service.hub, key, access, beginning, position)
         quotas = quotas_of(access.user_id, key, client_of(self._scope))
         self._reservation = await self._service.quotas.reserve(quotas)
@@ -146,17 +145,14 @@ def narrow(access: Access, find_topic: TopicFinder) -> Access:
     topic = find_topic(access)
     if topic is None:
         raise no_access()
-    return _still_narrowed(replace(access, only_topic=topic))
+    return _checked_topic(access.narrowed(topic))
 
 
-def _still_narrowed(access: Access) -> Access:
-    """Return an access with no other topic than the one to which it is narrowed; raise Refused if it hasn't got it."""
-    if access.only_topic is None:
-        return access
-    narrowed = access.narrowed(access.only_topic)
-    if not narrowed.has_only_topic:
+def _checked_topic(access: Access) -> Access:
+    """Return the access; raise Refused if it is narrowed to a topic that the user hasn't got."""
+    if access.lacks_topic:
         raise no_access()
-    return narrowed
+    return access
 
 
 def check_request(request: HttpRequest, slug: str, is_allowed: Rule) -> Found:

@@ -111,8 +111,8 @@ def _judge(
     access, user = found
     if one.access.only_topic is not None:
         access = access.narrowed(one.access.only_topic)
-        if not access.has_only_topic:
-            return CloseCode.FORBIDDEN
+    if access.lacks_topic:
+        return CloseCode.FORBIDDEN
     if not identity.is_valid_for(user):
         return CloseCode.UNAUTHENTICATED
     try:

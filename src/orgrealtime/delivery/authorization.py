@@ -50,7 +50,7 @@ class Authorized:
         before, self.access = self.access, access
         if before.topics != access.topics:
             self.topics_changed(before.topics)
-        if access.only_topic is not None and not access.has_only_topic:
+        if access.lacks_topic:
             self.close(CloseCode.FORBIDDEN, "access to the topic ended")
 
     def hold(self, number: int) -> None:

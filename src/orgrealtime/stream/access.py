@@ -60,18 +60,19 @@ class Access:
         return event.seq >= self.topics.get(topic, UNNUMBERED)
 
     def with_topics(self, topics: Topics, at: int) -> Access:
-        """Return this access with other topics, which hold as of number `at`."""
+        """Return this access with other topics, which hold as of number `at`; if narrowed, with its one of them."""
+        if self.only_topic is not None:
+            topics = {name: seq for name, seq in topics.items() if name == self.only_topic}
         return replace(self, topics=topics, topics_at=at)
-
-    @property
-    def has_only_topic(self) -> bool:
-        """Whether this user has the one topic to which the access is narrowed."""
-        return self.only_topic in self.topics
 
     def narrowed(self, topic: str) -> Access:
         """Return this access to one topic alone."""
-        topics = {name: seq for name, seq in self.topics.items() if name == topic}
-        return replace(self, topics=topics, only_topic=topic)
+        return replace(self, only_topic=topic).with_topics(self.topics, self.topics_at)
+
+    @property
+    def lacks_topic(self) -> bool:
+        """Whether the access is narrowed to a topic that this user hasn't got."""
+        return self.only_topic is not None and self.only_topic not in self.topics
 
     def after(self, event: StreamEvent) -> Access:
         """Return the access after an event that may grant or withdraw its topic; what `topics_at` covers is done."""
