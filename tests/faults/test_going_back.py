@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.client import Client
 from tests.faults.histories import Demotion, History, Promotion, Template
+from tests.faults.ledger import EVENT
 from tests.faults.load import Load
 from tests.faults.processes import frozen
 from tests.faults.rig import Rig
@@ -138,11 +139,11 @@ def gets_events(client: Client, since: float) -> bool:
 LOCK = "SELECT 1 FROM orgrealtime_stream WHERE organization_id = %(org)s FOR UPDATE"
 SET_BACK = "UPDATE orgrealtime_stream SET head = head - 5 WHERE organization_id = %(org)s"
 DELETE_STREAM = "DELETE FROM orgrealtime_stream WHERE organization_id = %(org)s"
-DELETE_EVENTS = """
+DELETE_EVENTS = f"""
     DELETE FROM orgrealtime_notificationevent e USING tracker_organization o
     WHERE o.id = e.organization_id AND o.id = %(org)s
-    RETURNING e.payload->>'mark', o.slug, e.seq, e.audience, e.type
-"""
+    RETURNING {EVENT}
+"""  # noqa: S608 - of constants
 MOVE_AHEAD = """
     UPDATE orgrealtime_notificationevent SET seq = seq + 50 WHERE id = (
         SELECT max(id) FROM orgrealtime_notificationevent
