@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from orgrealtime import stream
 from orgrealtime.chat import erasure, history, services
-from orgrealtime.chat.models import Member, Message, Reaction, Room
+from orgrealtime.chat.models import Member, Message, Reaction, Room, Typing
 from orgrealtime.models import Entry, NotificationEvent
 from tests.chat.contents import events, tables_with
 from tests.host.models import Membership, Organization
@@ -38,6 +39,7 @@ def said(
     }
     services.edit(acme, alice, message_id=found["edited"].pk, body=f"{SENTINEL} 4")
     services.react(acme, alice, message_id=found["other"].pk, emoji="👍")
+    Typing.objects.create(organization=acme, room=general, user=alice, until=timezone.now())
     if request.param == "numbered":
         stream.position(acme)
     return found
@@ -50,6 +52,7 @@ def test_erased_person_has_said_nothing(
     own = Message.objects.filter(author=alice)
     assert [(each.body, each.is_deleted) for each in own] == [("", True)] * 3
     assert not Reaction.objects.exists()
+    assert not Typing.objects.exists()
     assert not Member.objects.filter(user=alice).exists()
     assert Message.objects.get(pk=said["other"].pk).mentions == []
     for event in events(acme):

@@ -204,6 +204,28 @@ async def test_event_stream_of_a_room_has_its_frames_alone_and_refuses_others(
     assert await refused.body() == await unknown.body()
 
 
+async def test_event_stream_of_an_organisation_has_a_room_from_joining_to_leaving(
+    pages: Pages, acme: Organization, alice: User, bob: User, general: Room
+) -> None:
+    page = await pages.open(bob, path="/orgs/acme/notifications/stream/", application=WHOLE)
+    await page.until("synced")
+
+    async def say(body: str) -> None:
+        await in_thread(services.send, acme, alice, room_id=general.pk, body=body)
+
+    await say("before")
+    await in_thread(services.join, acme, bob, room_id=general.pk)
+    await say("together")
+    await in_thread(services.leave, acme, bob, room_id=general.pk)
+    await say("after")
+    await in_thread(publish, acme, "over", {})
+    found: list[Any] = []
+    while "over" not in found:
+        frames = events_of([(await page.event()).data])
+        found += [event.get("body", event["type"]) for event in frames if event["type"] != "chat.room"]
+    assert found == ["chat.joined", "together", "chat.left", "over"]
+
+
 # --------------------------------------------------------------------------------------------------------- routes
 
 

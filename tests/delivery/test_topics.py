@@ -92,6 +92,32 @@ async def test_who_comes_back_gets_what_was_said_since_the_grant(
     assert await texts(other, "for all") == ["for all"]
 
 
+async def test_busy_topic_pushes_nothing_out_of_what_others_come_back_to(
+    sockets: Sockets, alice: User, acme: Organization
+) -> None:
+    """Far more was said elsewhere than a page or the recent events of the feed hold."""
+    start = (await in_thread(stream.position, acme)).cursor
+
+    def say_much() -> None:
+        with transaction.atomic():
+            for number in range(1200):
+                topic = "room" if number % 300 == 299 else "busy"
+                publish(acme, "note", {"text": f"{topic} {number}"}, topic=topic)
+
+    await in_thread(sit, acme, alice)
+    await in_thread(say_much)
+    expected = ["joined", "room 299", "room 599", "room 899", "room 1199"]
+    socket = await sockets.open(alice, query=f"since={start}")
+    assert await texts(socket, expected[-1]) == expected
+    await say(acme, "live")
+    assert await texts(socket, "live") == ["live"]
+    (access,) = await in_thread(topics.with_topics, [Access(acme.pk, alice.pk)])
+    beginning = Cursor(start.partition(".")[0], 0)
+    page = await in_thread(stream.read, acme.pk, beginning, access=access)
+    assert len(page.events) == len(expected) + 1
+    assert not page.has_more
+
+
 async def test_audience_and_topic_both_have_to_fit(
     sockets: Sockets, alice: User, bob: User, acme: Organization
 ) -> None:

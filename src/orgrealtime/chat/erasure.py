@@ -12,7 +12,7 @@ from orgrealtime import stream
 from orgrealtime.chat import writing
 from orgrealtime.chat.drafts import mentions_as_json
 from orgrealtime.chat.messages import empty
-from orgrealtime.chat.models import Message, Reaction, Room
+from orgrealtime.chat.models import Message, Reaction, Room, Typing
 from orgrealtime.chat.rooms import leave_all
 from orgrealtime.protocol.keys import key_as_json
 
@@ -36,6 +36,9 @@ def erase(user: Any, organization: Any, *, anonymise: bool = False) -> None:
     else:
         _each_locked(own.filter(deleted_at=None), lambda message: empty(message, None))
     _take_back_reactions(organization_id, user)
+    Typing.objects.using(using).filter(
+        organization_id=organization_id, user_id=writing.user_key(user)
+    ).delete()
     for message_id in _naming(organization_id, user):
         named = Message.objects.using(using).filter(pk=message_id)
         with transaction.atomic(using):
