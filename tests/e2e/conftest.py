@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import servers
+from tests.clients import LOG_IN
 from tests.shell import Shell
 from tests.waiting import LIMIT_SECONDS
 
@@ -27,9 +28,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 HERE = Path(__file__).parent
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_NAMES = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+)  # the lightest first
 WITH_SERVERS = "PostgreSQL, Redis and a worker"
-LOOKS = {"test_bell", "test_firefox", "test_look"}
+LOOKS = {"test_bell", "test_firefox", "test_load", "test_look"}
 ROOMS = "test_chat"
 IN_ANY_ROOM = "test_people_in_a_room_see_what_the_others_say_and_it_is_there_after_a_reload"
 TRACES = Path(os.environ.get("TRACES") or HERE.parent.parent / "test-results")
@@ -51,7 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _is_seen_elsewhere(item: pytest.Item) -> bool:
     """Tell whether a test is for one of the two sites, and this is the other.
 
-    What things look like is the same on both; rooms are looked at with two workers, and in one process but once.
+    What things look like, and what that costs, is the same on both; rooms are looked at with two workers, and in one
+    process but once.
     """
     params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
     site, file = params.get("site"), item.path.stem
@@ -91,7 +98,7 @@ def publisher(site: servers.Site) -> Shell:
 
 
 def chromium_options() -> dict[str, Any]:
-    """Chromium: `CHROMIUM`, else the one on PATH, else Playwright's own."""
+    """Chromium: `CHROMIUM`, else the lightest one on PATH, else Playwright's own."""
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     # Chromium's sandbox doesn't work for root.
     return {"executable_path": path, "chromium_sandbox": os.geteuid() != 0}
@@ -152,7 +159,7 @@ def console() -> Console:
 def log_in(
     request: pytest.FixtureRequest, browser: Browser, site: servers.Site, console: Console
 ) -> Iterator[LogIn]:
-    """`log_in("alice")`: a page in a browser profile of her own, logged in."""
+    """`log_in("alice")`: an empty page in a browser profile of her own, which has a session of hers."""
     contexts: list[BrowserContext] = []
 
     def log_in(username: str, **options: Any) -> Page:
@@ -161,13 +168,10 @@ def log_in(
         contexts.append(context)
         console.listen(context)
         context.tracing.start(title=f"{username}: {request.node.nodeid}", snapshots=True)
-        page = context.new_page()
-        page.goto("/accounts/login/")
-        page.fill("input[name=username]", username)
-        page.fill("input[name=password]", "demo")
-        page.press("input[name=password]", "Enter")
-        page.wait_for_url(lambda url: "/accounts/login/" not in url)
-        return page
+        # The form would have the password checked, which takes long.
+        session = site.shell.run(LOG_IN.format(username=username))
+        context.add_cookies([{"name": "sessionid", "value": session, "url": site.url}])
+        return context.new_page()
 
     yield log_in
     unexpected = console.unexpected()

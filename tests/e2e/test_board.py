@@ -287,7 +287,7 @@ def test_another_login_takes_what_was_shown_to_the_first(log_in: LogIn, site: Si
 
 def test_one_click_signs_a_demo_user_in(log_in: LogIn, site: Site, console: Console) -> None:
     console.allow("status of 401")  # the page that she signs out of may still be asking why it was closed
-    alice = log_in("alice")
+    alice = open_board(log_in("alice"))
     alice.get_by_role("button", name="Sign out").click()
     alice.get_by_role("button", name="Carol Globex").click()
     alice.wait_for_url(f"{site.url}/orgs/globex/")

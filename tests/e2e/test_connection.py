@@ -87,7 +87,7 @@ def test_three_tabs_have_one_socket_and_outlive_the_one_that_holds_it(
     log_in: LogIn, site: Site, publisher: Shell
 ) -> None:
     sockets = Sockets(site)
-    leader = live(log_in("alice"))  # the board: opened once more, it might leave a first socket behind
+    leader = open_board(log_in("alice"))
     others = [open_board(leader.context.new_page()) for _ in range(2)]
     first = publish(publisher, "with leader", 5)
     for tab in (leader, *others):

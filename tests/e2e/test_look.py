@@ -96,6 +96,7 @@ def test_axe_finds_nothing_on_any_page_and_state(
         if problems := violations(dave, axe):
             found[state] = problems
 
+    dave.goto("/")
     check("organisations")
     open_dave = open_board(dave)
     check("board")

@@ -257,6 +257,7 @@ export class Actions {
     const { chat } = element;
     if (key === "Escape") this.cancel();
     if (key !== "ArrowUp" || this.#field.value) return;
+    if (chat?.outbox.some(({ state }) => state !== "failed")) return; // the last one is still on its way
     const last = chat?.messages.filter(({ author, deleted }) => !deleted && chat.isMe(author)).pop();
     if (last) this.#edit(last);
   }
