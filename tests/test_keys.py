@@ -41,6 +41,7 @@ def run(project: str, database: str, *, scenarios: str = "scenarios", **environ:
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_keys_of_every_kind_do(kind: str) -> None:
     run("keyed", f"orgrealtime_keys_{kind}", HOST_KEYS=kind)

@@ -292,6 +292,7 @@ async def test_end_that_can_t_be_read_is_refused_with_4503_and_one_clear_error(
     assert "aware datetime or a number of Unix seconds" in str(error.exc_info)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [lambda end: end, lambda end: end.timestamp(), lambda end: int(end.timestamp())]
 )
@@ -311,6 +312,7 @@ async def test_expired_database_session_closes_its_socket(sockets: Sockets, alic
     assert await socket.close_code() == 4401
 
 
+@pytest.mark.slow
 async def test_prolonged_database_session_keeps_its_socket(sockets: Sockets, alice: User) -> None:
     cookie = await database.LIVE.run(log_in, alice)
     first, later = in_seconds(6), in_seconds(1000)

@@ -61,6 +61,7 @@ def by_chance(per_second: float, seconds: float) -> list[float]:
     return [chance.expovariate(per_second) for _ in range(round(per_second * seconds))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("per_second", "takes"), [(1, 1.0), (200, 0.1), (600, 0.03), (1000, 0.01)])
 def test_who_comes_at_a_rate_that_can_be_let_in_never_waits(
     coming: Coming, per_second: float, takes: float
@@ -81,6 +82,7 @@ def test_crowd_is_let_in_when_it_has_come(coming: Coming) -> None:
     assert max(coming(evenly(200, 1), 0.05)) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_flood_keeps_nobody_out_for_long(coming: Coming) -> None:
     waited = coming(evenly(3000, 6), 2.0)
     assert max(waited) <= LONGEST_SECONDS + 2 * WINDOW_SECONDS

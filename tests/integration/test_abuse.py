@@ -250,6 +250,7 @@ async def test_flood_leaves_others_served(site: Site, measure: Measure, opcode: 
         assert await watch.is_alive()
 
 
+@pytest.mark.slow
 async def test_connecting_and_closing_all_the_time_leaves_nothing_behind(
     site: Site, own_redis: Redis, measure: Measure
 ) -> None:
@@ -446,6 +447,7 @@ async def test_garbage_in_redis_closes_and_shows_nothing(
         await assert_unharmed(watch, socket, seconds=DEAF_SECONDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "message",
     [

@@ -30,6 +30,7 @@ def test_bench_measures_a_running_server_and_leaves_nothing_behind(site: Site) -
     assert site.shell.run(COUNT_SESSIONS) == sessions
 
 
+@pytest.mark.slow
 def test_connections_that_are_refused_are_counted_and_fail_the_command(site: Site) -> None:
     with pytest.raises(ServerError, match="not every connection was let in"):
         site.manage(

@@ -76,6 +76,7 @@ def refusals(site: Site) -> set[int]:
     return {429} if site.server == "uvicorn" else {429, 403}
 
 
+@pytest.mark.slow
 async def test_a57_user_gets_the_cap_over_both_workers_and_nobody_else_is_touched(site: Site) -> None:
     async with crowd(site, "alice") as alice, crowd(site, "bob") as bob:
         opened = await alice.rush(60)

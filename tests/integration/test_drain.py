@@ -75,6 +75,7 @@ async def test_signal_tells_clients_closes_them_with_1012_and_ends(site: Site, n
             watch.check(GRACE, "the server has ended")
 
 
+@pytest.mark.slow
 async def test_draining_server_refuses_new_sockets_and_delivers_to_the_old_ones(site: Site) -> None:
     async with log_in(site, "alice") as alice, alice.socket() as old:
         await old.synced()
@@ -98,6 +99,7 @@ async def test_draining_server_refuses_new_sockets_and_delivers_to_the_old_ones(
             assert numbers + [event["number"] for event in again.events] == [1, 2]
 
 
+@pytest.mark.slow
 async def test_half_open_clients_dont_keep_a_server_from_ending(site: Site) -> None:
     async with log_in(site, "alice") as alice:
         silent = [await half_open(alice, site.port) for _ in range(3)]

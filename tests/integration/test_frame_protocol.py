@@ -61,6 +61,7 @@ async def test_frames_of_every_size_arrive_as_they_were_published(
             await hers.close()
 
 
+@pytest.mark.slow
 async def test_reader_that_is_slow_gets_all_in_order(site: Site, publisher: Shell) -> None:
     """More than the buffers hold, so that ready frames and waiting for the socket come by turns."""
     address = urlsplit(site.url)

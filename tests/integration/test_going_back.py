@@ -206,6 +206,7 @@ async def grown_up_to_after_errors(sockets: list[Socket], org: Organization, num
     return [(await socket.next_events(len(numbers)))[-1] for socket in sockets]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "look", [a_page, a_job, another_worker, a_client_that_returns, nobody], ids=lambda look: look.__name__
 )

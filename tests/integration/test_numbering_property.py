@@ -141,6 +141,7 @@ def assert_complete(log: Log, committed: set[str]) -> None:
     assert [seq for seq, _ in log] == list(range(1, len(log) + 1)), "not in the order of dense numbers"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_every_reader_gets_exactly_what_was_committed(seed: int, make_org: MakeOrg, tmp_path: Path) -> None:
     organizations = [make_org(f"org-{number}") for number in range(3)]

@@ -144,6 +144,7 @@ async def test_deleted_organisation_closes_its_members_at_both_workers(site: Sit
         assert await stay_open(site, elsewhere)
 
 
+@pytest.mark.slow
 async def test_removed_member_gets_nothing_of_what_was_published_while_the_workers_were_stopped(
     site: Site,
 ) -> None:

@@ -92,6 +92,7 @@ async def test_stranger_is_refused_with_a_status_and_a_body(site: Site) -> None:
         assert (await http.get(PATH)).status_code == 401
 
 
+@pytest.mark.slow
 async def test_reader_that_reads_nothing_is_let_go_and_others_are_served(
     site: Site, publisher: Shell
 ) -> None:

@@ -123,6 +123,7 @@ async def test_nothing_of_acme_reaches_a_member_of_another_organisation(site: Si
         assert [event.get("ours") for event in socket.events] == [True]
 
 
+@pytest.mark.slow
 async def test_redis_killed_and_restarted_in_the_middle_loses_nothing(
     site: Site, publisher: Shell, own_redis: Redis
 ) -> None:
@@ -158,6 +159,7 @@ async def test_a_frozen_redis_delays_events_by_seconds_and_loses_none(
         assert_all_got_the_same_without_a_gap(sockets)
 
 
+@pytest.mark.slow
 async def test_a_worker_killed_loses_nothing_for_clients_that_come_back(site: Site, publisher: Shell) -> None:
     async with log_in(site, "alice") as alice:
         async with alice.socket() as socket:

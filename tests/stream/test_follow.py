@@ -286,6 +286,7 @@ def test_many_who_follow_the_same_organisations_all_see_the_same(make_org: MakeO
         assert got == {org.pk: list(range(1, writers * rounds + 1)) for org in orgs}
 
 
+@pytest.mark.slow
 def test_who_is_up_to_date_costs_little_however_long_the_streams_are(make_org: MakeOrg) -> None:
     orgs = [make_org(f"org-{number}") for number in range(8)]
     cursors = {key: start._replace(seq=2000) for key, start in start_of(*orgs).items()}
