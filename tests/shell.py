@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 SCRIPT = """
@@ -29,7 +30,8 @@ from django.apps import apps
 from django.conf import settings
 from orgrealtime import publish
 organization = apps.get_model(settings.ORGREALTIME_ORGANIZATION_MODEL).objects.get(slug={org!r})
-print(publish(organization, {kind!r}, json.loads({payload!r})).pk)
+for payload in json.loads({payloads!r}):
+    print(publish(organization, {kind!r}, payload).pk)
 """
 
 
@@ -65,7 +67,15 @@ class Shell:
 
     def publish(self, payload: dict[str, Any], *, org: str = "acme", kind: str = "note") -> int:
         """Publish one event; return its id once its transaction has committed."""
-        return int(self.run(PUBLISH.format(org=org, kind=kind, payload=json.dumps(payload))))
+        (number,) = self.publish_each([payload], org=org, kind=kind)
+        return number
+
+    def publish_each(
+        self, payloads: Sequence[dict[str, Any]], *, org: str = "acme", kind: str = "note"
+    ) -> list[int]:
+        """Publish many events one after the other, each in a transaction of its own; return their ids."""
+        program = PUBLISH.format(org=org, kind=kind, payloads=json.dumps(payloads))
+        return [int(line) for line in self.run(program).split()]
 
     def close(self) -> None:
         self._process.communicate()

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -34,7 +35,9 @@ class WrappedSite(Site):
         return [python, "-m", module, self.application, *options, *self.options]
 
 
-@pytest.fixture(params=["config.asgi:application", "wrapped:opentelemetry", "wrapped:sentry", "wrapped:both"])
+@pytest.fixture(
+    scope="module", params=["wrapped:example", "wrapped:opentelemetry", "wrapped:sentry", "wrapped:both"]
+)
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with WrappedSite(request.param) as site:
         yield site
@@ -57,20 +60,28 @@ def status(client: socket.socket) -> int:
     return int(answer[9:])
 
 
+def log_of(site: Site) -> str:
+    return (site.folder / "log").read_text()
+
+
+def notes(count: int, size: int) -> list[dict[str, Any]]:
+    return [{"number": number, "text": "x" * size} for number in range(count)]
+
+
 def get(site: Site, browser: Browser, path: str) -> bytes:
     netloc = urlsplit(site.url).netloc
     return f"GET {path} HTTP/1.1\r\nHost: {netloc}\r\nCookie: {browser.cookie}\r\n\r\n".encode()
 
 
-@pytest.mark.parametrize("way", ["websocket", "event stream"])
-async def test_deaf_clients_are_dropped_and_never_more_than_their_places(site: Site, way: str) -> None:
-    async with log_in(site, "alice") as alice:
-        is_socket = way == "websocket"
-        request = raw.handshake(site.url, alice.cookie) if is_socket else get(site, alice, STREAM)
+async def test_deaf_clients_are_dropped_and_never_more_than_their_places(site: Site) -> None:
+    """Alice by the socket and bob by the event stream, each with places of their own."""
+    begin = len(log_of(site))
+    async with log_in(site, "alice") as alice, log_in(site, "bob") as bob:
+        requests = (raw.handshake(site.url, alice.cookie), get(site, bob, STREAM))
         with ExitStack() as stack:
 
-            async def fill() -> set[int]:
-                """Take all places and let events pile up; return the ports of those that were let in."""
+            async def fill(request: bytes) -> set[int]:
+                """Take all places of one user; return the ports of those that were let in."""
                 ports: set[int] = set()
                 async with asyncio.timeout(LIMIT_SECONDS):
                     while len(ports) < MOST:
@@ -81,14 +92,13 @@ async def test_deaf_clients_are_dropped_and_never_more_than_their_places(site: S
                             assert code == 429  # the places of those before are being given back
                 one_more = stack.enter_context(deaf(site, request))
                 assert await asyncio.to_thread(status, one_more) == 429
-                for number in range(100):
-                    await asyncio.to_thread(site.shell.publish, {"number": number, "text": "x" * 60_000})
                 return ports
 
             for _ in range(2):
-                ports = await fill()
+                ports = set[int]().union(*[await fill(request) for request in requests])
+                await asyncio.to_thread(site.shell.publish_each, notes(100, 60_000))  # which pile up
                 await eventually(lambda held=ports: not held & peers(site), "they are dropped")
-        assert (site.folder / "log").read_text().count("code=4408") == 2 * MOST
+        assert log_of(site)[begin:].count("code=4408") == 2 * MOST * len(requests)
 
 
 async def test_client_that_says_goodbye_and_doesn_t_read_is_dropped(site: Site) -> None:
@@ -96,8 +106,7 @@ async def test_client_that_says_goodbye_and_doesn_t_read_is_dropped(site: Site) 
     async with log_in(site, "alice") as alice:
         with deaf(site, raw.handshake(site.url, alice.cookie)) as client:
             assert await asyncio.to_thread(status, client) == 101
-            for number in range(100):
-                await asyncio.to_thread(site.shell.publish, {"number": number, "text": "x" * 10_000})
+            await asyncio.to_thread(site.shell.publish_each, notes(100, 60_000))
             with suppress(OSError):
                 client.sendall(raw.frame(raw.CLOSE, b"\x03\xe8"))
             await eventually(lambda: port_of(client) not in peers(site), "it is dropped")

@@ -11,6 +11,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from config.asgi import application as example
 
+from orgrealtime import consumers
+
+consumers.CLOSE_ANSWER_SECONDS = 1.0  # until a client that reads nothing is let go
+
 
 async def plainly_wrapped(scope: Any, receive: Any, send: Any) -> None:
     async def wrapped_send(message: Any) -> None:
