@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import websockets
 
+from orgrealtime.admission import quotas
 from tests.clients import Browser, log_in
 from tests.integration.conftest import SERVERS
 from tests.integration.lookout import worker_pids
@@ -23,11 +24,12 @@ from tests.stopwatch import Stopwatch
 from tests.waiting import eventually, limit
 
 CAP = 10  # of few_connections.py
-FREE_SECONDS = 45
+FREE_SECONDS = 45  # is promised
+KEPT_SECONDS = 8  # of few_connections.py, where it is less than what a process keeps otherwise
 FOLDER = Path(__file__).parent
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(scope="module", params=SERVERS)
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     environ = {"DJANGO_SETTINGS_MODULE": "few_connections", "PYTHONPATH": str(FOLDER)}
     with (
@@ -105,5 +107,5 @@ async def test_a57_places_of_killed_workers_come_free(site: Site) -> None:
                 await asyncio.to_thread(site.restart)
             for _ in range(CAP):
                 await eventually(partial(is_let_in, alice), "all places are free", seen=alice.statuses)
-            watch.check(FREE_SECONDS, "all places are free")
+            watch.check(FREE_SECONDS - quotas.KEEP_SECONDS + KEPT_SECONDS, "all places are free")
         assert not await alice.connect()
