@@ -8,6 +8,8 @@ meanwhile.
 from __future__ import annotations
 
 import asyncio
+import functools
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -70,14 +72,41 @@ class Template:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
+class Migrated(Postgres):
+    """Begins with the data of another that has been stopped, in which all tables have been made."""
+
+    def __init__(self, origin: Postgres) -> None:
+        super().__init__()
+        self._origin = origin
+
+    def _initdb(self) -> None:
+        self.binaries = self._origin.binaries
+        subprocess.run(["cp", "-a", self._origin.folder / "data", self._data], check=True)
+
+
+@functools.cache
+def origin() -> Postgres:
+    """What each primary begins with, made once."""
+    server = Postgres().start()
+    move_to(server)
+    call_command("migrate", verbosity=0)
+    connections["default"].close()
+    server.stop()
+    return server
+
+
+def move_to(server: Postgres) -> None:
+    SETTINGS.update(servers.django_database(server.url))
+    connections["default"].close()
+
+
 class Promotion:
     """An asynchronous standby that was behind is promoted, when the primary has died."""
 
     def __init__(self) -> None:
-        self.primary = Postgres().start()
+        self.primary = Migrated(origin()).start()
         self.servers: list[Postgres] = [self.primary]
-        self._move_to(self.primary)
-        call_command("migrate", verbosity=0)
+        move_to(self.primary)
 
     def keep(self) -> None:
         self.copy = Standby(self.primary)
@@ -87,15 +116,11 @@ class Promotion:
         self.primary.kill()
         self.copy.start()
         self.copy.promote()
-        self._move_to(self.copy)
+        move_to(self.copy)
 
     def close(self) -> None:
         for server in self.servers:
             server.close()
-
-    def _move_to(self, server: Postgres) -> None:
-        SETTINGS.update(servers.django_database(server.url))
-        connections["default"].close()
 
 
 @pytest.fixture(
@@ -244,7 +269,7 @@ class Copy(Promotion):
         self.primary.kill()
         self.copy.be_a_copy()
         self.copy.start()
-        self._move_to(self.copy)
+        move_to(self.copy)
 
 
 @pytest.mark.slow
