@@ -21,10 +21,18 @@ from tests.waiting import eventually
 GRACE = 30.0  # seconds within which a stopping server has to be gone
 
 
-@pytest.fixture(params=SERVERS)
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+@pytest.fixture(scope="module", params=SERVERS)
+def module_site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with Site(server=request.param) as site:
         yield site
+
+
+@pytest.fixture
+def site(module_site: Site) -> Iterator[Site]:
+    """The server, started for each test on the same data."""
+    module_site.start()
+    yield module_site
+    module_site.stop()
 
 
 def tell_to_stop(site: Site, number: int = signal.SIGTERM) -> None:
@@ -103,8 +111,8 @@ async def test_draining_server_refuses_new_sockets_and_delivers_to_the_old_ones(
 async def test_half_open_clients_dont_keep_a_server_from_ending(site: Site) -> None:
     async with log_in(site, "alice") as alice:
         silent = [await half_open(alice, site.port) for _ in range(3)]
-        for _ in range(60):  # more than the kernel and the server buffer
-            await asyncio.to_thread(site.shell.publish, {"text": "x" * 60_000})
+        # more than the kernel and the server buffer
+        await asyncio.to_thread(site.shell.publish_each, [{"text": "x" * 60_000}] * 60)
         with Stopwatch() as watch:
             tell_to_stop(site)
             await ends(site)
