@@ -50,6 +50,12 @@ def site(
         yield site
 
 
+# What happens to Redis concerns sites that have one.
+with_redis = pytest.mark.parametrize(
+    "site", ["pubsub", pytest.param("core", marks=slow)], indirect=True, scope="module"
+)
+
+
 @pytest.fixture
 def publisher(site: Site) -> Shell:
     return site.shell
@@ -124,23 +130,25 @@ async def test_nothing_of_acme_reaches_a_member_of_another_organisation(site: Si
 
 
 @pytest.mark.slow
+@with_redis
 async def test_redis_killed_and_restarted_in_the_middle_loses_nothing(
     site: Site, publisher: Shell, own_redis: Redis
 ) -> None:
     async with log_in(site, "alice") as alice, open_sockets(alice) as sockets:
-        for number in range(60):
-            if number == 15:
-                own_redis.kill()
-            if number == 45:
-                await asyncio.to_thread(own_redis.start)
+        await asyncio.to_thread(publisher.publish_each, [{"number": number} for number in range(15)])
+        own_redis.kill()
+        for number in range(15, 45):
             await asyncio.to_thread(publisher.publish, {"number": number})
             await asyncio.sleep(0.1)  # so that the outage lasts three seconds
+        await asyncio.to_thread(own_redis.start)
+        await asyncio.to_thread(publisher.publish_each, [{"number": number} for number in range(45, 60)])
         for socket in sockets:
             await socket.until(lambda one: len(one.events) == 60)
             assert [event["number"] for event in socket.events] == list(range(60))
         assert_all_got_the_same_without_a_gap(sockets)
 
 
+@with_redis
 @pytest.mark.slow
 async def test_a_frozen_redis_delays_events_by_seconds_and_loses_none(
     site: Site, publisher: Shell, own_redis: Redis
@@ -169,8 +177,7 @@ async def test_a_worker_killed_loses_nothing_for_clients_that_come_back(site: Si
             for pid in worker_pids(site):
                 os.kill(pid, 9)
             await socket.closed()
-        for number in range(1, 251):
-            publisher.publish({"number": number})
+        publisher.publish_each([{"number": number} for number in range(1, 251)])
         await asyncio.to_thread(site.restart)
         async with alice.socket(query=f"since={socket.cursor}") as again:
             await again.synced()
