@@ -30,8 +30,10 @@ from tests.stopwatch import Stopwatch
 from tests.waiting import LIMIT_SECONDS, eventually, limit
 
 # The whole attack of two minutes takes CHURN_SECONDS=120.
-CHURN_SECONDS = float(os.environ.get("CHURN_SECONDS", "5"))
-FLOOD_SECONDS, FLOOD_FRAMES, FLOOD_RINGS = 5.0, 2000, 20_000
+CHURN_SECONDS = float(os.environ.get("CHURN_SECONDS", "3"))
+FLOOD_SECONDS = float(os.environ.get("FLOOD_SECONDS", "2"))
+FLOOD_FRAMES, FLOOD_RINGS = 2000, 20_000
+TOGETHER = 5  # requests, of many
 DEAF_SECONDS = 5.0  # for an event while the layer, which gives a connection up over garbage, carries no rings
 CANARY = "canary4711"
 ADDRESS = "canary4712@example.com"
@@ -51,8 +53,8 @@ def site(
 ) -> Iterator[Site]:
     environ = {
         "REDIS_URL": own_redis.url,
-        # The example's, and a way to ask how many tasks there are.
-        "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+        # The example's, little patience with a cache that had garbage, and a way to ask how many tasks there are.
+        "DJANGO_SETTINGS_MODULE": "tests.integration.attacked",
         "FAULTS_FOLDER": str(tmp_path_factory.mktemp("tasks")),
         "PYTHONPATH": os.pathsep.join([str(EXAMPLE.parent), str(EXAMPLE), os.environ.get("PYTHONPATH", "")]),
     }
@@ -80,6 +82,14 @@ def log_of(site: Site) -> str:
 # Handshakes
 
 
+async def is_not_let_in(connection: raw.Connection, request: bytes) -> None:
+    reader, writer = connection
+    writer.write(request)
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(0.05):
+            assert not (await reader.read(12)).endswith(b" 101")
+
+
 OVERSIZED = {
     "200 headers": (raw.PATH, "".join(f"X-Header-{number}: x\r\n" for number in range(200))),
     "a header of 64 KB": (raw.PATH, f"X-Long: {'x' * 65_536}\r\n"),
@@ -98,11 +108,11 @@ async def test_oversized_handshakes_cost_no_more_than_their_connections(
     async with lookout(site) as watch:
         before = descriptors(site)
         connections = [await raw.connect(site.url) for _ in range(50)]
-        for reader, writer in connections:
-            writer.write(request)
-            with contextlib.suppress(TimeoutError, ConnectionError):
-                async with asyncio.timeout(0.05):
-                    assert not (await reader.read(12)).endswith(b" 101")
+        # granian answers, and of more that come at once it keeps more connections to the database
+        together = TOGETHER if site.server == "uvicorn" else 1
+        for number in range(0, len(connections), together):
+            some = connections[number : number + together]
+            await asyncio.gather(*(is_not_let_in(connection, request) for connection in some))
         assert await watch.is_alive()
         for _, writer in connections:
             writer.transport.abort()
@@ -341,10 +351,10 @@ async def test_event_streams_leave_everybody_else_room(site: Site, measure: Meas
     writers: list[asyncio.StreamWriter] = []
     async with lookout(site) as watch:
         try:
-            codes = [
-                await open_stream(site.url, sessions[number % len(sessions)], writers)
-                for number in range(EVENT_STREAMS)
-            ]
+            codes = []
+            for number in range(0, EVENT_STREAMS, TOGETHER):
+                some = [sessions[each % len(sessions)] for each in range(number, number + TOGETHER)]
+                codes += await asyncio.gather(*(open_stream(site.url, each, writers) for each in some))
             with Stopwatch() as stopwatch:
                 async with httpx.AsyncClient(base_url=site.url, timeout=LIMIT_SECONDS) as http:
                     assert (await http.get("/accounts/login/")).status_code == 200
