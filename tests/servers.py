@@ -548,9 +548,9 @@ class Worker(Server):
 
     quit_signal = signal.SIGQUIT  # "cold": does not wait for the task that is under way
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, *, environ: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__()
-        self.popen_options = site.popen_options
+        self.popen_options = {**site.popen_options, "env": site.environ | environ}
         self._log_begin = 0
 
     @property

@@ -77,5 +77,9 @@ class Shell:
         program = PUBLISH.format(org=org, kind=kind, payloads=json.dumps(payloads))
         return [int(line) for line in self.run(program).split()]
 
+    def call(self, *command: str) -> str:
+        """Run a command of manage.py with its arguments; return what it prints."""
+        return self.run(f"from django.core.management import call_command; call_command(*{command!r})")
+
     def close(self) -> None:
         self._process.communicate()

@@ -27,23 +27,13 @@ LONG = {"EXPORT_SECONDS": "60"}
 Event = dict[str, Any]
 
 
-@pytest.fixture
-def own_redis() -> Iterator[Redis]:
-    """One for each site: a worker takes the tasks of every site at its broker."""
-    with Redis() as redis:
-        yield redis
-
-
 slow = pytest.mark.slow
 
 
-@pytest.fixture(
-    scope="module",
-    params=["SQLite", pytest.param("worker", marks=slow), pytest.param("thread", marks=slow)],
-)
+@pytest.fixture(scope="module", params=["SQLite", pytest.param("worker", marks=slow)])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site whose exports take a second, in one process or with a worker."""
-    environ = {"EXPORT_SECONDS": "1", "REDIS_URL": ""}
+    """A site whose exports are quick, in one process with SQLite or with a worker and PostgreSQL."""
+    environ = {"EXPORT_SECONDS": "0.2", "REDIS_URL": ""}
     if request.param == "SQLite":
         environ["DATABASE_URL"] = f"sqlite:///{tmp_path_factory.mktemp('site')}/db.sqlite3"
     with ExitStack() as stack:
@@ -53,6 +43,28 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         if request.param == "worker":
             stack.enter_context(Worker(site))
         yield site
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Redis]:
+    """Of `mortal_site` alone: a worker takes the tasks of every site at its broker."""
+    with Redis() as redis:
+        yield redis
+
+
+@pytest.fixture(scope="module")
+def mortal_site(broker: Redis) -> Iterator[Site]:
+    """A site whose workers and whose broker may die; two web processes watch its exports."""
+    with Site(workers=2, environ={"REDIS_URL": broker.url}) as site:
+        yield site
+
+
+@pytest.fixture
+def worker(request: pytest.FixtureRequest, mortal_site: Site) -> Iterator[Worker]:
+    """A worker of `mortal_site`, for which an export takes a minute unless the test says else."""
+    with Worker(mortal_site, environ=getattr(request, "param", LONG)) as worker:
+        yield worker
+    mortal_site.shell.run("from exports.models import *; Export.objects.unfinished().delete()")
 
 
 @asynccontextmanager
@@ -140,8 +152,9 @@ async def test_failing_export_says_failed_and_has_no_file(site: Site) -> None:
 
 async def test_second_click_gets_the_export_that_is_under_way() -> None:
     with Site(environ={"REDIS_URL": "", **LONG}) as site:
-        async with log_in(site, "alice") as alice:
+        async with log_in(site, "alice") as alice, following(alice) as socket:
             jobs = await asyncio.gather(*(request_export(alice) for _ in range(5)))
+            await under_way(socket, jobs[0])  # in a thread that has PostgreSQL
     assert len({job["job_id"] for job in jobs}) == 1
 
 
@@ -219,14 +232,12 @@ async def test_files_are_gone_after_a_day(site: Site) -> None:
         for file in (site.folder / "media/exports").iterdir():
             os.utime(file, (time.time() - 90_000,) * 2)
         await asyncio.to_thread(
-            site.manage,
-            "shell",
-            "-c",
-            "from exports.models import *; from django.utils import timezone; "
+            site.shell.run,
+            "from datetime import timedelta; from exports.models import *; from django.utils import timezone; "
             "Export.objects.update(updated_at=timezone.now() - timedelta(days=1, hours=1))",
         )
         new = await outcome(socket, await request_export(alice))
-        assert "deleted" in await asyncio.to_thread(site.manage, "prune_exports")
+        assert "deleted" in await asyncio.to_thread(site.shell.call, "prune_exports")
         assert (await alice.http.get(old["download_url"])).status_code == 404
         assert (await alice.http.get(new["download_url"])).status_code == 200
     assert len(list((site.folder / "media/exports").iterdir())) == 1
@@ -235,53 +246,57 @@ async def test_files_are_gone_after_a_day(site: Site) -> None:
 # Death in the middle
 
 
-def kill_child(site: Site, worker: Worker) -> None:
-    os.kill(worker.child, signal.SIGKILL)
-
-
-def kill_worker(site: Site, worker: Worker) -> None:
-    worker.kill()
+async def fails(socket: Socket, job: Event, kill: Callable[[], None]) -> None:
+    """Do something to whoever makes this export, and see it end as failed within the time promised."""
+    with Stopwatch() as watch:
+        kill()
+        event = await outcome(socket, job)
+        watch.check(PROMISED, "the export has failed")
+    assert event["status"] == "failed"
 
 
 @slow
-@pytest.mark.parametrize("kill", [kill_child, kill_worker])
-async def test_killed_worker_ends_as_failed_once(
-    own_redis: Redis, kill: Callable[[Site, Worker], None]
-) -> None:
+async def test_killed_worker_ends_as_failed_once(mortal_site: Site, worker: Worker) -> None:
     # Two web processes and the worker's parent watch; one of them may say so.
-    with Site(workers=2, environ={"REDIS_URL": own_redis.url, **LONG}) as site, Worker(site) as worker:
-        async with log_in(site, "alice") as alice, following(alice) as socket:
-            job = await request_export(alice)
-            await under_way(socket, job)
-            with Stopwatch() as watch:
-                kill(site, worker)
-                event = await outcome(socket, job)
-                watch.check(PROMISED, "the export has failed")
-            assert event["status"] == "failed"
+    site = mortal_site
+    async with (
+        log_in(site, "alice") as alice,
+        log_in(site, "bob") as bob,
+        following(alice) as hers,
+        following(bob) as his,
+        asyncio.TaskGroup() as waiting,  # for both at once
+    ):
+        of_child = await request_export(alice)
+        await under_way(hers, of_child)
+        child = worker.child
+        waiting.create_task(fails(hers, of_child, lambda: os.kill(child, signal.SIGKILL)))
+        # The parent has another child take the next one, and is killed with it.
+        of_worker = await request_export(bob)
+        await under_way(his, of_worker)
+        assert worker.child != child
+        await fails(his, of_worker, worker.kill)
+        for job in (of_child, of_worker):
             assert "interrupted" in (await stored(site, job))["error"]
-            worker.start()
-            # The next one is taken, and nothing more is heard of the first.
-            another = await request_export(alice)
-            await under_way(socket, another)
-            assert len(of(socket, "export_done", job)) == 1
+        worker.start()
+        # The next one is taken, and nothing more is heard of the first ones.
+        another = await request_export(alice)
+        await under_way(hers, another)
+        assert [len(of(hers, "export_done", job)) for job in (of_child, of_worker)] == [1, 1]
 
 
 @slow
-async def test_worker_that_comes_back_late_changes_nothing(own_redis: Redis) -> None:
-    with Site(environ={"REDIS_URL": own_redis.url, **LONG}) as site, Worker(site) as worker:
-        async with log_in(site, "alice") as alice, following(alice) as socket:
-            job = await request_export(alice)
-            await under_way(socket, job)
-            os.kill(worker.child, signal.SIGSTOP)
-            with Stopwatch() as watch:
-                assert (await outcome(socket, job))["status"] == "failed"
-                watch.check(PROMISED, "the export has failed")
-            heard = len(socket.events)
-            os.kill(worker.child, signal.SIGCONT)
-            another = await request_export(alice)
-            await under_way(socket, another)  # by the same child, which has given the first one up
-            assert [e["job_id"] for e in socket.events[heard:]] == [another["job_id"]]
-            assert (await stored(site, job))["status"] == "failed"
+async def test_worker_that_comes_back_late_changes_nothing(mortal_site: Site, worker: Worker) -> None:
+    async with log_in(mortal_site, "alice") as alice, following(alice) as socket:
+        job = await request_export(alice)
+        await under_way(socket, job)
+        child = worker.child
+        await fails(socket, job, lambda: os.kill(child, signal.SIGSTOP))
+        heard = len(socket.events)
+        os.kill(child, signal.SIGCONT)
+        another = await request_export(alice)
+        await under_way(socket, another)  # by the same child, which has given the first one up
+        assert [e["job_id"] for e in socket.events[heard:]] == [another["job_id"]]
+        assert (await stored(mortal_site, job))["status"] == "failed"
 
 
 @slow
@@ -303,24 +318,27 @@ async def test_killed_web_process_that_made_the_export_ends_it_as_failed(tmp_pat
 
 
 @slow
-async def test_worker_outlives_a_restart_of_the_broker(own_redis: Redis) -> None:
-    environ = {"REDIS_URL": own_redis.url, "EXPORT_SECONDS": "3"}
-    with Site(environ=environ) as site, Worker(site):
-        async with log_in(site, "alice") as alice, following(alice) as socket:
-            job = await request_export(alice)
-            await under_way(socket, job)
-            own_redis.kill()
-            own_redis.start()
-            assert (await outcome(socket, job))["status"] == "done"
-            another = await request_export(alice)
-            assert (await outcome(socket, another))["status"] == "done"
+@pytest.mark.parametrize("worker", [{"EXPORT_SECONDS": "3"}], indirect=True, ids=["3 s"])
+async def test_worker_outlives_a_restart_of_the_broker(
+    broker: Redis, mortal_site: Site, worker: Worker
+) -> None:
+    async with log_in(mortal_site, "alice") as alice, following(alice) as socket:
+        job = await request_export(alice)
+        await under_way(socket, job)
+        broker.kill()
+        broker.start()
+        assert (await outcome(socket, job))["status"] == "done"
+        another = await request_export(alice)
+        assert (await outcome(socket, another))["status"] == "done"
 
 
 @slow
-async def test_broker_that_is_down_fails_the_export_and_not_the_request(own_redis: Redis) -> None:
-    with Site(environ={"REDIS_URL": own_redis.url}) as site:
-        async with log_in(site, "alice") as alice, following(alice) as socket:
-            own_redis.kill()
-            job = await request_export(alice)
-            assert (await outcome(socket, job))["status"] == "failed"
-            assert "could not be started" in (await stored(site, job))["error"]
+async def test_broker_that_is_down_fails_the_export_and_not_the_request(
+    broker: Redis, mortal_site: Site
+) -> None:
+    async with log_in(mortal_site, "alice") as alice, following(alice) as socket:
+        broker.kill()
+        job = await request_export(alice)
+        assert (await outcome(socket, job))["status"] == "failed"
+        assert "could not be started" in (await stored(mortal_site, job))["error"]
+    broker.start()
