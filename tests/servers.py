@@ -48,6 +48,9 @@ ARE_GIVEN = not {"DATABASE_URL", "REDIS_URL"}.isdisjoint(
 )  # servers that were there before this run
 REDIS_STARTED_BY = "ORGREALTIME_TESTS_REDIS_STARTED_BY"
 
+# A run starts many processes: none is to compile again what another one has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 class ServerError(RuntimeError):
     """A server that the tests need cannot be started."""
