@@ -1,10 +1,9 @@
 """The settings of the tests, for a host whose keys are of the kind that `HOST_KEYS` names."""
 
 from tests.settings import *  # noqa: F403
-from tests.settings import DATABASES, INSTALLED_APPS
+from tests.settings import INSTALLED_APPS
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.keyed"]
-DATABASES = {name: DATABASES[name] for name in ("default", "lite")}
 AUTH_USER_MODEL = "keyed.User"
 ORGREALTIME_ORGANIZATION_MODEL = "keyed.Organization"
 ORGREALTIME_ORGANIZATION_MIGRATION = "__first__"
