@@ -95,8 +95,8 @@ def test_every_command_works(site: Site, bouncer: PgBouncer) -> None:
     with others(bouncer):
         before, _ = heads(site)
         for _ in range(3):
-            assert site.manage("orgrealtime_publish", "acme", "note", "{}").strip().isdecimal()
-        site.manage("orgrealtime_prune", "--keep", "1")
+            assert site.shell.call("orgrealtime_publish", "acme", "note", "{}").strip().isdecimal()
+        site.shell.call("orgrealtime_prune", "--keep", "1")
         assert heads(site) == (before + 3, before + 2)
 
 
@@ -104,7 +104,7 @@ def test_prune_goes_through_many_organisations(site: Site, bouncer: PgBouncer) -
     """A cursor on the server would be on one of the two connections, and what it is asked for come by the other."""
     site.shell.run(MAKE_STREAMS)
     with others(bouncer):
-        assert site.manage("orgrealtime_prune", "--days", "0").endswith("events deleted\n")
+        assert site.shell.call("orgrealtime_prune", "--days", "0").endswith("events deleted\n")
 
 
 async def test_benchmark_command_works(site: Site, bouncer: PgBouncer) -> None:

@@ -13,7 +13,8 @@ import pytest
 import websockets
 
 from tests.clients import Browser, Socket, log_in
-from tests.servers import EXAMPLE, Site, manage
+from tests.servers import EXAMPLE, Site
+from tests.shell import Shell
 
 pytestmark = pytest.mark.slow
 
@@ -75,12 +76,13 @@ for room in services.rooms_of(acme, alice):
 
 def test_past_of_the_example_is_said_once_and_in_the_order_of_its_times(tmp_path: Path) -> None:
     environ = {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3", "REDIS_URL": ""}
-    options = {"cwd": EXAMPLE, "env": {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", **environ}}
-    manage("migrate", **options)
+    shell = Shell(cwd=EXAMPLE, env={**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", **environ})
+    shell.call("migrate")
     said = []
     for _ in range(2):
-        manage("seed_demo", **options)
-        said.append(manage("shell", "-v", "0", "-c", PAST, **options))
+        shell.call("seed_demo")
+        said.append(shell.run(PAST))
+    shell.close()
     assert said[0] == said[1]
     assert [line.split()[0] for line in said[0].splitlines()] == ["general", "random", "leads", "None"]
 

@@ -18,7 +18,8 @@ from orgrealtime.models import NotificationEvent
 from orgrealtime.protocol.cursors import Cursor
 from tests.clients import log_in
 from tests.host.models import Organization
-from tests.servers import ServerError, Site
+from tests.servers import Site
+from tests.shell import ShellError
 
 LITE = "lite"
 on_sqlite = pytest.mark.django_db(transaction=True, databases=["default", LITE])
@@ -126,8 +127,8 @@ async def test_locked_database_costs_its_callers_an_error_and_no_socket(tmp_path
             page = (await alice.http.get("/orgs/acme/")).text
             task = page.split("/tasks/")[1].split("/")[0]
             with locked(path):
-                with pytest.raises(ServerError, match="database is locked"):
-                    await asyncio.to_thread(site.manage, "shell", "-c", PUBLISH)
+                with pytest.raises(ShellError, match="database is locked"):
+                    await asyncio.to_thread(site.shell.run, PUBLISH)
                 answer = await alice.post(f"/orgs/acme/tasks/{task}/status/", status="done")
                 assert answer.status_code >= 500
                 async with alice.socket(query="last=5") as another:  # reading needs no lock
