@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -36,11 +37,14 @@ def section(text: str, heading: str) -> str:
 class Project(Server):
     """A project under uvicorn."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, copied_from: Project | None = None) -> None:
         super().__init__()
         environ = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"}
         self.popen_options = {"cwd": self.folder, "env": environ}
-        self.run(sys.executable, "-m", "django", "startproject", "config", ".")
+        if copied_from:
+            shutil.copytree(copied_from.folder, self.folder, dirs_exist_ok=True)
+        else:
+            self.run(sys.executable, "-m", "django", "startproject", "config", ".")
 
     @property
     def url(self) -> str:

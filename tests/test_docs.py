@@ -202,9 +202,27 @@ def project() -> Iterator[Project]:
     project.close()
 
 
+@pytest.fixture(scope="module")
+def tutorial() -> Iterator[tuple[Project, list[list[str]]]]:
+    """What the first tutorial makes, and the commands with which it publishes."""
+    project = Project()
+    yield project, project.follow_tutorial()
+    project.close()
+
+
+@pytest.fixture
+def followed(tutorial: tuple[Project, list[list[str]]]) -> Iterator[Project]:
+    """A project of its own, as the first tutorial leaves it."""
+    project = Project(copied_from=tutorial[0])
+    yield project
+    project.close()
+
+
 @pytest.mark.slow
-async def test_tutorial_leads_to_two_live_pages(project: Project) -> None:
-    first, second = project.follow_tutorial()
+async def test_tutorial_leads_to_two_live_pages(
+    followed: Project, tutorial: tuple[Project, list[list[str]]]
+) -> None:
+    project, (first, second) = followed, tutorial[1]
     project.start()
     async with sign_in(project.url, "alice") as alice, sign_in(project.url, "bob") as bob:
         page = (await alice.http.get("/orgs/acme/")).text
@@ -227,8 +245,8 @@ async def test_tutorial_leads_to_two_live_pages(project: Project) -> None:
 
 
 @pytest.mark.slow
-async def test_tutorial_leads_to_a_room_in_which_two_people_talk(project: Project) -> None:
-    project.follow_tutorial()
+async def test_tutorial_leads_to_a_room_in_which_two_people_talk(followed: Project) -> None:
+    project = followed
     project.follow("tutorial/chat-room.md")
     project.manage("check", "--fail-level", "WARNING")
     project.start()
