@@ -132,7 +132,7 @@ print(*map(ask, ("127.0.0.1", "::1", "192.168.1.5", "2001:db8::1", "")))
 # One process is forked for each case once the libraries are imported.
 DEBUG_OF_CASES = """
 import json, os, sys
-import celery, channels, django.contrib.admin.sites, django.contrib.auth.views, psycopg, psycopg_pool
+import celery, channels, django.db.models, django.template, django.views.generic, psycopg, psycopg_pool
 for hosts, flag in json.load(sys.stdin):
     child = os.fork()
     if child == 0:
