@@ -92,3 +92,6 @@ CHANNEL_LAYERS = {
 ORGREALTIME_ORGANIZATION_MODEL = "host.Organization"
 ORGREALTIME_ORGANIZATION_MIGRATION = "0002_organization"
 ORGREALTIME = {"MEMBERSHIP_MODEL": "host.Membership"}
+
+# MIGRATION_MODULES of the projects that have a run of their own: it is short, and Django has two dozen migrations.
+MADE_AT_ONCE = dict.fromkeys(("admin", "auth", "contenttypes", "sessions"))

@@ -84,28 +84,21 @@ def test_other_views_are_left_alone(app: Client, alice: User) -> None:
     assert answer.status_code == 400  # there is no refresh token, says its own view
 
 
-async def test_connection_by_ticket_ends_with_the_token(
-    sockets: Sockets, alice: User, acme: Organization
+async def test_connection_by_ticket_and_event_stream_end_with_the_token(
+    sockets: Sockets, pages: Pages, alice: User, acme: Organization
 ) -> None:
     token = ending_in(alice, 3)
     asked = await sync_to_async(Client().post)(TICKET, headers={**bearer(token), "Origin": APP})
     names = ["orgrealtime.v1", f"orgrealtime.ticket.{asked.json()['ticket']}"]
     headers = [(b"host", b"testserver"), (b"origin", APP.encode())]
     socket: Socket = await sockets.open(scope={"subprotocols": names, "headers": headers})
-    await socket.synced()
-    assert await socket.close_code() == 4401
-    assert time.time() >= token["exp"]
-
-
-async def test_event_stream_is_read_with_a_token_and_ends_with_it(
-    pages: Pages, alice: User, acme: Organization
-) -> None:
-    token = ending_in(alice, 3)
     page = await pages.open(headers={"origin": APP, "authorization": f"Bearer {token}"})
+    await socket.synced()
     assert page.status == 200
     while (event := await page.event()).name != "close":
         pass
     assert event.data["code"] == 4401
+    assert await socket.close_code() == 4401
     assert time.time() >= token["exp"]
 
 

@@ -2,7 +2,7 @@
 
 from tests.project import fenced, read
 from tests.settings import *  # noqa: F403
-from tests.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE, ORGREALTIME
+from tests.settings import DATABASES, INSTALLED_APPS, MADE_AT_ONCE, MIDDLEWARE, ORGREALTIME
 
 _blocks = fenced(read("howto/token-logins.md"), "python")
 
@@ -12,6 +12,7 @@ ORGREALTIME = {**ORGREALTIME}
 ROOT_URLCONF = "tests.tokens.urls"
 # The thread in which the middleware asks keeps no connection.
 DATABASES = {name: database | {"CONN_MAX_AGE": 0} for name, database in DATABASES.items()}
+MIGRATION_MODULES = MADE_AT_ONCE
 SECRET_KEY = "a key that is long enough for the signatures of tokens"
 exec(_blocks[0])  # noqa: S102 - our own page
 exec(_blocks[2])  # noqa: S102
