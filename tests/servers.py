@@ -553,7 +553,7 @@ class Worker(Server):
 
     def __init__(self, site: Site, *, environ: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__()
-        self.popen_options = {**site.popen_options, "env": site.environ | environ}
+        self.popen_options = {**site.popen_options, "env": {**site.environ, **environ}}
         self._log_begin = 0
 
     @property
