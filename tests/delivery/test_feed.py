@@ -157,14 +157,15 @@ async def test_those_that_are_far_behind_read_by_turns_and_leave_room_for_the_ot
         assert is_open.wait(LIMIT_SECONDS)
         return follow_one(organization_id, after)
 
-    async def pages(org: Organization) -> None:
+    async def pages(org: Organization, after: Cursor) -> None:
         for _ in range(2):
-            await reader.read(org.pk, await cursor_of(org), is_far_behind=True)
+            await reader.read(org.pk, after, is_far_behind=True)
 
+    cursors = [(org, await cursor_of(org)) for org in orgs]
     monkeypatch.setattr(stream, "follow_one", follow)
     gate.is_open.set()
     await publish_event(acme)
-    behind = [asyncio.create_task(pages(org)) for org in orgs]
+    behind = [asyncio.create_task(pages(org, after)) for org, after in cursors]
     try:
         await eventually(lambda: len(order) == READS_ALONE)
         async with limit("another's event, while those that are far behind read"):
