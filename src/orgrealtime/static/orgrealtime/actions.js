@@ -253,11 +253,10 @@ export class Actions {
 
   /** @param {string} key */
   #onFieldKey(key) {
-    const { element } = this.#parts;
-    const { chat } = element;
+    const { chat } = this.#parts.element;
     if (key === "Escape") this.cancel();
-    if (key !== "ArrowUp" || this.#field.value) return;
-    if (chat?.outbox.some(({ state }) => state !== "failed")) return; // the last one is still on its way
+    // Not while the last one is on its way: the one before it isn't meant.
+    if (key !== "ArrowUp" || this.#field.value || chat?.outbox.some(({ state }) => state !== "failed")) return;
     const last = chat?.messages.filter(({ author, deleted }) => !deleted && chat.isMe(author)).pop();
     if (last) this.#edit(last);
   }
