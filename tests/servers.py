@@ -136,7 +136,7 @@ def manage(*arguments: str, **options: Any) -> str:
     command = [sys.executable, "manage.py", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     if done.returncode:
-        raise ServerError(f"manage.py {arguments[0]} failed:\n{done.stderr}")
+        raise ServerError(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
