@@ -369,6 +369,8 @@ async def test_f31_an_older_database_is_restored(rig: Rig) -> None:
         restored = (
             "BEGIN; DELETE FROM orgrealtime_recipient r USING kept_stream k"
             " WHERE r.organization_id = k.organization_id AND r.seq > k.head;"
+            "DELETE FROM orgrealtime_entry n USING kept_stream k"
+            " WHERE n.organization_id = k.organization_id AND n.seq > k.head;"
             "DELETE FROM orgrealtime_notificationevent e USING kept_stream k"
             " WHERE e.organization_id = k.organization_id AND e.seq > k.head;"
             "UPDATE orgrealtime_stream s SET head = k.head, floor = k.floor, epoch = k.epoch FROM kept_stream k"
