@@ -28,12 +28,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 HERE = Path(__file__).parent
-CHROMIUM_NAMES = (
-    "chromium-headless-shell",
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-)  # the lightest first
+# The lightest first: the shell has no user interface.
+CHROMIUM_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 WITH_SERVERS = "PostgreSQL, Redis and a worker"
 LOOKS = {"test_bell", "test_firefox", "test_load", "test_look"}
 ROOMS = "test_chat"

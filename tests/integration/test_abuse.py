@@ -30,9 +30,8 @@ from tests.stopwatch import Stopwatch
 from tests.waiting import LIMIT_SECONDS, eventually, limit
 
 # The whole attack of two minutes takes CHURN_SECONDS=120.
-CHURN_SECONDS = float(os.environ.get("CHURN_SECONDS", "3"))
-FLOOD_SECONDS = float(os.environ.get("FLOOD_SECONDS", "2"))
-FLOOD_FRAMES, FLOOD_RINGS = 2000, 20_000
+CHURN_SECONDS = float(os.environ.get("CHURN_SECONDS", "5"))
+FLOOD_SECONDS, FLOOD_FRAMES, FLOOD_RINGS = 5.0, 2000, 20_000
 TOGETHER = 5  # requests, of many
 DEAF_SECONDS = 5.0  # for an event while the layer, which gives a connection up over garbage, carries no rings
 CANARY = "canary4711"

@@ -1,7 +1,7 @@
 """A41: many organisations, memberships, roles and audiences: everybody receives what they are entitled to, no more.
 
 The entitlement is computed here, from what the publishers say of their events and from who was made a member. Seeded by
-`ENTITLEMENT_SEED`; the whole of 10,000 events takes `ENTITLEMENT_EVENTS=10000`.
+`ENTITLEMENT_SEED`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from tests.waiting import LIMIT_SECONDS, eventually
 
 SEED = int(os.environ.get("ENTITLEMENT_SEED", "4711"))
 ORGS, USERS, SOCKETS = 50, 40, 100
-EVENTS = int(os.environ.get("ENTITLEMENT_EVENTS", "2500"))
-PROCESSES = 4
+EVENTS, PROCESSES = 10_000, 4
 CHANGES = 12
 BOUND = 2.0
 ROOT = Path(__file__).parent.parent.parent

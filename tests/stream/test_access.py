@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from typing import Any, NamedTuple
 
@@ -34,9 +33,7 @@ event_types = st.none() | st.frozensets(st.sampled_from([*TYPES, "other"]))
 
 on_both_databases = pytest.mark.parametrize("alias", ["default", "lite"])
 with_examples = settings(
-    deadline=None,
-    max_examples=10 if "HOST_ORG_PK" in os.environ else 40,  # few do in a second run, with other keys
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
