@@ -268,6 +268,23 @@ async def test_newcomer_after_another_epoch_has_begun_is_not_reset(
     await newcomer.next_events(1)
 
 
+async def test_newcomer_after_events_were_pruned_that_nobody_here_followed_is_not_reset(
+    sockets: Sockets, alice: User, acme: Organization
+) -> None:
+    first = await (await sockets.open(alice)).synced()
+    await first.disconnect()
+    await eventually(lambda: not list(get_hub().registry))
+    for _ in range(3):
+        await publish_event(acme)
+    head = (await database.LIVE.run(stream.position, acme)).head
+    await database.LIVE.run(lambda: list(stream.prune(acme.pk, head)))
+    newcomer = await sockets.open(alice)
+    assert [frame["type"] for frame in await newcomer.until("synced")] == ["welcome", "synced"]
+    await publish_event(acme)
+    await newcomer.next_events(1)
+    assert "reset" not in {frame["type"] for frame in newcomer.frames}
+
+
 class Endless(OrgConsumer):
     """A host's hooks that never come back."""
 

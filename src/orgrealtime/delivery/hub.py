@@ -98,8 +98,8 @@ class Hub:
     def open_feed(self, organization_id: Any, position: stream.Position) -> Feed:
         """Return the feed of an organisation, which starts at `position` if it is new, for a connection to come."""
         feed = self.feed(organization_id)
-        if feed is not None and not feed.connections and feed.epoch != position.epoch:
-            feed.stop()  # it lingered while another database was restored, and would reset the connections to come
+        if feed is not None and not feed.connections and _is_left_behind(feed, position):
+            feed.stop()
             feed = None
         if feed is None:
             feed = Feed(organization_id, position, self._reader, self.registry)
@@ -256,6 +256,14 @@ class Hub:
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return background.start(work, self._tasks)
+
+
+def _is_left_behind(feed: Feed, position: stream.Position) -> bool:
+    """Tell whether a feed that lingered would reset the connections to come, which have missed nothing.
+
+    Another database was restored meanwhile, or what comes after the feed's place was pruned.
+    """
+    return feed.epoch != position.epoch or feed.tail.head < position.floor
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
