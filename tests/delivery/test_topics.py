@@ -380,11 +380,11 @@ async def sent_nowhere(message: dict[str, Any]) -> None:
     sent_nowhere.frames.append(message)  # type: ignore[attr-defined]
 
 
-def connect(feed: Feed, user: int, *names: str) -> Counted:
+def connect(feed: Feed, user: int, *names: str, at: int = 0) -> Counted:
     access = Access(1, user).with_topics(dict.fromkeys(names, 0), 0)
-    connection = Counted(str(user), None, access, Cursor("e", 0), sent_nowhere, lambda: None)
+    connection = Counted(str(user), None, access, Cursor("e", at), sent_nowhere, lambda: None)
     feed.add(connection)
-    connection.start([], 0, None)
+    connection.start([], at, None)
     return connection
 
 
@@ -429,6 +429,18 @@ async def test_others_are_told_their_position_with_the_next_cursors(feed: Feed) 
     feed._send_cursors()
     assert other.seq == 2
     assert [frame["text"] for frame in sent_nowhere.frames] == ['{"type":"cursor","cursor":"e.2"}']  # type: ignore[attr-defined]
+
+
+async def test_newcomer_who_is_ahead_of_the_feed_is_not_taken_back(feed: Feed) -> None:
+    connect(feed, 1)
+    await offer(feed, event(1, "room"))
+    newcomer = connect(feed, 2, at=3)  # let in at the stream's end, which the feed hasn't read yet
+    feed._send_cursors()
+    assert newcomer.seq == 3
+    await offer(feed, event(2), event(3))
+    assert newcomer.sent_events == 0
+    await offer(feed, event(4))
+    assert newcomer.sent_events == 1
 
 
 async def test_who_is_granted_a_topic_is_served_though_not_in_the_index(feed: Feed) -> None:

@@ -232,9 +232,9 @@ class Connection(Authorized):
             self.pass_change(chunk.change)
 
     def skip(self, seq: int) -> None:
-        """Go on to number `seq`, between which and here there is nothing that this reader may see."""
+        """Go on to number `seq`, between which and here there is nothing that this reader may see; never back."""
         if not self._backlog:
-            self.seq = seq
+            self.seq = max(self.seq, seq)
 
     def _add_backlog(self, page: Page) -> None:
         self._backlog = deque(cut(page.events, page.seq, page.position.cursor_at))
