@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from tests.stopwatch import Stopwatch
+from tests import stopwatch
+from tests.stopwatch import Processor, Stopwatch
 from tests.threads import start
 from tests.waiting import NotInTimeError, eventually, limit, text_of, until
 
@@ -67,14 +68,25 @@ def test_thread_that_goes_on_is_named() -> None:
         start(fails).result()
 
 
-def test_stopwatch_allows_for_others_on_the_machine_and_for_being_stopped() -> None:
+def test_stopwatch_allows_as_much_more_as_the_processes_have_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {"1": Processor(had=1000, waited=70)}
+    monkeypatch.setattr(stopwatch, "processors", lambda process_id: iter(seen.items()))
     with Stopwatch() as watch:
-        assert watch.allowed(2.0) < 3.0 * watch.slowdown
-        quiet = watch.slowdown
+        assert watch.slowdown == 1.0
+        seen["1"] = Processor(had=1200, waited=170)
+        seen["2"] = Processor(had=200, waited=100)  # has begun meanwhile
+        assert watch.slowdown == 1.5
+        del seen["2"]  # has ended
+        assert watch.slowdown == 1.5
+        assert watch.allowed(2.0) >= 3.0
+
+
+def test_stopwatch_sees_others_on_the_machine_and_being_stopped() -> None:
     busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(2 * (os.cpu_count() or 1))]
     try:
         with Stopwatch() as watch:
-            until(lambda: watch.slowdown > quiet + 0.3)
+            # Each of them waits as long as it works; others on the machine only add to it.
+            until(lambda: watch.slowdown > 1.5)
     finally:
         for process in busy:
             process.kill()

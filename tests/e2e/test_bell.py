@@ -111,6 +111,7 @@ def test_everything_can_be_done_with_the_keyboard(log_in: LogIn, publisher: Shel
     expect(bell(alice)).to_have_accessible_name("Notifications, 2 unread")
     bell(alice).focus()
     alice.keyboard.press("Enter")
+    expect(lines(alice).first).to_be_visible()  # whoever goes on before it is there has left it
     alice.keyboard.press("Tab")
     expect(alice.get_by_role("button", name="Mark all as read")).to_be_focused()
     alice.keyboard.press("Tab")
