@@ -85,6 +85,7 @@ def test_a_message_typed_offline_is_sent_once_when_one_is_back(log_in: LogIn, co
     alice, bob = open_room(log_in("alice"), "random"), open_room(log_in("bob"), "random")
     say(alice, "accepted")
     expect(message(bob, "accepted")).to_be_visible()
+    expect(message(alice, "accepted")).not_to_have_attribute("part", re.compile("pending|sent"))
     alice.keyboard.press("ArrowUp")
     expect(field(alice)).to_have_value("accepted")
     alice.keyboard.press("Escape")
