@@ -269,12 +269,13 @@ async def test_killed_worker_ends_as_failed_once(mortal_site: Site, worker: Work
         of_child = await request_export(alice)
         await under_way(hers, of_child)
         child = worker.child
-        waiting.create_task(fails(hers, of_child, lambda: os.kill(child, signal.SIGKILL)))
+        end_of_child = waiting.create_task(fails(hers, of_child, lambda: os.kill(child, signal.SIGKILL)))
         # The parent has another child take the next one, and is killed with it.
         of_worker = await request_export(bob)
         await under_way(his, of_worker)
         assert worker.child != child
         await fails(his, of_worker, worker.kill)
+        await end_of_child
         for job in (of_child, of_worker):
             assert "interrupted" in (await stored(site, job))["error"]
         worker.start()
