@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.boards import eventually, live
 from tests.e2e.rooms import act, feed, field, message, messages, open_room, said, say, say_many
-from tests.e2e.test_look import LOOKS, STILL, violations
+from tests.e2e.test_look import LOOKS, violations
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
@@ -384,7 +384,7 @@ def test_axe_finds_nothing_in_a_room(
 ) -> None:
     console.allow_lost_connections()
     found: dict[str, list[str]] = {}
-    bob = log_in("bob", **STILL, **LOOKS[look])
+    bob = log_in("bob", **LOOKS[look])
     say_many(site.shell, "to look at", 3, author="dave")
 
     def check(state: str) -> None:
