@@ -255,12 +255,17 @@ async def test_readers_at_many_places_share_a_bounded_memory(
     assert len(feed._chunks) <= MAX_CHUNKS
 
 
+async def come_and_leave(sockets: Sockets, user: User) -> None:
+    """Leave a feed that nobody follows any more, and that lingers."""
+    socket = await (await sockets.open(user)).synced()
+    await socket.disconnect()
+    await eventually(lambda: not list(get_hub().registry))
+
+
 async def test_newcomer_after_another_epoch_has_begun_is_not_reset(
     sockets: Sockets, alice: User, acme: Organization
 ) -> None:
-    first = await (await sockets.open(alice)).synced()
-    await first.disconnect()
-    await eventually(lambda: not list(get_hub().registry))
+    await come_and_leave(sockets, alice)
     await database.LIVE.run(lambda: Stream.objects.update(epoch=new_epoch()))
     newcomer = await sockets.open(alice)
     assert [frame["type"] for frame in await newcomer.until("synced")] == ["welcome", "synced"]
@@ -271,9 +276,7 @@ async def test_newcomer_after_another_epoch_has_begun_is_not_reset(
 async def test_newcomer_after_events_were_pruned_that_nobody_here_followed_is_not_reset(
     sockets: Sockets, alice: User, acme: Organization
 ) -> None:
-    first = await (await sockets.open(alice)).synced()
-    await first.disconnect()
-    await eventually(lambda: not list(get_hub().registry))
+    await come_and_leave(sockets, alice)
     for _ in range(3):
         await publish_event(acme)
     head = (await database.LIVE.run(stream.position, acme)).head
